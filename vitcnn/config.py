@@ -1,0 +1,299 @@
+"""What a study is: one YAML file, read into frozen models that refuse what they do not know.
+
+    dataset: digits
+    sizes: [50, 200, 1000]
+    seeds: 3                                  # or a list
+    entrants: {vit: {}, deep: {model: vit, depth: 8}, cnn: {}, linear: {}}
+    budget: {images_seen: 20_000}             # or {epochs: 50}
+    recipe: {augment: "shift:1"}              # for every entrant
+    recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
+    grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value
+"""
+
+import difflib
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ConfigError(Exception):
+    """A mistake in a study that a person can mend; the message says where it is and what to change."""
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# ---- entrants: the defaults are the matched dimensions of about 0.5 M parameters and 9 M MACs at 16 words ----
+
+
+class ViT(Frozen):
+    """Patch-based Vision Transformer (Dosovitskiy et al. 2021): 16×16 patches as words."""
+
+    model: Literal["vit"] = "vit"
+    width: Positive = 96
+    depth: Positive = 4
+    heads: Positive = 3
+    patch_size: Positive = 16
+    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 words
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Local(Frozen):
+    """Self-attention inside shifted windows (Swin, Liu et al. 2021)."""
+
+    model: Literal["local"] = "local"
+    width: Positive = 60
+    depths: tuple[Positive, ...] = (1, 2)
+    heads: tuple[Positive, ...] = (2, 4)
+    window: Positive = 4
+    patch_size: Positive = 8
+    image_size: Positive | None = None  # None: the ViT's
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class CNN(Frozen):
+    """Residual convolutional network (He et al. 2016)."""
+
+    model: Literal["cnn"] = "cnn"
+    channels: tuple[Positive, ...] = (16, 48, 192)
+    blocks: tuple[Positive, ...] = (1, 1, 1)
+    stem_stride: Literal[1, 2] = 2
+    image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
+
+
+class Linear(Frozen):
+    """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
+
+    model: Literal["linear"] = "linear"
+    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+Model = Annotated[ViT | Local | CNN | Linear, Field(discriminator="model")]
+MODELS = {"vit": ViT, "local": Local, "cnn": CNN, "linear": Linear}
+
+
+# ---- how a network is trained ----
+
+
+class Recipe(Frozen):
+    """Everything about training that is not the model, the data or the budget."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # on matrices and kernels only
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the steps
+    batch_size: Positive = 128
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient; 0: no clipping
+    augment: str = "none"  # none | flip | shift:K (native pixels), joined by +
+    init: Literal["xavier", "normal"] = "xavier"  # of linear layers and patch embeddings
+    precision: Literal["float32", "bf16"] = "float32"
+
+    @field_validator("augment")
+    @classmethod
+    def _known_augment(cls, value: str) -> str:
+        parse_augment(value)
+        return value
+
+
+def parse_augment(text: str) -> tuple[bool, int]:
+    """`"flip+shift:2"` -> (flip, largest shift in native pixels). Raises ValueError on anything else."""
+    flip, shift = False, 0
+    if text == "none":
+        return flip, shift
+    for part in text.split("+"):
+        if part == "flip":
+            flip = True
+        elif match := re.fullmatch(r"shift:([1-9]\d*)", part):
+            shift = int(match[1])
+        else:
+            raise ValueError(f"{part!r} is no augmentation; known: none, flip, shift:K, and flip+shift:K")
+    return flip, shift
+
+
+class Budget(Frozen):
+    """How long a cell trains: the same number of images seen at every n (the default), or the same epochs."""
+
+    images_seen: Positive | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Budget":
+        if (self.images_seen is None) == (self.epochs is None):
+            raise ValueError("give images_seen or epochs, one of the two")
+        return self
+
+    def steps(self, n: int, batch_size: int) -> int:
+        """Optimiser steps for n images: the budget rounded up to whole batches."""
+        return max(1, math.ceil((self.images_seen or self.epochs * n) / batch_size))
+
+    def times(self, factor: float) -> "Budget":
+        if self.images_seen:
+            return Budget(images_seen=round(self.images_seen * factor))
+        return Budget(epochs=self.epochs * factor)
+
+
+class BudgetCheck(Frozen):
+    """Train the pair again at the smallest and the largest n with `factor` times the images: does the gap move?"""
+
+    factor: Annotated[float, Field(gt=1)] = 2.0
+    seeds: tuple[int, ...] = (0,)
+
+
+class Entrant(Frozen):
+    """One model in the comparison, under the name that tables and figures use."""
+
+    name: str
+    model: Model
+    recipe: dict[str, Any] = {}
+
+
+class Study(Frozen):
+    """One YAML file of `configs/`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    dataset: str
+    sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    entrants: Annotated[tuple[Entrant, ...], Field(min_length=1)]
+    budget: Budget
+    validation: Positive | None = None  # images; None: the data set's own number
+    recipe: Recipe = Recipe()
+    recipes: str | None = None  # a file that `vitcnn select` wrote, relative to this one
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
+    budget_check: BudgetCheck | None = None
+    chosen: dict[str, dict[int, dict[str, Any]]] = {}  # the contents of `recipes`, read in by load_study
+    search: str | None = None  # the search that `recipes` came from
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("sizes", "seeds")
+    @classmethod
+    def _sorted_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if twice := sorted({v for v in value if value.count(v) > 1}):
+            raise ValueError(f"{', '.join(map(str, twice))} stands there more than once")
+        return tuple(sorted(value))
+
+    @field_validator("entrants", mode="before")
+    @classmethod
+    def _entrants(cls, value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            if len(set(value)) < len(value):
+                raise ValueError("an entrant stands there more than once")
+            value = {name: {} for name in value}
+        if not isinstance(value, dict):
+            return value
+        entrants = []
+        for name, options in value.items():
+            options = dict(options or {})
+            recipe = options.pop("recipe", {})
+            model = str(options.setdefault("model", name))
+            if model not in MODELS:
+                raise ValueError(f"unknown model {model!r}{near(model, MODELS)}")
+            entrants.append({"name": str(name), "model": options, "recipe": recipe})
+        return entrants
+
+    @field_validator("grid")
+    @classmethod
+    def _grid(cls, value: dict[str, list]) -> dict[str, list]:
+        for key in value:
+            if key not in Recipe.model_fields:
+                raise ValueError(f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}")
+        return value
+
+
+# ---- reading ----
+
+
+def near(word: str, known: Any) -> str:
+    """What to say behind an unknown name: the nearest known one, and all of them."""
+    known = sorted(map(str, known))
+    close = difflib.get_close_matches(word, known, 1)
+    return (f"; did you mean {close[0]!r}?" if close else ";") + f" known: {', '.join(known)}"
+
+
+def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
+    """Reads a study; `overrides` are `key=value` with dots for nesting (`recipe.lr=1e-3`, `sizes=[50,100]`).
+
+    Raises ConfigError, with the file's name and what to change, for anything that is not a study.
+    """
+    path = Path(path)
+    try:
+        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no valid YAML: {error}") from None
+    if not isinstance(text, dict):
+        raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
+    text.setdefault("name", path.stem)
+    for override in overrides:
+        _override(text, override)
+    for key in ("chosen", "search"):
+        if key in text:
+            raise ConfigError(f"{path}: {key!r} is filled in from the file that `recipes` names")
+    if isinstance(text.get("recipes"), str):
+        text["chosen"], text["search"] = _read_recipes(path.parent / text["recipes"])
+    try:
+        return Study.model_validate(text)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "\n".join(_explain(e) for e in error.errors())) from None
+
+
+def _override(text: dict, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r} is no override; write key=value, for instance seeds=1 or recipe.lr=1e-3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if isinstance(text, dict) and isinstance(text.get(parent), list):
+            text[parent] = {str(name): {} for name in text[parent]}  # entrants: [vit, cnn]
+        text = text.setdefault(parent, {}) if isinstance(text, dict) else None
+        if text is None:
+            raise ConfigError(f"{override!r}: {parent!r} holds no keys")
+    if not isinstance(text, dict):
+        raise ConfigError(f"{override!r}: {'.'.join(parents)!r} holds no keys")
+    try:
+        text[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: no valid YAML: {error}") from None
+
+
+def _read_recipes(path: Path) -> tuple[dict, str]:
+    try:
+        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return text["entrants"], text["search"]
+    except OSError as error:
+        raise ConfigError(f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it") from None
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
+
+
+_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, **MODELS}
+
+
+def _explain(error: dict) -> str:
+    """One pydantic error as a sentence: where, what, and the nearest known key."""
+    where = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        *parents, key = where
+        owner = next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
+        known = set(owner.model_fields) - {"chosen", "search"} | ({"recipe"} if owner in MODELS.values() else set())
+        return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
+    return f"{'.'.join(where)}: {message}{given}" if where else message + given

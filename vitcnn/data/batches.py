@@ -1,0 +1,101 @@
+"""Images on the device: which make up step t, how each is augmented, and how the network sees them.
+
+Everything random is a function of the seed and the step alone, so a resumed run sees what an undisturbed one sees.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from vitcnn.config import parse_augment
+from vitcnn.matrix import role_seed
+
+
+class TrainStream(IterableDataset):
+    """Batches of step `start` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
+
+    The images come from an endless row of epochs, each a fresh permutation, cut into batches of exactly `batch_size`;
+    so a budget in images is kept to the batch whatever n is. (No `__len__`: Lightning would count a resumed stream's
+    batches from 0 and begin it again too early.)
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0):
+        self.images, self.labels = images, labels
+        self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, start
+        self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        for step in range(self.start, self.steps):
+            index = torch.from_numpy(self.indices(step)).to(self.labels.device)
+            yield self.images[index], self.labels[index], step
+
+    def indices(self, step: int) -> np.ndarray:
+        """Positions in the subset of the images of one step, (batch_size,)."""
+        n, out = len(self.labels), []
+        position, end = step * self.batch_size, (step + 1) * self.batch_size
+        while position < end:
+            epoch, offset = divmod(position, n)
+            take = min(end - position, n - offset)
+            out.append(self._permutation(epoch)[offset : offset + take])
+            position += take
+        return np.concatenate(out)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._epoch[0] != epoch:
+            rng = np.random.default_rng(role_seed(self.seed, "order", epoch))
+            self._epoch = epoch, rng.permutation(len(self.labels))
+        return self._epoch[1]
+
+
+def augment(images: Tensor, how: str, generator: torch.Generator) -> Tensor:
+    """(B, C, H, W) -> the same shape, each image with its own draw. Shifts are whole native pixels, filled with 0.
+
+    `generator` is a CPU generator, so that the same seed makes the same images on every device.
+    """
+    flip, shift = parse_augment(how)
+    if flip:
+        mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if shift:
+        B, _, H, W = images.shape
+        offset = torch.randint(0, 2 * shift + 1, (2, B, 1), generator=generator).to(images.device)
+        rows = (offset[0] + torch.arange(H, device=images.device))[:, :, None]
+        columns = (offset[1] + torch.arange(W, device=images.device))[:, None, :]
+        padded = F.pad(images, (shift,) * 4).permute(0, 2, 3, 1)
+        image = torch.arange(B, device=images.device)[:, None, None]
+        images = padded[image, rows, columns].permute(0, 3, 1, 2)
+    return images
+
+
+class Eyes(torch.nn.Module):
+    """From stored pixels to what the network sees: uint8 (B, C, H, W) -> float (B, C, S, S).
+
+    Scaled to zero mean and unit deviation per channel, by the statistics of the training subset, then resized to the
+    network's own size S (bilinear; antialiased where it shrinks).
+    """
+
+    def __init__(self, size: int, mean: Tensor, std: Tensor):
+        super().__init__()
+        self.size = size
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.register_buffer("std", std[:, None, None], persistent=False)
+
+    @classmethod
+    def of(cls, images: Tensor, size: int) -> "Eyes":
+        """With the statistics of `images` (N, C, H, W) uint8."""
+        histogram = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]).double()
+        values, weight = torch.arange(256, dtype=torch.float64, device=images.device) / 255, histogram.sum(1)
+        mean = histogram @ values / weight
+        variance = histogram @ values**2 / weight - mean**2
+        return cls(size, mean.float(), variance.clamp_min(1e-6).sqrt().float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images.float() / 255 - self.mean) / self.std
+        if x.shape[-2:] == (self.size, self.size):
+            return x
+        shrinks = min(x.shape[-2:]) > self.size
+        return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)

@@ -1,0 +1,54 @@
+"""Which images a cell is trained on: validation carved first, then nested subsets. NumPy only."""
+
+import hashlib
+
+import numpy as np
+
+BALANCED = 1.5  # classes whose sizes differ by no more than this are drawn in equal numbers
+
+
+def nested_order(labels: np.ndarray, pool: np.ndarray, seed: int) -> np.ndarray:
+    """A permutation of `pool` (indices into `labels`) of which every prefix is a subset: the smaller in the larger.
+
+    Where the classes are of like size every prefix is balanced (class counts differ by at most one until a class is
+    used up); where they are not, every prefix is stratified. Same seed, same order.
+    """
+    counts = np.bincount(labels[pool])
+    counts = counts[counts > 0]
+    return _order(labels, pool, seed, balanced=counts.max() <= BALANCED * counts.min())
+
+
+def stratified_order(labels: np.ndarray, pool: np.ndarray, seed: int) -> np.ndarray:
+    """A permutation of `pool` of which every prefix has the classes in the pool's proportions."""
+    return _order(labels, pool, seed, balanced=False)
+
+
+def _order(labels: np.ndarray, pool: np.ndarray, seed: int, balanced: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    pool = rng.permutation(np.sort(pool))
+    key = np.empty(len(pool))
+    for label in np.unique(labels[pool]):
+        mine = np.flatnonzero(labels[pool] == label)
+        if balanced:  # round after round, one image of each class; within a round in random order
+            key[mine] = np.arange(len(mine)) + rng.random(len(mine))
+        else:  # evenly spread over the whole length, from a random start
+            key[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    return pool[np.argsort(key, kind="stable")]
+
+
+def split(labels: np.ndarray, validation: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(training indices (n,), validation indices (validation,)), disjoint; both in their nested order.
+
+    Validation depends on `labels` alone, so it is the same for every n, seed and entrant. Raises ValueError where
+    `labels` has too few.
+    """
+    if n + validation > len(labels):
+        raise ValueError(f"{n} training and {validation} validation images asked for, {len(labels)} are there")
+    held_out = stratified_order(labels, np.arange(len(labels)), seed=0)[:validation]
+    pool = np.setdiff1d(np.arange(len(labels)), held_out)
+    return nested_order(labels, pool, seed)[:n], held_out
+
+
+def subset_hash(indices: np.ndarray) -> str:
+    """16 hexadecimal digits that stand for a set of indices, whatever their order."""
+    return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()[:16]

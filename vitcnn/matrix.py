@@ -1,0 +1,144 @@
+"""A study becomes cells. A cell is what is trained; its id is a hash of what decides the result, and of nothing else."""
+
+import hashlib
+import itertools
+import json
+import math
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from vitcnn.config import Budget, ConfigError, Entrant, Frozen, Model, Recipe, Study, near, parse_augment
+from vitcnn.data.sources import Info, info
+
+Role = Literal["main", "search", "budget-check"]
+Purpose = Literal["subset", "init", "order"]
+
+
+class Cell(Frozen):
+    """One (entrant, n, seed) with its recipe and budget; the unit of work. `study`, `entrant` and `role` are labels."""
+
+    dataset: str
+    validation: int
+    n: int
+    seed: int
+    model: Model
+    recipe: Recipe | None = None  # None: the entrant is not trained by gradient descent (linear)
+    budget: Budget | None = None
+    study: str = ""
+    entrant: str = ""
+    role: Role = "main"
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
+        scientific = self.model_dump(mode="json", exclude_defaults=True, exclude={"study", "entrant", "role"})
+        scientific["model"]["model"] = self.model.model
+        text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; 0 where nothing is trained by gradient descent."""
+        return self.budget.steps(self.n, self.recipe.batch_size) if self.budget and self.recipe else 0
+
+    @property
+    def title(self) -> str:
+        """`vit-n500-s0`: what a person calls it."""
+        return f"{self.entrant}-n{self.n}-s{self.seed}" + {"budget-check": "-long"}.get(self.role, "")
+
+
+def role_seed(seed: int, purpose: Purpose, *more: int) -> int:
+    """A 63-bit seed for one purpose, a function of the cell's seed (and, say, the step) alone."""
+    text = ":".join(map(str, (purpose, seed, *more)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def cells(study: Study) -> list[Cell]:
+    """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained."""
+    data = info(study.dataset)
+    validation = study.validation or data.validation
+    _check_sizes(study, data, validation)
+    for name in study.pair:
+        if study.budget_check and name not in (e.name for e in study.entrants):
+            raise ConfigError(f"pair: no entrant is called {name!r}{near(name, [e.name for e in study.entrants])}")
+    out = []
+    for seed, n, entrant in itertools.product(study.seeds, study.sizes, study.entrants):
+        out += [_cell(study, data, entrant, n, seed, recipe, validation) for recipe in _recipes(study, entrant, n)]
+    if check := study.budget_check:
+        ends = {study.sizes[0], study.sizes[-1]}
+        for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
+            longer = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
+            out.append(cell.model_copy(update=longer))
+    seen: dict[str, Cell] = {}
+    for cell in out:
+        if cell.id in seen:
+            raise ConfigError(f"{cell.title} and {seen[cell.id].title} are the same cell: same model, same recipe")
+        seen[cell.id] = cell
+    return out
+
+
+def _check_sizes(study: Study, data: Info, validation: int) -> None:
+    if validation >= data.train:
+        raise ConfigError(f"validation: {validation:,} images of {data.train:,} leave none to train on")
+    if validation < data.classes:
+        raise ConfigError(f"validation: {validation:,} images are fewer than the {data.classes} classes")
+    room = data.train - validation
+    for n in study.sizes:
+        if n > room:
+            raise ConfigError(
+                f"sizes: {n:,} images asked for, {room:,} are there ({study.dataset} has {data.train:,} training "
+                f"images, {validation:,} of them kept for validation)"
+            )
+        if n < data.classes:
+            raise ConfigError(f"sizes: {n:,} images are fewer than one for each of the {data.classes} classes")
+
+
+def _recipes(study: Study, entrant: Entrant, n: int) -> list[Recipe | None]:
+    """The recipes an entrant is trained with at n: one, or in a search every point of the grid."""
+    if entrant.model.model == "linear":
+        if entrant.recipe:
+            raise ConfigError(f"entrants.{entrant.name}.recipe: logistic regression has none; it chooses its C itself")
+        return [None]
+    base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
+    if study.recipes:
+        base |= nearest(study.chosen.get(entrant.name) or study.chosen.get(entrant.model.model), n, entrant.name, study)
+    base |= entrant.recipe
+    points = itertools.product(*([(key, value) for value in values] for key, values in study.grid.items()))
+    return [_recipe(entrant.name, base | dict(point)) for point in points]
+
+
+def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:
+    """The recipe found at the size nearest to n in log n."""
+    if not by_size:
+        raise ConfigError(f"recipes: {study.recipes} has none for {name!r}{near(name, study.chosen)}")
+    return by_size[min(by_size, key=lambda size: abs(math.log(size / n)))]
+
+
+def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}"
+        raise ConfigError(f"entrant {name!r}, recipe {key}: {message}") from None
+
+
+def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe: Recipe | None, validation: int) -> Cell:
+    if recipe and parse_augment(recipe.augment)[0] and not data.flip:
+        raise ConfigError(f"augment: {recipe.augment!r}: a mirrored image of {data.name} is not of the same class")
+    return Cell(
+        dataset=study.dataset,
+        validation=validation,
+        n=n,
+        seed=seed,
+        model=entrant.model,
+        recipe=recipe,
+        budget=study.budget if recipe else None,
+        study=study.name,
+        entrant=entrant.name,
+        role="search" if study.grid else "main",
+    )

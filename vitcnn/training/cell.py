@@ -1,0 +1,237 @@
+"""Trains one cell and returns its record. `train_cell` is what a notebook calls and what the workers run."""
+
+import hashlib
+import logging
+import platform
+import subprocess
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import lightning
+import numpy as np
+import timm
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vitcnn.config import ConfigError
+from vitcnn.data.batches import Eyes, TrainStream
+from vitcnn.data.sources import Info, info, load
+from vitcnn.data.subsets import split, subset_hash
+from vitcnn.matrix import Cell, role_seed
+from vitcnn.models.build import build, facts
+from vitcnn.records import Cost, Places, Record, Score, Sight, TestScore, pack_bits
+from vitcnn.training.keeper import Keeper
+from vitcnn.training.module import CellModule, score
+from vitcnn.training.tracking import Tracking, tracker
+
+CURVE_POINTS = 20
+CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
+TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have
+EVAL_BATCH = 500
+
+for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class CellData:
+    """One cell's images as (images (N, C, H, W) uint8, labels (N,) int64) on a device, and its subset's hash."""
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    subset: str
+
+
+def cell_data(cell: Cell, data_folder: str | Path | None, device: torch.device) -> CellData:
+    """Loads, fetching first if need be, and picks the cell's own images."""
+    arrays = load(cell.dataset, data_folder)
+    train, held_out = split(arrays.train_labels, cell.validation, cell.n, role_seed(cell.seed, "subset"))
+
+    def on_device(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous()
+        return pixels.to(device), torch.from_numpy(np.array(labels)).to(device)
+
+    return CellData(
+        train=on_device(arrays.train_images[train], arrays.train_labels[train]),
+        validation=on_device(arrays.train_images[held_out], arrays.train_labels[held_out]),
+        test=on_device(arrays.test_images, arrays.test_labels),
+        subset=subset_hash(train),
+    )
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises ConfigError where `wanted` is not to be had."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(f"device {wanted!r} is none that torch knows; try auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {wanted!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def train_cell(
+    cell: Cell,
+    *,
+    places: Places,
+    data_folder: str | Path | None = None,
+    device: str = "auto",
+    tracking: Tracking = "off",
+    stop: Callable[[], bool] = lambda: False,
+) -> Record:
+    """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
+
+    Checkpoints and signs of life go to `places.cell(cell.id)`; the record is returned, not written. Raises
+    `Interrupted` once `stop()` is true and a checkpoint is saved, `NotFinite` where the loss is no number.
+    """
+    where = pick_device(device)
+    about, data = info(cell.dataset), cell_data(cell, data_folder, where)
+    if cell.recipe is None:
+        from vitcnn.training.linear import train_linear
+
+        return train_linear(cell, about, data, made_by(where))
+    torch.manual_seed(role_seed(cell.seed, "init"))
+    network, size = build(cell.model, about, cell.recipe.init)
+    network = network.to(memory_format=torch.channels_last)
+    module = CellModule(network, Eyes.of(data.train[0], size), cell.recipe, cell.steps, role_seed(cell.seed, "order"))
+    val_every = -(-cell.steps // CURVE_POINTS)
+    keeper = Keeper(places.cell(cell.id), val_every, stop)
+    logger = tracker(cell, places, tracking)
+    trainer = Trainer(
+        accelerator={"cuda": "gpu"}.get(where.type, where.type),
+        devices=[where.index or 0] if where.type == "cuda" else 1,
+        precision={"float32": "32-true", "bf16": "bf16-mixed"}[cell.recipe.precision],
+        max_steps=cell.steps,
+        gradient_clip_val=cell.recipe.clip_norm or None,
+        val_check_interval=val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=logger or False,
+        callbacks=[keeper],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=places.run,
+    )
+    resume = keeper.checkpoint if keeper.checkpoint.exists() else None
+    start = torch.load(resume, map_location="cpu", weights_only=True)["global_step"] if resume else 0
+    stream = TrainStream(
+        *data.train, batch_size=cell.recipe.batch_size, steps=cell.steps, seed=module.seed, start=start
+    )
+    watched = DataLoader(batches(data.validation, CURVE_IMAGES), batch_size=None)  # the batches are ready made
+    try:
+        with warnings.catch_warnings():
+            # torch's own notes on a stream that lives in memory, on LambdaLR, on workers: chosen on purpose here
+            warnings.filterwarnings("ignore", module="lightning.*")
+            trainer.fit(module, stream, watched, ckpt_path=resume, weights_only=True)
+        module.to(where)
+        record = _record(cell, about, data, module, keeper, where)
+        if logger:
+            logger.finish(record)
+    except BaseException:
+        if logger:
+            logger.abandon()
+        raise
+    return record
+
+
+def batches(images: tuple[Tensor, Tensor], limit: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    pixels, labels = (part[:limit] for part in images)
+    return list(zip(pixels.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True))
+
+
+@torch.inference_mode()
+def evaluate(module: CellModule, images: tuple[Tensor, Tensor], limit: int | None = None) -> tuple[np.ndarray, Score]:
+    """(right or wrong (N,) bool, the score) of the network in evaluation mode, in the precision it was trained in."""
+    module.eval()
+    device = images[0].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=module.recipe.precision == "bf16"):
+        parts = [score(module(pixels), labels) for pixels, labels in batches(images, limit)]
+    correct, nll = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    total = Score(accuracy=correct.double().mean().item(), nll=nll.double().mean().item(), images=len(correct))
+    return correct.numpy(), total
+
+
+def _record(
+    cell: Cell, about: Info, data: CellData, module: CellModule, keeper: Keeper, where: torch.device
+) -> Record:
+    if module.loss_count > 0:
+        module.mean_loss()  # the steps since the last point of the curve: finite too?
+    validation, train = evaluate(module, data.validation)[1], evaluate(module, data.train, TRAIN_IMAGES)[1]
+    correct, test = evaluate(module, data.test)
+    counted = facts(cell.model, about)
+    images_seen = cell.steps * cell.recipe.batch_size
+    return Record(
+        id=cell.id,
+        cell=cell,
+        test=TestScore(**test.model_dump(), bits=pack_bits(correct)),
+        validation=validation,
+        train=train,
+        curve=tuple(module.curve),
+        cost=Cost(
+            parameters=counted.parameters,
+            macs=counted.macs,
+            steps=cell.steps,
+            images_seen=images_seen,
+            epochs=images_seen / cell.n,
+            seconds=keeper.seconds,
+            images_per_s=images_seen / keeper.seconds,
+            resumed=keeper.resumed,
+        ),
+        sight=Sight(
+            image_size=counted.image_size,
+            words=counted.words,
+            native_pixels_per_word=counted.native_pixels_per_word,
+        ),
+        subset=data.subset,
+        weights=weights_hash(module.network),
+        made_by=made_by(where),
+    )
+
+
+def weights_hash(network: nn.Module) -> str:
+    """16 hexadecimal digits over all parameters and buffers; equal only where every bit is."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def made_by(where: torch.device) -> dict[str, object]:
+    """Versions, machine and time, for the record."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "lightning": lightning.__version__,
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "git": git_revision(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def git_revision() -> str | None:
+    """The commit this package is run from, `+` behind it where files were changed; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        out = [
+            subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True, timeout=20).stdout
+            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", here])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return out[0].strip() + ("+" if out[1].strip() else "")
+
+

@@ -1,0 +1,72 @@
+"""A Lightning callback that keeps an interrupted cell's work and tells the world where it is."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from vitcnn.records import write_progress
+from vitcnn.training.module import CellModule
+
+CHECKPOINT_EVERY = 30.0  # seconds; what a kill -9 can cost
+PROGRESS_EVERY = 1.0
+
+
+class Interrupted(Exception):
+    """The cell was asked to stop and has saved a checkpoint."""
+
+
+class Keeper(Callback):
+    """Saves `last.ckpt`, atomically, every half minute and when `stop()` says so; then raises Interrupted.
+
+    Nothing is saved at a step that a validation follows, so that a resumed run repeats and skips none.
+    """
+
+    def __init__(self, folder: Path, val_every: int, stop: Callable[[], bool]):
+        self.folder, self.val_every, self.stop = folder, val_every, stop
+        self.checkpoint = folder / "last.ckpt"
+        self.seconds, self.resumed = 0.0, 0  # of training, over all sittings
+        self._saved = self._told = self._began = time.monotonic()
+        self._from = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds + time.monotonic() - self._began, "resumed": self.resumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seconds, self.resumed = state["seconds"], state["resumed"] + 1
+
+    def on_train_start(self, trainer: Trainer, module: CellModule) -> None:
+        self._saved = self._told = self._began = time.monotonic()
+        self._from = trainer.global_step
+        self._tell(trainer, module)
+
+    def on_train_batch_end(self, trainer: Trainer, module: CellModule, *_: Any) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        if now - self._told > PROGRESS_EVERY:
+            self._told = now
+            self._tell(trainer, module)
+        if step % self.val_every == 0 or step >= module.steps:
+            return
+        stop = self.stop()
+        if stop or now - self._saved > CHECKPOINT_EVERY:
+            self._save(trainer)
+            self._saved = now
+        if stop:
+            self._tell(trainer, module, stopped=True)
+            raise Interrupted
+
+    def on_train_end(self, *_: Any) -> None:
+        self.seconds += time.monotonic() - self._began
+
+    def _save(self, trainer: Trainer) -> None:
+        scratch = self.checkpoint.with_suffix(".new")
+        trainer.save_checkpoint(scratch)
+        scratch.replace(self.checkpoint)
+
+    def _tell(self, trainer: Trainer, module: CellModule, **more: Any) -> None:
+        step = trainer.global_step
+        sitting = (step - self._from) * module.recipe.batch_size / max(1e-9, time.monotonic() - self._began)
+        accuracy = module.curve[-1].val_accuracy if module.curve else None
+        write_progress(self.folder, step=step, steps=module.steps, accuracy=accuracy, images_per_s=sitting, **more)

@@ -1,0 +1,87 @@
+"""Watching a cell in W&B. Only for watching: nothing reads it back, and nothing that goes wrong here loses a cell."""
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import WandbLogger
+
+from vitcnn.matrix import Cell
+from vitcnn.records import Places, Record
+
+Tracking = Literal["auto", "online", "offline", "off"]
+PROJECT = "vitcnn"
+
+
+def tracker(cell: Cell, places: Places, mode: Tracking) -> "Tracker | None":
+    """A logger for one cell, or None when off or when W&B cannot start (which is said, once, and is no error)."""
+    if mode == "off" or os.environ.get("WANDB_MODE") == "disabled":
+        return None
+    try:
+        return Tracker(cell, places, offline=not _online(mode))
+    except Exception as error:
+        warnings.warn(f"{cell.title} goes on without W&B: {type(error).__name__}: {error}", stacklevel=2)
+        return None
+
+
+def _online(mode: Tracking) -> bool:
+    """`auto`: what WANDB_MODE says, else online when logged in. Never asks."""
+    import wandb
+
+    if mode == "auto" and (said := os.environ.get("WANDB_MODE")):
+        return said == "online"
+    return mode == "online" or (mode == "auto" and bool(wandb.api.api_key))
+
+
+class Tracker(WandbLogger):
+    """Lightning's WandbLogger, started at once; after a failure it says so and falls silent."""
+
+    def __init__(self, cell: Cell, places: Places, offline: bool):
+        import wandb
+
+        places.run.mkdir(parents=True, exist_ok=True)
+        self.broken = False
+        super().__init__(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            id=cell.id,
+            name=cell.title,
+            group=cell.study,
+            job_type=cell.role,
+            tags=[cell.dataset, cell.entrant, f"n{cell.n}"],
+            config=cell.model_dump(mode="json"),
+            save_dir=places.run,
+            offline=offline,
+            resume="allow",
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30),
+        )
+        self.experiment.define_metric("images_seen")
+        self.experiment.define_metric("*", step_metric="images_seen")
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._try(lambda: super(Tracker, self).log_metrics(metrics, step))
+
+    def finalize(self, status: str) -> None:
+        """Lightning calls this at the end of fit; the run goes on until the test is scored."""
+
+    def finish(self, record: Record) -> None:
+        """Adds the test result as a last value and ends the run."""
+
+        def last() -> None:
+            self.experiment.log({"images_seen": record.cost.images_seen, "test/acc": record.test.accuracy})
+            self.experiment.summary.update({"test/acc": record.test.accuracy, "train/acc": record.train.accuracy})
+            self.experiment.finish()
+
+        self._try(last)
+
+    def abandon(self) -> None:
+        self._try(lambda: self.experiment.finish(exit_code=1))
+
+    def _try(self, do: Callable[[], Any]) -> None:
+        if self.broken:
+            return
+        try:
+            do()
+        except Exception as error:
+            self.broken = True
+            warnings.warn(f"W&B stopped working: {type(error).__name__}: {error}; the cell goes on", stacklevel=3)
