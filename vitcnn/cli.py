@@ -119,9 +119,7 @@ def _on_gpu(device: str) -> bool:
 
 
 @app.command()
-def status(
-    study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS
-) -> None:
+def status(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
     """Shows how far a study is, from its files alone, whether it is running or not."""
     from rich.console import Console
 
@@ -133,9 +131,7 @@ def status(
 
 
 @app.command()
-def select(
-    study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS
-) -> None:
+def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
     """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml` beside its records."""
     from vitcnn.analysis.select import choose, write_recipes
 
@@ -145,9 +141,7 @@ def select(
 
 
 @app.command()
-def report(
-    study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS
-) -> None:
+def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
     """Writes `results/<study>/report.md` and its figures from the records."""
     from vitcnn.report.report import write_report
 
@@ -157,9 +151,7 @@ def report(
 
 
 @app.command()
-def curves(
-    study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS
-) -> None:
+def curves(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
     """Opens W&B's own terminal viewer on the study's offline runs."""
     from vitcnn.config import ConfigError
 
@@ -171,7 +163,9 @@ def curves(
 
 
 @data_app.command("fetch")
-def data_fetch(name: Annotated[str, typer.Argument(help="For instance fashion-mnist.")], data_dir: DataDir = None) -> None:
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="For instance fashion-mnist.")], data_dir: DataDir = None
+) -> None:
     """Puts a data set into the cache folder, once."""
     from vitcnn.data.sources import fetch, is_fetched
 

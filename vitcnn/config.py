@@ -1,13 +1,13 @@
 """What a study is: one YAML file, read into frozen models that refuse what they do not know.
 
-    dataset: digits
-    sizes: [50, 200, 1000]
-    seeds: 3                                  # or a list
-    entrants: {vit: {}, deep: {model: vit, depth: 8}, cnn: {}, linear: {}}
-    budget: {images_seen: 20_000}             # or {epochs: 50}
-    recipe: {augment: "shift:1"}              # for every entrant
-    recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
-    grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value
+dataset: digits
+sizes: [50, 200, 1000]
+seeds: 3                                  # or a list
+entrants: {vit: {}, deep: {model: vit, depth: 8}, cnn: {}, linear: {}}
+budget: {images_seen: 20_000}             # or {epochs: 50}
+recipe: {augment: "shift:1"}              # for every entrant
+recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
+grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value
 """
 
 import difflib
@@ -76,7 +76,7 @@ class Linear(Frozen):
     """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
 
     model: Literal["linear"] = "linear"
-    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 Model = Annotated[ViT | Local | CNN | Linear, Field(discriminator="model")]
@@ -278,7 +278,9 @@ def _read_recipes(path: Path) -> tuple[dict, str]:
         text = yaml.safe_load(path.read_text(encoding="utf-8"))
         return text["entrants"], text["search"]
     except OSError as error:
-        raise ConfigError(f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it") from None
+        raise ConfigError(
+            f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
+        ) from None
     except (yaml.YAMLError, KeyError, TypeError):
         raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
 

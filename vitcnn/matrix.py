@@ -15,8 +15,11 @@ Role = Literal["main", "search", "budget-check"]
 Purpose = Literal["subset", "init", "order"]
 
 
+LABELS = {"study", "entrant", "role", "variant"}
+
+
 class Cell(Frozen):
-    """One (entrant, n, seed) with its recipe and budget; the unit of work. `study`, `entrant` and `role` are labels."""
+    """One (entrant, n, seed) with its recipe and budget; the unit of work. What stands in `LABELS` is for people."""
 
     dataset: str
     validation: int
@@ -28,11 +31,12 @@ class Cell(Frozen):
     study: str = ""
     entrant: str = ""
     role: Role = "main"
+    variant: str = ""  # in a search, the point of the grid
 
     @property
     def id(self) -> str:
         """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
-        scientific = self.model_dump(mode="json", exclude_defaults=True, exclude={"study", "entrant", "role"})
+        scientific = self.model_dump(mode="json", exclude_defaults=True, exclude=LABELS)
         scientific["model"]["model"] = self.model.model
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -45,7 +49,8 @@ class Cell(Frozen):
     @property
     def title(self) -> str:
         """`vit-n500-s0`: what a person calls it."""
-        return f"{self.entrant}-n{self.n}-s{self.seed}" + {"budget-check": "-long"}.get(self.role, "")
+        more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
+        return f"{self.entrant}-n{self.n}-s{self.seed}{more}"
 
 
 def role_seed(seed: int, purpose: Purpose, *more: int) -> int:
@@ -57,14 +62,14 @@ def role_seed(seed: int, purpose: Purpose, *more: int) -> int:
 def cells(study: Study) -> list[Cell]:
     """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained."""
     data = info(study.dataset)
-    validation = study.validation or data.validation
-    _check_sizes(study, data, validation)
+    _check_sizes(study, data, study.validation or data.validation)
     for name in study.pair:
         if study.budget_check and name not in (e.name for e in study.entrants):
             raise ConfigError(f"pair: no entrant is called {name!r}{near(name, [e.name for e in study.entrants])}")
     out = []
     for seed, n, entrant in itertools.product(study.seeds, study.sizes, study.entrants):
-        out += [_cell(study, data, entrant, n, seed, recipe, validation) for recipe in _recipes(study, entrant, n)]
+        for recipe, variant in _recipes(study, entrant, n):
+            out.append(_cell(study, data, entrant, n, seed, recipe, variant))
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
         for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
@@ -94,18 +99,21 @@ def _check_sizes(study: Study, data: Info, validation: int) -> None:
             raise ConfigError(f"sizes: {n:,} images are fewer than one for each of the {data.classes} classes")
 
 
-def _recipes(study: Study, entrant: Entrant, n: int) -> list[Recipe | None]:
-    """The recipes an entrant is trained with at n: one, or in a search every point of the grid."""
+def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None, str]]:
+    """The recipes an entrant is trained with at n: one, or in a search every point of the grid, named."""
     if entrant.model.model == "linear":
         if entrant.recipe:
             raise ConfigError(f"entrants.{entrant.name}.recipe: logistic regression has none; it chooses its C itself")
-        return [None]
+        return [(None, "")]
     base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
     if study.recipes:
         base |= nearest(study.chosen.get(entrant.name) or study.chosen.get(entrant.model.model), n, entrant.name, study)
     base |= entrant.recipe
     points = itertools.product(*([(key, value) for value in values] for key, values in study.grid.items()))
-    return [_recipe(entrant.name, base | dict(point)) for point in points]
+    return [
+        (_recipe(entrant.name, base | dict(point)), " ".join(f"{key}={value}" for key, value in point))
+        for point in points
+    ]
 
 
 def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:
@@ -127,12 +135,12 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
         raise ConfigError(f"entrant {name!r}, recipe {key}: {message}") from None
 
 
-def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe: Recipe | None, validation: int) -> Cell:
+def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe: Recipe | None, variant: str) -> Cell:
     if recipe and parse_augment(recipe.augment)[0] and not data.flip:
         raise ConfigError(f"augment: {recipe.augment!r}: a mirrored image of {data.name} is not of the same class")
     return Cell(
         dataset=study.dataset,
-        validation=validation,
+        validation=study.validation or data.validation,
         n=n,
         seed=seed,
         model=entrant.model,
@@ -141,4 +149,5 @@ def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe:
         study=study.name,
         entrant=entrant.name,
         role="search" if study.grid else "main",
+        variant=variant,
     )

@@ -1,9 +1,9 @@
 """What a cell leaves behind, and what a study's folders say about its state. Files only; loads neither torch nor timm.
 
-    results/<study>/records/<cell id>.json    written last, atomically: a cell is finished when its record is there
-    runs/<study>/<cell id>/progress.json      where a worker is (rewritten about once a second)
-    runs/<study>/<cell id>/failure.json       the error of a cell that gave up
-    runs/<study>/<cell id>/last.ckpt          from which an interrupted cell goes on
+results/<study>/records/<cell id>.json    written last, atomically: a cell is finished when its record is there
+runs/<study>/<cell id>/progress.json      where a worker is (rewritten about once a second)
+runs/<study>/<cell id>/failure.json       the error of a cell that gave up
+runs/<study>/<cell id>/last.ckpt          from which an interrupted cell goes on
 """
 
 import base64

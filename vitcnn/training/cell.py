@@ -161,9 +161,7 @@ def evaluate(module: CellModule, images: tuple[Tensor, Tensor], limit: int | Non
     return correct.numpy(), total
 
 
-def _record(
-    cell: Cell, about: Info, data: CellData, module: CellModule, keeper: Keeper, where: torch.device
-) -> Record:
+def _record(cell: Cell, about: Info, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
     if module.loss_count > 0:
         module.mean_loss()  # the steps since the last point of the curve: finite too?
     validation, train = evaluate(module, data.validation)[1], evaluate(module, data.train, TRAIN_IMAGES)[1]
@@ -233,5 +231,3 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return out[0].strip() + ("+" if out[1].strip() else "")
-
-
