@@ -31,9 +31,9 @@ RESULTS, RUNS = Path("results"), Path("runs")
 
 
 def _study(path: Path, overrides: list[str] | None, results: Path, runs: Path):
-    from vitcnn.config import load_study
     from vitcnn.matrix import cells
     from vitcnn.records import Places
+    from vitcnn.study_file import load_study
 
     study = load_study(path, overrides or ())
     return study, cells(study), Places(study.name, results, runs)
@@ -132,7 +132,7 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
 
 @app.command()
 def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml` beside its records."""
+    """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
     from vitcnn.analysis.select import choose, write_recipes
 
     loaded, all_cells, places = _study(study, overrides, results, runs)

@@ -13,17 +13,22 @@ grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a
 import difflib
 import math
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 
 
 class ConfigError(Exception):
     """A mistake in a study that a person can mend; the message says where it is and what to change."""
+
+
+def near(word: str, known: Any) -> str:
+    """What to say behind an unknown name: the nearest known one, and all of them."""
+    known = sorted(map(str, known))
+    close = difflib.get_close_matches(word, known, 1)
+    return (f"; did you mean {close[0]!r}?" if close else ";") + f" known: {', '.join(known)}"
 
 
 class Frozen(BaseModel):
@@ -76,7 +81,7 @@ class Linear(Frozen):
     """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
 
     model: Literal["linear"] = "linear"
-    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
 
 
 Model = Annotated[ViT | Local | CNN | Linear, Field(discriminator="model")]
@@ -214,88 +219,3 @@ class Study(Frozen):
             if key not in Recipe.model_fields:
                 raise ValueError(f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}")
         return value
-
-
-# ---- reading ----
-
-
-def near(word: str, known: Any) -> str:
-    """What to say behind an unknown name: the nearest known one, and all of them."""
-    known = sorted(map(str, known))
-    close = difflib.get_close_matches(word, known, 1)
-    return (f"; did you mean {close[0]!r}?" if close else ";") + f" known: {', '.join(known)}"
-
-
-def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
-    """Reads a study; `overrides` are `key=value` with dots for nesting (`recipe.lr=1e-3`, `sizes=[50,100]`).
-
-    Raises ConfigError, with the file's name and what to change, for anything that is not a study.
-    """
-    path = Path(path)
-    try:
-        text = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no valid YAML: {error}") from None
-    if not isinstance(text, dict):
-        raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
-    text.setdefault("name", path.stem)
-    for override in overrides:
-        _override(text, override)
-    for key in ("chosen", "search"):
-        if key in text:
-            raise ConfigError(f"{path}: {key!r} is filled in from the file that `recipes` names")
-    if isinstance(text.get("recipes"), str):
-        text["chosen"], text["search"] = _read_recipes(path.parent / text["recipes"])
-    try:
-        return Study.model_validate(text)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: " + "\n".join(_explain(e) for e in error.errors())) from None
-
-
-def _override(text: dict, override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r} is no override; write key=value, for instance seeds=1 or recipe.lr=1e-3")
-    *parents, last = key.split(".")
-    for parent in parents:
-        if isinstance(text, dict) and isinstance(text.get(parent), list):
-            text[parent] = {str(name): {} for name in text[parent]}  # entrants: [vit, cnn]
-        text = text.setdefault(parent, {}) if isinstance(text, dict) else None
-        if text is None:
-            raise ConfigError(f"{override!r}: {parent!r} holds no keys")
-    if not isinstance(text, dict):
-        raise ConfigError(f"{override!r}: {'.'.join(parents)!r} holds no keys")
-    try:
-        text[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: no valid YAML: {error}") from None
-
-
-def _read_recipes(path: Path) -> tuple[dict, str]:
-    try:
-        text = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return text["entrants"], text["search"]
-    except OSError as error:
-        raise ConfigError(
-            f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
-        ) from None
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
-
-
-_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, **MODELS}
-
-
-def _explain(error: dict) -> str:
-    """One pydantic error as a sentence: where, what, and the nearest known key."""
-    where = [str(part) for part in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        *parents, key = where
-        owner = next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
-        known = set(owner.model_fields) - {"chosen", "search"} | ({"recipe"} if owner in MODELS.values() else set())
-        return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    given = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
-    return f"{'.'.join(where)}: {message}{given}" if where else message + given

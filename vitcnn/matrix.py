@@ -1,4 +1,4 @@
-"""A study becomes cells. A cell is what is trained; its id is a hash of what decides the result, and of nothing else."""
+"""A study becomes cells. A cell is what is trained; its id hashes what decides the result, and nothing else."""
 
 import hashlib
 import itertools

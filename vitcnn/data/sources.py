@@ -1,10 +1,10 @@
-"""Where images come from. Each source is fetched once into a cache folder as uint8 arrays and memory-mapped from then on.
+"""Where images come from. Each source is fetched once into a cache folder, as uint8 arrays that are memory-mapped.
 
     <cache>/<name>/{train,test}_images.npy   (N, H, W, C) uint8
     <cache>/<name>/{train,test}_labels.npy   (N,) int64
     <cache>/<name>/about.json                classes, sums, where it came from
 
-The folder is `$VITCNN_DATA`, or the platform's cache folder. Importing this module loads neither torch nor scikit-learn.
+The folder is `$VITCNN_DATA`, or the platform's cache folder. Importing this loads neither torch nor scikit-learn.
 """
 
 import gzip
@@ -214,6 +214,10 @@ SOURCES = {
             licence="MIT",
             source="Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), https://github.com/zalandoresearch/fashion-mnist",
             fetchers=(("torchvision", _torchvision_fashion), ("Debian", _debian_fashion)),
+            sums=(
+                "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+                "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+            ),  # of Debian's copy; not compared with an official download, so a mismatch is a warning
             by_hand=(
                 "on a Debian or Ubuntu machine `apt-get update && apt-get download dataset-fashion-mnist`, or where "
                 "torchvision's download works `vitcnn data fetch fashion-mnist`; then copy the cache folder here"

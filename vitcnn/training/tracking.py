@@ -12,14 +12,27 @@ from vitcnn.records import Places, Record
 
 Tracking = Literal["auto", "online", "offline", "off"]
 PROJECT = "vitcnn"
+os.environ.setdefault("WANDB_SILENT", "true")  # its own banner, once for each of hundreds of cells
+
+_unreachable = False
 
 
 def tracker(cell: Cell, places: Places, mode: Tracking) -> "Tracker | None":
-    """A logger for one cell, or None when off or when W&B cannot start (which is said, once, and is no error)."""
+    """A logger for one cell; None when off, or when W&B cannot start, which is said and is no error.
+
+    Where W&B's server cannot be reached the run is kept offline, and so are this process's later ones.
+    """
+    global _unreachable
     if mode == "off" or os.environ.get("WANDB_MODE") == "disabled":
         return None
+    if not _unreachable and _online(mode):
+        try:
+            return Tracker(cell, places, offline=False)
+        except Exception as error:
+            _unreachable = True
+            warnings.warn(f"W&B is kept offline: {type(error).__name__}: {error}", stacklevel=2)
     try:
-        return Tracker(cell, places, offline=not _online(mode))
+        return Tracker(cell, places, offline=True)
     except Exception as error:
         warnings.warn(f"{cell.title} goes on without W&B: {type(error).__name__}: {error}", stacklevel=2)
         return None
@@ -31,7 +44,7 @@ def _online(mode: Tracking) -> bool:
 
     if mode == "auto" and (said := os.environ.get("WANDB_MODE")):
         return said == "online"
-    return mode == "online" or (mode == "auto" and bool(wandb.api.api_key))
+    return mode == "online" or (mode == "auto" and wandb.login(prompt=False, verify=False))
 
 
 class Tracker(WandbLogger):

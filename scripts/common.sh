@@ -1,0 +1,20 @@
+# Sourced by quickstart and test: enters the project's folder and makes .venv when it is missing or out of date.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYTHON=${PYTHON:-python3}
+if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "vitcnn needs Python 3.11 or newer; $PYTHON is $("$PYTHON" --version 2>&1). Set PYTHON to another one." >&2
+    exit 1
+fi
+
+# The stamp holds what the environment was made from; it is written last, so a broken install is made again.
+wanted="$("$PYTHON" --version) $(cksum < pyproject.toml) $(pwd)"
+if [ "$(cat .venv/made-from 2>/dev/null)" != "$wanted" ]; then
+    echo "Setting up .venv (PyTorch and friends: several minutes and some 6 GB the first time) …"
+    [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$PYTHON" -m venv --clear .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+    echo "$wanted" > .venv/made-from
+    echo "… done."
+fi
+PATH="$PWD/.venv/bin:$PATH"

@@ -1,0 +1,42 @@
+"""What every test has: the digits in a data folder of their own, one CPU thread, and a way to write a study."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitcnn.config import Study
+from vitcnn.data.sources import fetch
+from vitcnn.study_file import load_study
+
+SMALL = """
+dataset: digits
+sizes: [50, 200]
+seeds: 2
+entrants: [vit, cnn, linear]
+budget: {images_seen: 1000}
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data cache of the whole session: `$VITCNN_DATA`, with the digits in it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("data")
+    fetch("digits", folder, say=lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITCNN_DATA", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Study]:
+    """`study("sizes=[50]")`: the small study with overrides; `study(text=…)`: any other text."""
+
+    def make(*overrides: str, text: str = SMALL, name: str = "small.yaml") -> Study:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return load_study(path, overrides)
+
+    return make

@@ -1,0 +1,237 @@
+"""A mistake in a study raises ConfigError with a sentence that says where it is and what to change."""
+
+import re
+
+import pytest
+
+from vitcnn.config import ConfigError, parse_augment
+from vitcnn.data.sources import info
+from vitcnn.matrix import cells
+from vitcnn.study_file import load_study
+
+RECIPES = """
+search: digits-search
+entrants:
+  vit: {100: {lr: 0.01}, 1000: {lr: 0.003}}
+  cnn: {100: {lr: 0.02}}
+"""
+
+
+def message(make, *overrides: str, **how: str) -> str:
+    """What a study says that must not load, or that loads and must not become cells."""
+    with pytest.raises(ConfigError) as caught:
+        cells(make(*overrides, **how))
+    return str(caught.value)
+
+
+def recipes_of(study, entrant: str) -> dict[int, object]:
+    return {cell.n: cell.recipe for cell in cells(study) if cell.entrant == entrant}
+
+
+# ---- unknown names ----
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "wrong", "right"),
+    [
+        ("seedz=3", "", "seedz", "seeds"),
+        ("recipe.lrr=1", "recipe", "lrr", "lr"),
+        ("budget.image_seen=5", "budget", "image_seen", "images_seen"),
+        ("budget_check.factr=3", "budget_check", "factr", "factor"),
+        ("entrants.vit.widht=48", "vit", "widht", "width"),
+        ("entrants.cnn.stem_strid=1", "cnn", "stem_strid", "stem_stride"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(study, override, where, wrong, right):
+    said = message(study, override)
+    assert f"unknown key {wrong!r}" in said
+    assert f"did you mean {right!r}?" in said
+    assert where in said
+    assert "small.yaml" in said
+
+
+def test_an_unknown_key_in_an_entrants_recipe_names_entrant_and_nearest_key(study):
+    said = message(study, "entrants.vit.recipe.warmpu=0.2")
+    assert "'vit'" in said
+    assert "did you mean 'warmup'?" in said
+
+
+def test_an_unknown_key_of_the_grid_names_the_nearest_one(study):
+    assert "did you mean 'weight_decay'?" in message(study, "grid.weight_decy=[0.1]")
+
+
+@pytest.mark.parametrize("override", ["entrants=[vitt]", "entrants={big: {model: vitt}}"])
+def test_an_unknown_model_names_the_nearest_one(study, override):
+    said = message(study, override)
+    assert "unknown model 'vitt'; did you mean 'vit'?" in said
+    assert "cnn, linear, local, vit" in said
+
+
+def test_an_unknown_data_set_names_the_nearest_one(study):
+    with pytest.raises(ConfigError, match=r"unknown data set 'digit'; did you mean 'digits'.* known: .*fashion-mnist"):
+        info("digit")
+    assert "did you mean 'digits'?" in message(study, "dataset=digit")
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("sizes=[50,200,50]", "sizes: 50 stands there more than once"),
+        ("seeds=[4,1,4]", "seeds: 4 stands there more than once"),
+        ("entrants=[vit,cnn,vit]", "entrants: an entrant stands there more than once"),
+        ("budget={}", "budget: give images_seen or epochs, one of the two"),
+        ("budget={images_seen: 100, epochs: 2}", "budget: give images_seen or epochs, one of the two"),
+        ("sizes=[5]", "sizes: 5 images are fewer than one for each of the 10 classes"),
+        ("sizes=[1298]", "sizes: 1,298 images asked for, 1,000 are there"),
+        ("sizes=[1001]", "1,297 training images, 297 of them kept for validation"),
+        ("sizes=[0]", "sizes.0: Input should be greater than 0 (got 0)"),
+        ("sizes=[]", "sizes: Tuple should have at least 1 item"),
+        ("seeds=0", "seeds: Tuple should have at least 1 item"),
+        ("validation=1297", "validation: 1,297 images of 1,297 leave none to train on"),
+        ("validation=9", "validation: 9 images are fewer than the 10 classes"),
+        ("recipe.augment=flip", "'flip': a mirrored image of digits is not of the same class"),
+        ("recipe.augment=shift:1+flip", "a mirrored image of digits is not of the same class"),
+        ("recipe.augment=rotate", "recipe.augment: 'rotate' is no augmentation; known: none, flip, shift:K"),
+        ("recipe.augment=shift:0", "'shift:0' is no augmentation"),
+        ("recipe.lr=fast", "recipe.lr: Input should be a valid number"),
+        ("recipe.lr=-1", "recipe.lr: Input should be greater than 0 (got -1)"),
+        ("entrants.linear.recipe.lr=0.1", "entrants.linear.recipe: logistic regression has none"),
+        ("chosen={}", "'chosen' is filled in from the file that `recipes` names"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_where_and_why(study, override, said):
+    assert said in message(study, override)
+
+
+def test_the_largest_size_that_fits_beside_validation_is_accepted(study):
+    assert max(cell.n for cell in cells(study("sizes=[10,1000]"))) == 1000
+    assert max(cell.n for cell in cells(study("sizes=[1287]", "validation=10"))) == 1287
+
+
+def test_a_budget_check_needs_both_of_its_pair(study):
+    said = message(study, "budget_check={}", "entrants={vit: {}, cnn2: {model: cnn}}")
+    assert "pair: no entrant is called 'cnn'; did you mean 'cnn2'?" in said
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "/etc", "..", ".hidden", "a\\b", ""])
+def test_a_name_that_could_leave_the_results_folder_is_refused(study, name):
+    assert "name: String should match pattern" in message(study, f"name='{name}'")
+
+
+def test_a_study_is_called_like_its_file_unless_it_says_otherwise(study):
+    assert study(name="digits-main.yaml").name == "digits-main"
+    assert study("name=other").name == "other"
+
+
+def test_a_number_of_seeds_counts_from_zero_and_a_list_is_itself_sorted(study):
+    assert study("seeds=3").seeds == (0, 1, 2)
+    assert study("seeds=[7,3]").seeds == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [("none", (False, 0)), ("flip", (True, 0)), ("shift:12", (False, 12)), ("flip+shift:2", (True, 2))],
+)
+def test_augment_strings_are_read(text, parsed):
+    assert parse_augment(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["", "none+flip", "shift", "shift:-1", "shift:1.5", "flip shift:1", "Flip"])
+def test_other_augment_strings_raise_with_the_known_ones(text):
+    with pytest.raises(ValueError, match="is no augmentation; known: none, flip, shift:K"):
+        parse_augment(text)
+
+
+# ---- the file ----
+
+
+@pytest.mark.parametrize(("text", "found"), [("- dataset\n- sizes", "list"), ("", "NoneType"), ("digits", "str")])
+def test_yaml_that_is_no_mapping_is_refused(study, text, found):
+    assert f"small.yaml: a study is a mapping of keys to values; found {found}" in message(study, text=text)
+
+
+def test_broken_yaml_is_refused_with_its_line(study):
+    assert re.search(r"small\.yaml: no valid YAML:.*line 2", message(study, text="dataset: digits\nsizes: [1"), re.S)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
+        load_study(tmp_path / "nowhere.yaml")
+
+
+# ---- overrides ----
+
+
+def test_overrides_change_nested_keys_and_leave_their_neighbours(study):
+    loaded = study("recipe.lr=0.01", "recipe.batch_size=64", "budget={epochs: 2}", "sizes=[20]")
+    assert (loaded.recipe.lr, loaded.recipe.batch_size) == (0.01, 64)
+    assert (loaded.budget.epochs, loaded.budget.images_seen, loaded.sizes) == (2, None, (20,))
+    assert loaded.seeds == study().seeds
+
+
+def test_an_override_reaches_into_a_list_of_entrants(study):
+    loaded = study("entrants.vit.width=48", "entrants.vit.recipe.lr=0.002")
+    assert [e.name for e in loaded.entrants] == ["vit", "cnn", "linear"]
+    assert loaded.entrants[0].model.width == 48
+    assert {recipe.lr for recipe in recipes_of(loaded, "vit").values()} == {0.002}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("recipe.lr", "'recipe.lr' is no override; write key=value"),
+        ("=3", "'=3' is no override"),
+        ("dataset.name=3", "'dataset' holds no keys"),
+        ("recipe.lr=[1", "'recipe.lr=[1': no valid YAML"),
+    ],
+)
+def test_a_malformed_override_is_refused(study, override, said):
+    assert said in message(study, override)
+
+
+def test_1e_3_which_yaml_reads_as_a_word_becomes_a_number(study):
+    text = "dataset: digits\nsizes: [50]\nseeds: 1\nentrants: [vit]\nbudget: {epochs: 1}\nrecipe: {lr: 1e-3}"
+    assert recipes_of(study(text=text), "vit")[50].lr == 0.001
+    assert recipes_of(study("recipe.weight_decay=1e-2"), "vit")[50].weight_decay == 0.01
+
+
+# ---- recipes found by a search ----
+
+
+def test_a_missing_recipes_file_is_named_with_the_command_that_writes_it(study):
+    said = message(study, "recipes=nowhere.yaml")
+    assert "nowhere.yaml: No such file" in said
+    assert "vitcnn select" in said
+
+
+@pytest.mark.parametrize("text", ["", "entrants: {}", "[1", "- vit"])
+def test_another_file_in_place_of_recipes_is_refused(study, tmp_path, text):
+    (tmp_path / "found.yaml").write_text(text)
+    assert "not a file that `vitcnn select` wrote" in message(study, "recipes=found.yaml")
+
+
+def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):
+    """√(100 · 1000) ≈ 316 is the middle: 320 belongs to 1000, though 100 is nearer on a straight ruler."""
+    (tmp_path / "found.yaml").write_text(RECIPES)
+    loaded = study("recipes=found.yaml", "sizes=[10,100,310,320,1000]", "recipe.lr=0.5", "recipe.batch_size=32")
+    assert loaded.search == "digits-search"
+    found = recipes_of(loaded, "vit")
+    assert {n: recipe.lr for n, recipe in found.items()} == {10: 0.01, 100: 0.01, 310: 0.01, 320: 0.003, 1000: 0.003}
+    assert {recipe.batch_size for recipe in found.values()} == {32}
+    assert {recipe.lr for recipe in recipes_of(loaded, "cnn").values()} == {0.02}
+
+
+def test_an_entrants_own_recipe_beats_the_found_one_and_other_names_take_their_models(study, tmp_path):
+    (tmp_path / "found.yaml").write_text(RECIPES)
+    loaded = study("recipes=found.yaml", "entrants={vit: {recipe: {lr: 0.5}}, deep: {model: vit, depth: 8}}")
+    assert {recipe.lr for recipe in recipes_of(loaded, "vit").values()} == {0.5}
+    assert {recipe.lr for recipe in recipes_of(loaded, "deep").values()} == {0.01}
+
+
+def test_an_entrant_without_a_found_recipe_is_named(study, tmp_path):
+    (tmp_path / "found.yaml").write_text(RECIPES)
+    said = message(study, "recipes=found.yaml", "entrants=[vit,local]")
+    assert "recipes: found.yaml has none for 'local'" in said

@@ -1,0 +1,259 @@
+"""Which cells a study has, and what their ids and seeds depend on."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitcnn.config import CNN, Budget, ConfigError, Linear, Local, Recipe, ViT
+from vitcnn.matrix import LABELS, Cell, cells, role_seed
+
+PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}
+VIT = Cell(**PLACE, model=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000))
+CNN_ = Cell(**PLACE, model=CNN(), recipe=Recipe(lr=0.002), budget=Budget(images_seen=1000))
+LINEAR = Cell(**PLACE, model=Linear())
+
+# Another value for every field that decides a result. A new field without a line here fails a test below.
+OTHER = {
+    Cell: {
+        "dataset": "fashion-mnist",
+        "validation": 296,
+        "n": 51,
+        "seed": 1,
+        "model": CNN(),
+        "recipe": Recipe(lr=0.002),
+        "budget": Budget(images_seen=1001),
+    },
+    Recipe: {
+        "lr": 0.002,
+        "weight_decay": 0.0,
+        "warmup": 0.2,
+        "batch_size": 64,
+        "label_smoothing": 0.0,
+        "clip_norm": 0.0,
+        "augment": "shift:1",
+        "init": "normal",
+        "precision": "bf16",
+    },
+    Budget: {"images_seen": 1001, "epochs": 20.0},
+    ViT: {
+        "width": 48,
+        "depth": 2,
+        "heads": 4,
+        "patch_size": 8,
+        "image_size": 128,
+        "positions": "sinusoidal",
+        "mlp_ratio": 2.0,
+        "drop_path": 0.1,
+    },
+    Local: {
+        "width": 48,
+        "depths": (2, 2),
+        "heads": (2, 2),
+        "window": 2,
+        "patch_size": 4,
+        "image_size": 128,
+        "drop_path": 0.1,
+    },
+    CNN: {"channels": (8, 48, 192), "blocks": (1, 2, 1), "stem_stride": 1, "image_size": 64},
+    Linear: {"C": (1.0,)},
+}
+
+
+def changed(kind: type, field: str) -> tuple[Cell, Cell]:
+    """A cell, and the same one with one field of one of its parts changed."""
+    value = OTHER[kind][field]
+    if kind is Cell:
+        return VIT, VIT.model_copy(update={field: value})
+    if kind is Recipe:
+        return VIT, VIT.model_copy(update={"recipe": Recipe(**{field: value})})
+    if kind is Budget:
+        return VIT, VIT.model_copy(update={"budget": Budget(**{field: value})})
+    cell = VIT.model_copy(update={"model": kind()})
+    return cell, cell.model_copy(update={"model": kind(**{field: value})})
+
+
+# ---- the cell id ----
+
+
+@pytest.mark.parametrize(
+    ("cell", "golden"),
+    # A change here orphans every committed record: the ids in results/ would no longer be those of their cells.
+    [(VIT, "d24e0a90b85c"), (CNN_, "489a2f9fc217"), (LINEAR, "d0676b2ed8d2")],
+    ids=["vit", "cnn", "linear"],
+)
+def test_ids_are_what_they_were_when_the_first_records_were_committed(cell, golden):
+    assert cell.id == golden
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in OTHER.items() for field in fields])
+def test_every_scientific_field_changes_the_id(kind, field):
+    before, after = changed(kind, field)
+    assert before.id != after.id
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_no_scientific_field_is_forgotten_in_the_test_above(kind):
+    beside = LABELS if kind is Cell else {"model"}
+    assert set(OTHER[kind]) == set(kind.model_fields) - beside
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [("study", "other"), ("entrant", "other"), ("role", "budget-check"), ("variant", "lr=0.1")],
+)
+def test_labels_do_not_change_the_id(label, value):
+    assert label in LABELS
+    assert VIT.model_copy(update={label: value}).id == VIT.id
+
+
+def test_every_label_is_tested_above():
+    assert {"study", "entrant", "role", "variant"} == LABELS
+
+
+@pytest.mark.parametrize("kind", [Recipe, ViT, Local, CNN, Linear])
+def test_a_field_given_at_its_default_has_the_id_it_has_when_left_out(kind):
+    explicit = kind(**kind().model_dump())
+    part = "recipe" if kind is Recipe else "model"
+    assert explicit.model_fields_set == set(kind.model_fields)
+    assert VIT.model_copy(update={part: explicit}).id == VIT.model_copy(update={part: kind()}).id
+
+
+def test_defaults_are_what_they_were_when_the_first_records_were_committed():
+    """Ids leave defaults out: under a changed default, old records would pass for cells that were trained otherwise."""
+    assert Recipe().model_dump() == {
+        "lr": 0.001,
+        "weight_decay": 0.05,
+        "warmup": 0.1,
+        "batch_size": 128,
+        "label_smoothing": 0.1,
+        "clip_norm": 1.0,
+        "augment": "none",
+        "init": "xavier",
+        "precision": "float32",
+    }
+    assert [repr(kind()) for kind in (ViT, Local, CNN, Linear)] == [
+        "ViT(model='vit', width=96, depth=4, heads=3, patch_size=16, image_size=None, positions='learned', "
+        "mlp_ratio=4.0, drop_path=0.0)",
+        "Local(model='local', width=60, depths=(1, 2), heads=(2, 4), window=4, patch_size=8, image_size=None, "
+        "drop_path=0.0)",
+        "CNN(model='cnn', channels=(16, 48, 192), blocks=(1, 1, 1), stem_stride=2, image_size=None)",
+        "Linear(model='linear', C=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0))",
+    ]
+
+
+def test_validation_given_as_the_data_sets_own_number_has_the_same_ids(study):
+    assert [c.id for c in cells(study("validation=297"))] == [c.id for c in cells(study())]
+
+
+def test_two_models_at_their_defaults_have_two_ids():
+    assert len({VIT.model_copy(update={"model": kind()}).id for kind in (ViT, Local, CNN, Linear)}) == 4
+
+
+def test_a_cell_read_back_from_json_has_its_id():
+    for cell in (VIT, CNN_, LINEAR):
+        assert Cell.model_validate_json(cell.model_dump_json()).id == cell.id
+
+
+# ---- the matrix ----
+
+
+def test_there_is_one_cell_per_entrant_size_and_seed(study):
+    made = cells(study("sizes=[50,100,200]", "seeds=4"))
+    assert len({c.id for c in made}) == len(made) == 3 * 3 * 4
+    assert {(c.entrant, c.n, c.seed) for c in made} == {
+        (e, n, s) for e in ("vit", "cnn", "linear") for n in (50, 100, 200) for s in range(4)
+    }
+    assert {c.role for c in made} == {"main"}
+
+
+def test_cells_of_another_study_or_entrant_name_are_shared(study):
+    mine = {c.id for c in cells(study("sizes=[50]"))}
+    assert {c.id for c in cells(study("name=other", "sizes=[50]", "entrants={mine: {model: vit}}"))} < mine
+
+
+def test_linear_has_neither_recipe_nor_budget_nor_steps(study):
+    (cell,) = cells(study("entrants=[linear]", "sizes=[50]", "seeds=1"))
+    assert (cell.recipe, cell.budget, cell.steps) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "n", "steps"),
+    [
+        ({"images_seen": 1280}, 50, 10),
+        ({"images_seen": 1281}, 200, 11),
+        ({"epochs": 3}, 128, 3),
+        ({"epochs": 0.1}, 50, 1),
+    ],
+)
+def test_steps_are_the_budget_rounded_up_to_whole_batches(budget, n, steps):
+    cell = VIT.model_copy(update={"n": n, "budget": Budget(**budget)})
+    assert cell.recipe.batch_size == 128
+    assert cell.steps == steps
+
+
+@pytest.mark.parametrize("budget", ["{images_seen: 1000}", "{epochs: 4}"])
+def test_budget_check_doubles_the_pair_at_the_two_end_sizes(study, budget):
+    loaded = study(
+        "budget_check={seeds: [0, 2]}", f"budget={budget}", "seeds=3", "sizes=[50,100,200]", "entrants=[vit,cnn,local]"
+    )
+    made = cells(loaded)
+    main, checks = [[c for c in made if c.role == role] for role in ("main", "budget-check")]
+    assert len(main) == 3 * 3 * 3
+    assert {(c.entrant, c.n, c.seed) for c in checks} == {
+        (e, n, s) for e in ("vit", "cnn") for n in (50, 200) for s in (0, 2)
+    }
+    assert len(checks) == 8
+    assert {c.budget for c in checks} == {loaded.budget.times(2)}
+    kind = next(iter(loaded.budget.model_dump(exclude_none=True)))
+    assert getattr(checks[0].budget, kind) == 2 * getattr(loaded.budget, kind)
+    assert {c.id for c in checks}.isdisjoint(c.id for c in main)
+
+
+def test_budget_check_takes_its_factor_and_pair_from_the_study(study):
+    made = cells(study("budget_check={factor: 3}", "pair=[local,cnn]", "entrants=[vit,cnn,local]", "seeds=1"))
+    checks = [c for c in made if c.role == "budget-check"]
+    assert Counter(c.entrant for c in checks) == {"local": 2, "cnn": 2}
+    assert {c.budget.images_seen for c in checks} == {3000}
+
+
+@pytest.mark.parametrize("override", ["entrants={a: {model: vit}, b: {model: vit, width: 96}}", "grid.lr=[0.001,1e-3]"])
+def test_duplicate_cells_are_refused(study, override):
+    with pytest.raises(ConfigError, match="are the same cell"):
+        cells(study(override))
+
+
+def test_a_grid_makes_search_cells_each_with_its_point_as_variant(study):
+    made = cells(study("grid={lr: [0.002, 0.004], augment: [none, 'shift:1']}", "sizes=[50]", "seeds=1"))
+    trained = {c.variant: c.recipe for c in made if c.entrant == "vit"}
+    assert trained == {
+        "lr=0.002 augment=none": Recipe(lr=0.002),
+        "lr=0.002 augment=shift:1": Recipe(lr=0.002, augment="shift:1"),
+        "lr=0.004 augment=none": Recipe(lr=0.004),
+        "lr=0.004 augment=shift:1": Recipe(lr=0.004, augment="shift:1"),
+    }
+    assert {c.role for c in made} == {"search"}
+    assert Counter(c.entrant for c in made) == {"vit": 4, "cnn": 4, "linear": 1}
+
+
+# ---- seeds ----
+
+
+def test_role_seeds_are_what_they_were_when_the_first_records_were_committed():
+    assert role_seed(0, "init") == 7885824881599989479
+    assert role_seed(0, "order", 7) == 9203259192984464309
+
+
+def test_role_seeds_differ_by_purpose_seed_and_step():
+    steps = [(), *((step,) for step in range(20))]
+    made = [role_seed(seed, p, *more) for seed in range(20) for p in ("subset", "init", "order") for more in steps]
+    assert len(set(made)) == len(made) == 20 * 3 * 21
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**63), st.sampled_from(["subset", "init", "order"]), st.lists(st.integers(0, 10**9), max_size=2))
+def test_role_seeds_fit_torch_and_numpy_and_repeat(seed, purpose, more):
+    made = role_seed(seed, purpose, *more)
+    assert 0 <= made < 2**63
+    assert made == role_seed(seed, purpose, *more)

@@ -1,0 +1,132 @@
+"""A study's records put in order: who reached what at which n, what is missing, and what has to be said first."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from vitcnn.analysis.stats import Mean, mean, paired
+from vitcnn.config import Study
+from vitcnn.matrix import Cell
+from vitcnn.records import Record
+
+Measure = Callable[[Record], float]
+
+
+def test_accuracy(record: Record) -> float:
+    return record.test.accuracy
+
+
+def overfitting(record: Record) -> float:
+    """Train minus test accuracy."""
+    return record.train.accuracy - record.test.accuracy
+
+
+@dataclass(frozen=True)
+class Results:
+    """The cells that a study asks for and the records that are there; records of other cells are left out."""
+
+    study: Study
+    cells: Sequence[Cell]
+    records: dict[str, Record]  # by cell id
+
+    @classmethod
+    def of(cls, study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> "Results":
+        wanted = {cell.id for cell in cells}
+        return cls(study, cells, {r.id: r for r in records if r.id in wanted})
+
+    @property
+    def missing(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.id not in self.records]
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, int, str], dict[int, Record]]:
+        out: dict[tuple[str, int, str], dict[int, Record]] = {}
+        for cell in self.cells:
+            if cell.id in self.records:
+                out.setdefault((cell.entrant, cell.n, cell.role), {})[cell.seed] = self.records[cell.id]
+        return out
+
+    def at(self, entrant: str, n: int, role: str = "main") -> dict[int, Record]:
+        """Records by seed; empty where none is finished."""
+        return self._by_place.get((entrant, n, role), {})
+
+    def values(self, entrant: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> dict[int, float]:
+        return {seed: measure(record) for seed, record in self.at(entrant, n, role).items()}
+
+    def mean(self, entrant: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> Mean | None:
+        """None where no seed is finished."""
+        values = self.values(entrant, n, measure, role)
+        return mean(list(values.values())) if values else None
+
+    def gaps(self, n: int, measure: Measure = test_accuracy, role: str = "main") -> dict[int, float]:
+        """The pair's first minus second, by seed."""
+        first, second = self.study.pair
+        return paired(self.values(first, n, measure, role), self.values(second, n, measure, role))
+
+    @property
+    def entrants(self) -> list[str]:
+        """In the study's order."""
+        return [entrant.name for entrant in self.study.entrants]
+
+    @property
+    def floor(self) -> str | None:
+        """The linear entrant's name."""
+        return next((e.name for e in self.study.entrants if e.model.model == "linear"), None)
+
+
+def below_floor(results: Results) -> list[str]:
+    """A sentence for each entrant that loses to the linear floor at its largest finished n."""
+    floor, out = results.floor, []
+    if floor is None:
+        return out
+    for entrant in results.entrants:
+        finished = [n for n in results.study.sizes if results.mean(entrant, n) and results.mean(floor, n)]
+        if entrant == floor or not finished:
+            continue
+        n = finished[-1]
+        own, line = results.mean(entrant, n), results.mean(floor, n)
+        if own.mean <= line.mean:
+            out.append(
+                f"{entrant} is not above the linear floor at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "
+                f"({own.count} and {line.count} seeds); nothing can be concluded about it."
+            )
+    return out
+
+
+@dataclass(frozen=True)
+class BudgetShift:
+    """What more training did to the gap at one n, over the seeds that were trained for both budgets."""
+
+    n: int
+    factor: float
+    seeds: int
+    gap: float
+    longer: float
+    half_interval: float | None  # of the gap over all seeds; None below two seeds
+
+    @property
+    def limited(self) -> bool | None:
+        """Did the gap move by more than half its interval's half-width … None where that cannot be said."""
+        return None if self.half_interval is None else abs(self.longer - self.gap) > self.half_interval
+
+
+def budget_shifts(results: Results) -> list[BudgetShift]:
+    """For the smallest and the largest n, where the longer cells are finished."""
+    check, out = results.study.budget_check, []
+    for n in sorted({results.study.sizes[0], results.study.sizes[-1]}) if check else ():
+        longer, gaps = results.gaps(n, role="budget-check"), results.gaps(n)
+        both = sorted(longer.keys() & gaps.keys())
+        if not both:
+            continue
+        spread = mean(list(gaps.values()))
+        out.append(
+            BudgetShift(
+                n=n,
+                factor=check.factor,
+                seeds=len(both),
+                gap=sum(gaps[s] for s in both) / len(both),
+                longer=sum(longer[s] for s in both) / len(both),
+                half_interval=spread.half if spread.count > 1 else None,
+            )
+        )
+    return out

@@ -1,0 +1,97 @@
+"""Choosing recipes from a search. The rule looks at validation and at nothing else."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitcnn.config import ConfigError, Recipe, Study
+from vitcnn.matrix import Cell
+from vitcnn.records import Places, Score, load_records, write_atomically
+
+RULE = "highest validation accuracy, mean over seeds; ties: lowest validation loss"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe of one entrant at one n: mean validation accuracy and loss over the search's seeds."""
+
+    entrant: str
+    n: int
+    variant: str
+    recipe: Recipe
+    accuracy: float
+    nll: float
+
+
+def trials(cells: Sequence[Cell], validation: dict[str, Score]) -> list[Trial]:
+    """`validation`: by cell id. Raises ConfigError where a cell is missing: a choice among fewer trials is unfair."""
+    if missing := [cell.title for cell in cells if cell.recipe and cell.id not in validation]:
+        raise ConfigError(f"the search is not finished: {len(missing)} cells are missing, {missing[0]} among them")
+    groups: dict[tuple, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.recipe:
+            groups[cell.entrant, cell.n, cell.variant].append(cell)
+    out = []
+    for (entrant, n, variant), same in groups.items():
+        scores = [validation[cell.id] for cell in same]
+        accuracy, nll = (sum(getattr(s, k) for s in scores) / len(scores) for k in ("accuracy", "nll"))
+        out.append(Trial(entrant, n, variant, same[0].recipe, accuracy, nll))
+    return out
+
+
+def best(among: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
+    """The chosen trial of each (entrant, n), by `RULE`."""
+    out: dict[tuple[str, int], Trial] = {}
+    for trial in among:
+        now = out.get((trial.entrant, trial.n))
+        if now is None or (trial.accuracy, -trial.nll) > (now.accuracy, -now.nll):
+            out[trial.entrant, trial.n] = trial
+    return out
+
+
+def edges(study: Study, chosen: dict[tuple[str, int], Trial]) -> list[str]:
+    """A sentence for each chosen number that lies on the edge of its grid: the optimum may lie beyond."""
+    out = []
+    for (entrant, n), trial in chosen.items():
+        for key in study.grid:
+            values = sorted({getattr(Recipe.model_validate({key: v}), key) for v in study.grid[key]}, key=str)
+            if len(values) < 2 or not all(isinstance(v, (int, float)) for v in values):
+                continue
+            value = getattr(trial.recipe, key)
+            if value in (min(values), max(values)):
+                out.append(f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: widen it")
+    return out
+
+
+def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any]:
+    """What `recipes.yaml` holds. Raises ConfigError where the study is no search or is not finished."""
+    if not study.grid:
+        raise ConfigError(f"{study.name} is no search: it has no `grid`")
+    records, wrong = load_records(places.records)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    all_trials = trials(cells, {record.id: record.validation for record in records})
+    chosen, entrants = best(all_trials), defaultdict(dict)
+    for (entrant, n), trial in chosen.items():
+        entrants[entrant][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True)
+    return {
+        "search": study.name,
+        "dataset": study.dataset,
+        "rule": RULE,
+        "trials": len(all_trials) // len(chosen),
+        "seeds": list(study.seeds),
+        "budget": study.budget.model_dump(exclude_none=True),
+        "edges": edges(study, chosen),
+        "entrants": dict(entrants),
+    }
+
+
+def write_recipes(choice: dict[str, Any], places: Places) -> Path:
+    path = places.report / "recipes.yaml"
+    text = yaml.safe_dump(choice, sort_keys=False, allow_unicode=True, width=120)
+    write_atomically(path, f"# Written by `vitcnn select`. `trials`: for each entrant and size.\n{text}")
+    return path

@@ -1,0 +1,67 @@
+"""What a study is going to do: its cells, what each entrant costs, and how long that may take."""
+
+import statistics
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from vitcnn.config import Study
+from vitcnn.data.sources import info
+from vitcnn.launch.table import duration, seconds_left, speeds, table
+from vitcnn.matrix import Cell
+from vitcnn.models.build import Facts, facts
+from vitcnn.records import Places, State, states
+
+# Forward and backward are about three forwards (Kaplan et al. 2020), two FLOPs a MAC. One core of a server CPU of 2020
+# sustained 40-50 GFLOP/s on the three entrants at batch 128; used only where no cell has been timed yet.
+GUESSED_FLOPS = 4e10
+
+
+def plan(study: Study, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:
+    """A rich renderable. Raises ConfigError where an entrant does not fit the data."""
+    about = info(study.dataset)
+    cost = {entrant.name: facts(entrant.model, about) for entrant in study.entrants}
+    where = states(cells, places)
+    return Group(_entrants(cost), _budget(cells), table(where, places), _time(where, places, cost, workers))
+
+
+def _entrants(cost: dict[str, Facts]) -> Table:
+    out = Table("entrant", "parameters", "MACs/image", "sees", "words", "native pixels per word")
+    for name, c in cost.items():
+        native = "" if c.native_pixels_per_word is None else f"{c.native_pixels_per_word:g}"
+        sees = f"{c.image_size} px"
+        out.add_row(escape(name), f"{c.parameters:,}", f"{c.macs:,}", sees, str(c.words or ""), native)
+    return out
+
+
+def _budget(cells: Sequence[Cell]) -> str:
+    trained = [cell for cell in cells if cell.recipe]
+    if not trained:
+        return "nothing is trained by gradient descent"
+    seen = sorted({cell.steps * cell.recipe.batch_size for cell in trained if cell.role != "budget-check"})
+    sizes = sorted({cell.n for cell in trained})
+    total = sum(cell.steps * cell.recipe.batch_size for cell in trained)
+    each = " to ".join(f"{v:,}" for v in dict.fromkeys((seen[0], seen[-1])))
+    ends = [max(c.steps * c.recipe.batch_size / n for c in trained if c.n == n and c.role != "budget-check")
+            for n in (sizes[0], sizes[-1])]  # fmt: skip
+    return (
+        f"{each} images seen by a cell: {ends[0]:,.1f} epochs at n = {sizes[0]:,}, "
+        f"{ends[1]:,.1f} at n = {sizes[-1]:,}; "
+        f"{total:,} in all"
+    )
+
+
+def _time(where: Sequence[State], places: Places, cost: dict[str, Facts], workers: int) -> str:
+    measured = speeds(where, places)
+    guess = {name: GUESSED_FLOPS / (6 * c.macs) for name, c in cost.items() if c.macs}
+    if measured:  # scale the guess to this machine
+        scale = statistics.median(measured[name] / guess[name] for name in measured)
+        guess = {name: speed * scale for name, speed in guess.items()}
+    left = seconds_left(where, guess | measured, workers)
+    basis = "measured" if measured.keys() >= {s.cell.entrant for s in where if s.cell.recipe} else "guessed from MACs"
+    kinds = {state.kind for state in where}
+    if kinds == {"done"}:
+        return "nothing is left to do"
+    return f"about {duration(left or 0)} with {workers} workers ({basis}; the linear entrant not counted)"

@@ -1,0 +1,125 @@
+"""The figures of a study. Each takes `ax` (or `axes`) and results and returns it; no files are read or written."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
+from vitcnn.analysis.stats import mean
+
+# Okabe & Ito's palette, told apart by colour-blind readers too; and a marker each, for print
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*"
+FLOOR = "#777777"
+
+
+def style(results: Results, entrant: str) -> dict[str, object]:
+    """Colour, marker and line of an entrant, the same in every figure of a study."""
+    if entrant == results.floor:
+        return {"color": FLOOR, "marker": "x", "linestyle": "--"}
+    index = [name for name in results.entrants if name != results.floor].index(entrant)
+    return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)], "linestyle": "-"}
+
+
+def accuracy_against_n(ax: Axes, results: Results) -> Axes:
+    """Test accuracy: mean, 95 % Student-t interval, and every seed as a point."""
+    _against_n(ax, results, results.entrants, test_accuracy)
+    ax.set_ylabel("test accuracy")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(0.0, low), min(1.0, high))
+    return ax
+
+
+def overfitting_against_n(ax: Axes, results: Results) -> Axes:
+    """Train minus test accuracy, in points; the training images not augmented."""
+    _against_n(ax, results, results.entrants, lambda r: 100 * overfitting(r))
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_ylabel("train − test accuracy (points)")
+    return ax
+
+
+def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Measure) -> None:
+    for place, entrant in enumerate(entrants):
+        look = style(results, entrant)
+        beside = 1.03 ** (place - (len(entrants) - 1) / 2)  # so that intervals do not hide each other
+        shown = [(n, results.values(entrant, n, measure)) for n in results.study.sizes]
+        _series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, entrant)
+    n_axis(ax, results.study.sizes)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False)
+
+
+def _series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict, label: str) -> None:
+    """Means joined by a line, intervals as bars where there are two seeds or more, seeds as faint points."""
+    if not points:
+        return
+    means = [mean(values) for _, values in points]
+    x = np.array([n for n, _ in points])
+    half = np.array([m.half for m in means])
+    ax.errorbar(x, [m.mean for m in means], yerr=np.nan_to_num(half), label=label, capsize=3, markersize=5, **look)
+    for n, values in points:
+        ax.plot([n] * len(values), values, look["marker"], color=look["color"], alpha=0.35, markersize=3)
+
+
+def gap_against_n(ax: Axes, results: Results) -> Axes:
+    """The pair's gap in points, paired by seed; hollow: the same with the budget check's longer training."""
+    first, second = results.study.pair
+    points = [(n, [100 * g for g in results.gaps(n).values()]) for n in results.study.sizes]
+    _series(ax, [(n, v) for n, v in points if v], {"color": "black", "marker": "o", "linestyle": "-"}, "gap")
+    if check := results.study.budget_check:
+        longer = [(n, g) for n in results.study.sizes for g in results.gaps(n, role="budget-check").values()]
+        x, y = [n * 1.08 for n, _ in longer], [100 * g for _, g in longer]
+        if longer:
+            ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=f"{check.factor:g}× the training")
+            ax.legend(frameon=False)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_ylabel(f"{first} − {second}, test accuracy (points)")
+    n_axis(ax, results.study.sizes)
+    return ax
+
+
+def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
+    """Validation accuracy over images seen, one panel a size, one line a seed."""
+    for ax, n in zip(axes, results.study.sizes, strict=True):
+        for entrant in results.entrants:
+            for index, record in enumerate(results.at(entrant, n).values()):
+                if record.curve:
+                    x, y = zip(*((p.images_seen, p.val_accuracy) for p in record.curve), strict=True)
+                    look = {"color": style(results, entrant)["color"], "label": None if index else entrant}
+                    ax.plot(x, y, linewidth=1.2, alpha=0.8, **look)
+        if results.floor and (line := results.mean(results.floor, n, lambda r: r.validation.accuracy)):
+            ax.axhline(line.mean, color=FLOOR, linestyle="--", linewidth=1, label=results.floor)
+        ax.set_title(f"n = {n:,}", fontsize=10)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v)))
+        ax.set_xlabel("images seen")
+        _quiet(ax)
+    axes[0].set_ylabel("validation accuracy")
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(frameon=False, fontsize=8)
+    return axes
+
+
+def n_axis(ax: Axes, sizes: Sequence[int]) -> None:
+    """A logarithmic axis of training-set sizes, with the sizes themselves as its ticks."""
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(sizes, [thousands(n) for n in sizes])
+    ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    ax.set_xlabel("training images n (log scale)")
+    _quiet(ax)
+
+
+def _quiet(ax: Axes) -> None:
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def thousands(v: float) -> str:
+    """1500 -> `1.5k`, 50000 -> `50k`."""
+    if v >= 1e6:
+        return f"{v / 1e6:g}M"
+    return f"{v / 1e3:g}k" if v >= 1000 else f"{v:g}"

@@ -1,0 +1,150 @@
+"""`report.md` and its figures, from the records of a study and nothing else."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from vitcnn.analysis.results import Results, below_floor, budget_shifts
+from vitcnn.config import Study
+from vitcnn.matrix import Cell
+from vitcnn.records import Places, load_records, write_atomically
+from vitcnn.report import figures, tables
+from vitcnn.report.search import search_report
+
+STYLE = {
+    "svg.hashsalt": "vitcnn",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "savefig.dpi": 130,
+}  # same records, same bytes
+
+
+def write_report(study: Study, cells: Sequence[Cell], places: Places) -> Path:
+    """Writes figures (SVG and PNG) and `report.md`, and returns its path."""
+    records, wrong = load_records(places.records)
+    results = Results.of(study, cells, records)
+    if study.grid:
+        text = search_report(results, places)
+    else:
+        with plt.rc_context(STYLE):
+            _figures(results, places.report)
+        text = _text(results)
+    if wrong:
+        text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.cell(line)}" for line in wrong) + "\n"
+    path = places.report / "report.md"
+    write_atomically(path, text)
+    return path
+
+
+def _figures(results: Results, folder: Path) -> None:
+    title = f"{results.study.dataset}, {_seeds(results)}\n{budget(results)}"
+    one: dict[str, Callable] = {
+        "accuracy": figures.accuracy_against_n,
+        "gap": figures.gap_against_n,
+        "overfitting": figures.overfitting_against_n,
+    }
+    for name, draw in one.items():
+        fig, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        draw(ax, results).set_title(title)
+        _save(fig, folder / name)
+    count = len(results.study.sizes)
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(3.4 * columns, 2.8 * rows + 0.5), sharey=True, squeeze=False, layout="constrained"
+    )
+    for spare in axes.flat[count:]:
+        spare.set_visible(False)
+    figures.training_curves(axes.flat[:count], results)
+    fig.suptitle(title, fontsize=10)
+    _save(fig, folder / "curves")
+
+
+def _save(fig: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    fig.savefig(path.with_suffix(".png"), metadata={"Software": None})
+    plt.close(fig)
+
+
+def budget(results: Results) -> str:
+    """`100,096 images seen: 400.4 epochs at n = 250, 2.0 at n = 50,000`."""
+    trained = [cell for cell in results.cells if cell.recipe and cell.role == "main"]
+    if not trained:
+        return "nothing trained by gradient descent"
+    seen = {cell.n: cell.steps * cell.recipe.batch_size for cell in trained}
+    small, large = min(seen), max(seen)
+    images = " to ".join(f"{v:,}" for v in sorted({seen[small], seen[large]}))
+    epochs = f"{seen[small] / small:,.1f} epochs at n = {small:,}"
+    return f"{images} images seen: {epochs}" + (
+        f", {seen[large] / large:,.1f} at n = {large:,}" if large > small else ""
+    )
+
+
+def _seeds(results: Results) -> str:
+    count = len(results.study.seeds)
+    return f"{count} seed{'s' if count > 1 else ''}"
+
+
+def _text(results: Results) -> str:
+    study = results.study
+    first = below_floor(results)
+    if not first and results.floor and results.records:
+        first = ["Every entrant is above the linear floor at its largest finished n."]
+    source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
+    parts = [
+        f"# {study.name}\n",
+        "\n".join(f"**{sentence}**" for sentence in first) + "\n" if first else "",
+        _missing(results),
+        f"{study.dataset}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
+        f"{budget(results)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % Student-t "
+        f"interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
+        "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
+        tables.accuracy(results),
+        _gap(results),
+        "## Overfitting\n\nAccuracy on the training images, not augmented, minus test accuracy, in points.\n\n"
+        "![train minus test accuracy](overfitting.png)\n",
+        tables.overfit(results),
+        "## Training curves\n\n![validation accuracy over images seen](curves.png)\n",
+        "## Entrants\n",
+        tables.cost(results),
+        "## Recipes\n\nFields at their default are left out.\n",
+        tables.recipes(results),
+        "## Made by\n",
+        tables.made_by(results.records.values()),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _missing(results: Results) -> str:
+    if not results.missing:
+        return ""
+    names = ", ".join(cell.title for cell in results.missing[:20])
+    more = f" and {len(results.missing) - 20} more" if len(results.missing) > 20 else ""
+    return f"**{len(results.missing)} of {len(results.cells)} cells are missing:** {tables.cell(names)}{more}.\n"
+
+
+def _gap(results: Results) -> str:
+    first, second = results.study.pair
+    if not {first, second} <= set(results.entrants):
+        return ""
+    text = f"## Gap\n\n{first} minus {second}, paired by seed.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
+    shifts = budget_shifts(results)
+    for s in shifts:
+        verdict = {
+            True: "more than half its interval: at this n the study is **budget-limited**",
+            False: "within half its interval",
+            None: "no interval to hold it against (one seed)",
+        }[s.limited]
+        text += (
+            f"\nBudget check at n = {s.n:,}: with {s.factor:g}× the training the gap went from {100 * s.gap:+.1f} to "
+            f"{100 * s.longer:+.1f} points ({s.seeds} seed{'s' if s.seeds > 1 else ''}), {verdict}.\n"
+        )
+    if results.study.budget_check and not shifts:
+        text += "\nBudget check: not finished.\n"
+    return text

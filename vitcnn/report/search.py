@@ -1,0 +1,41 @@
+"""The report of a recipe search: every trial's validation accuracy, the choice, and where the grid was too narrow."""
+
+from vitcnn.analysis.results import Results
+from vitcnn.analysis.select import RULE, best, edges, trials
+from vitcnn.config import ConfigError
+from vitcnn.records import Places
+from vitcnn.report import tables
+
+
+def search_report(results: Results, places: Places) -> str:
+    """Raises ConfigError where the search is not finished."""
+    study = results.study
+    if not results.records:
+        raise ConfigError(f"{study.name}: no records in {places.records}")
+    every = trials(results.cells, {cell_id: record.validation for cell_id, record in results.records.items()})
+    chosen = best(every)
+    count = len(every) // len(chosen)
+    seen = {cell.steps * cell.recipe.batch_size for cell in results.cells if cell.recipe}
+    parts = [
+        f"# {study.name}\n",
+        f"{study.dataset}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
+        f"{' to '.join(f'{v:,}' for v in sorted(seen))} images seen by each. Chosen (bold): {RULE}. "
+        "Validation accuracy in percent; no test result was looked at.\n",
+    ]
+    for name in results.entrants:
+        sizes = [n for n in study.sizes if (name, n) in chosen]
+        if not sizes:
+            continue
+        by_variant = {(t.variant, t.n): t for t in every if t.entrant == name}
+        rows = []
+        for variant in dict.fromkeys(v for v, _ in by_variant):
+            row = [variant]
+            for n in sizes:
+                value = f"{100 * by_variant[variant, n].accuracy:.1f}"
+                row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
+            rows.append(row)
+        parts += [f"## {name}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
+    on_edge = edges(study, chosen)
+    parts += ["## Edges of the grid\n", "\n".join(f"- {line}" for line in on_edge) or "None was chosen.", ""]
+    parts += ["## Made by\n", tables.made_by(results.records.values())]
+    return "\n".join(parts)

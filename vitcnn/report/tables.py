@@ -1,0 +1,108 @@
+"""The tables of a report, as Markdown. Every mean states the seeds behind it; what is missing is shown as missing."""
+
+from collections.abc import Iterable, Sequence
+
+from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
+from vitcnn.analysis.stats import Mean, mean
+from vitcnn.records import Record
+
+MISSING = "missing"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell(c) for c in line) + " |" for line in lines) + "\n"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def percent(m: Mean | None, signed: bool = False) -> str:
+    """`71.9 ± 0.4 (5 seeds)`; no interval below two seeds."""
+    if m is None:
+        return MISSING
+    sign = "+" if signed else ""
+    seeds = f"({m.count} seed{'s' if m.count > 1 else ''})"
+    if m.count == 1:
+        return f"{100 * m.mean:{sign}.1f} {seeds}"
+    return f"{100 * m.mean:{sign}.1f} ± {100 * m.half:.1f} {seeds}"
+
+
+def by_size(results: Results, measure: Measure, signed: bool = False) -> str:
+    rows = (
+        [f"{n:,}", *(percent(results.mean(e, n, measure), signed) for e in results.entrants)]
+        for n in results.study.sizes
+    )
+    return markdown(["n", *results.entrants], rows)
+
+
+def accuracy(results: Results) -> str:
+    return by_size(results, test_accuracy)
+
+
+def overfit(results: Results) -> str:
+    return by_size(results, overfitting, signed=True)
+
+
+def gap(results: Results) -> str:
+    first, second = results.study.pair
+    rows = []
+    for n in results.study.sizes:
+        gaps = list(results.gaps(n).values())
+        rows.append([f"{n:,}", percent(mean(gaps) if gaps else None, signed=True)])
+    return markdown(["n", f"{first} − {second}, points"], rows)
+
+
+def cost(results: Results) -> str:
+    """One row an entrant, from its records: these do not depend on n."""
+    rows = []
+    for entrant in results.entrants:
+        mine = [r for n in results.study.sizes for r in results.at(entrant, n).values()]
+        if not mine:
+            rows.append([entrant, *[MISSING] * 6])
+            continue
+        r = mine[0]
+        speeds = sorted(r.cost.images_per_s for r in mine if r.cost.images_per_s)
+        rows.append(
+            [
+                entrant,
+                f"{r.cost.parameters:,}",
+                f"{r.cost.macs:,}",
+                f"{r.sight.image_size} px",
+                str(r.sight.words or "–"),
+                "–" if r.sight.native_pixels_per_word is None else f"{r.sight.native_pixels_per_word:g}",
+                f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "–",
+            ]
+        )
+    head = ["entrant", "parameters", "MACs / image", "sees", "words", "native pixels per word", "images/s (median)"]
+    return markdown(head, rows)
+
+
+def recipes(results: Results) -> str:
+    """Which recipe each entrant was trained with at each n; fields at their default are not printed."""
+    rows = []
+    for n in results.study.sizes:
+        row = [f"{n:,}"]
+        for entrant in results.entrants:
+            cells = [c for c in results.cells if (c.entrant, c.n, c.role) == (entrant, n, "main")]
+            if cells[0].recipe:
+                fields = cells[0].recipe.model_dump(exclude_defaults=True)
+                row.append(", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults")
+            else:
+                found = {f"C {r.found['C']:g}" for r in results.at(entrant, n).values() if "C" in r.found}
+                row.append(", ".join(sorted(found)) or MISSING)
+        rows.append(row)
+    return markdown(["n", *results.entrants], rows)
+
+
+def made_by(records: Iterable[Record]) -> str:
+    """Versions and machines behind the records, each distinct value once."""
+    seen: dict[str, set[str]] = {}
+    for record in records:
+        for key, value in record.made_by.items():
+            seen.setdefault(key, set()).add(str(value))
+    dates = sorted(seen.pop("date", ()))
+    lines = [f"- {key}: {', '.join(sorted(values))}" for key, values in seen.items()]
+    return "\n".join([*lines, f"- finished: {dates[0]} to {dates[-1]}"] if dates else lines) + "\n"
