@@ -48,6 +48,7 @@ def test_an_unknown_key_names_the_nearest_one(study, override, where, wrong, rig
     assert f"did you mean {right!r}?" in said
     assert where in said
     assert "small.yaml" in said
+    assert "chosen" not in said  # not for a person to fill in
 
 
 def test_an_unknown_key_in_an_entrants_recipe_names_entrant_and_nearest_key(study):
@@ -121,9 +122,10 @@ def test_a_name_that_could_leave_the_results_folder_is_refused(study, name):
     assert "name: String should match pattern" in message(study, f"name='{name}'")
 
 
-def test_a_study_is_called_like_its_file_unless_it_says_otherwise(study):
+def test_a_study_is_called_like_its_file_unless_it_says_otherwise(study, tmp_path):
     assert study(name="digits-main.yaml").name == "digits-main"
-    assert study("name=other").name == "other"
+    assert study(text="name: other" + (tmp_path / "digits-main.yaml").read_text()).name == "other"
+    assert study("name=another").name == "another"
 
 
 def test_a_number_of_seeds_counts_from_zero_and_a_list_is_itself_sorted(study):

@@ -1,18 +1,13 @@
 """Where images come from and which ones a cell gets."""
 
-import dataclasses
-import gzip
-import json
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from vitcnn.data.sources import SOURCES, Arrays, FetchError, fetch, is_fetched, load, read_idx
-from vitcnn.data.subsets import nested_order, split, stratified_order, subset_hash
+from vitcnn.data.sources import SOURCES, load
+from vitcnn.data.subsets import nested_order, split, subset_hash
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -58,7 +53,7 @@ def test_subsets_of_like_classes_are_balanced_until_the_smallest_is_used_up():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=6), SEEDS, st.data())
 def test_subsets_of_unequal_classes_keep_the_proportions(counts, seed, data):
-    """Each class lies within one image of its share at some length m', and m' within the other classes' images of n."""
+    """The bound is one image for a class's own rounding, and its share of the other classes' roundings."""
     labels = shuffled([*counts, 2 * min(counts)])  # the largest at least twice the smallest
     n = data.draw(st.integers(1, len(labels)))
     share = np.bincount(labels) / len(labels)
@@ -141,127 +136,3 @@ def test_arrays_are_memory_mapped_and_not_writable():
     for array in load("digits"):
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable
-
-
-# ---- fetching ----
-
-
-def tiny(_=None) -> Arrays:
-    images, labels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1], np.uint8)
-    return Arrays(images, labels, images, labels)
-
-
-def midway(folder):
-    (folder / "half.bin").write_bytes(b"half")
-    raise OSError("the line went dead")
-
-
-@pytest.fixture
-def register(monkeypatch):
-    """Makes the data set "tiny" known, with the fetchers given, as (what it is called, function)."""
-
-    def put(*fetchers, **more):
-        about = dataclasses.replace(
-            SOURCES["digits"],
-            name="tiny",
-            classes=2,
-            train=2,
-            test=2,
-            size=2,
-            fetchers=fetchers,
-            by_hand="copy it",
-            **more,
-        )
-        monkeypatch.setitem(SOURCES, "tiny", about)
-
-    return put
-
-
-def test_a_fetch_that_fails_midway_leaves_nothing_and_says_what_was_tried(register, tmp_path):
-    register(("first.example", midway), ("second.example", midway))
-    with pytest.raises(FetchError) as caught:
-        fetch("tiny", tmp_path, say=lambda _: None)
-    for part in ("first.example", "second.example", "OSError", "the line went dead", "By hand: copy it"):
-        assert part in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-    assert not is_fetched("tiny", tmp_path)
-
-
-def test_the_second_source_is_used_where_the_first_fails(register, tmp_path):
-    register(("first.example", midway), ("second.example", tiny))
-    folder = fetch("tiny", tmp_path, say=lambda _: None)
-    assert json.loads((folder / "about.json").read_text())["origin"] == "second.example"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny"]
-    assert load("tiny", tmp_path).train_labels.dtype == np.int64
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("train_images", np.zeros((3, 2, 2, 1), np.uint8)),
-        ("test_images", np.zeros((2, 2, 2, 1), np.float32)),
-        ("test_labels", np.zeros(2, int)),
-        ("train_labels", np.array([0, 1, 1])),
-    ],
-)
-def test_arrays_that_are_not_the_promised_ones_are_not_stored(register, tmp_path, part, value):
-    register(("wrong.example", lambda _: tiny()._replace(**{part: value})))
-    with pytest.raises(FetchError, match=f"tiny: .*{part.split('_')[0]}"):
-        fetch("tiny", tmp_path, say=lambda _: None)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_other_pixels_than_expected_are_stored_with_a_warning(register, tmp_path):
-    said = []
-    register(("mirror.example", tiny), sums=("a", "b"))
-    fetch("tiny", tmp_path, say=said.append)
-    assert any("WARNING" in line and "expected ('a', 'b')" in line for line in said)
-
-
-def test_fetching_twice_does_nothing_the_second_time(data_folder):
-    said = []
-    before = {path: path.stat().st_mtime_ns for path in (data_folder / "digits").iterdir()}
-    assert fetch("digits", say=said.append) == data_folder / "digits"
-    assert said == []
-    assert before == {path: path.stat().st_mtime_ns for path in (data_folder / "digits").iterdir()}
-
-
-def test_two_that_fetch_at_once_both_end_with_the_data(register, tmp_path):
-    together = threading.Barrier(2, timeout=20)
-    register(("slow.example", lambda _: (together.wait(), tiny())[1]))  # both are past the look into the cache
-    failures = []
-
-    def one():
-        try:
-            fetch("tiny", tmp_path, say=lambda _: None)
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=one) for _ in range(2)]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert failures == []
-    assert not together.broken
-    assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
-    assert np.array_equal(load("tiny", tmp_path).train_images, tiny().train_images)
-
-
-# ---- IDX files ----
-
-
-def test_an_idx_file_is_read_as_it_was_written(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (3, 4, 300), dtype=np.uint8)
-    header = b"\0\0\x08" + bytes([images.ndim]) + np.array(images.shape, ">i4").tobytes()
-    (tmp_path / "x.gz").write_bytes(gzip.compress(header + images.tobytes()))
-    assert np.array_equal(read_idx(tmp_path / "x.gz"), images)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"junk", b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", b"\0\0\x08\x02\0\0", b"\0\0\x08\x01\0\0\0\x05abc"],
-    ids=["empty", "junk", "floats", "half a header", "too few bytes"],
-)
-def test_a_file_that_is_no_idx_file_raises_value_error(tmp_path, content):
-    (tmp_path / "x.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(ValueError, match="IDX|buffer|reshape"):
-        read_idx(tmp_path / "x.gz")

@@ -14,64 +14,59 @@ VIT = Cell(**PLACE, model=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000
 CNN_ = Cell(**PLACE, model=CNN(), recipe=Recipe(lr=0.002), budget=Budget(images_seen=1000))
 LINEAR = Cell(**PLACE, model=Linear())
 
-# Another value for every field that decides a result. A new field without a line here fails a test below.
-OTHER = {
-    Cell: {
-        "dataset": "fashion-mnist",
-        "validation": 296,
-        "n": 51,
-        "seed": 1,
-        "model": CNN(),
-        "recipe": Recipe(lr=0.002),
-        "budget": Budget(images_seen=1001),
-    },
+# The default of every field and another value. A new field without a line here fails a test below.
+FIELDS = {
     Recipe: {
-        "lr": 0.002,
-        "weight_decay": 0.0,
-        "warmup": 0.2,
-        "batch_size": 64,
-        "label_smoothing": 0.0,
-        "clip_norm": 0.0,
-        "augment": "shift:1",
-        "init": "normal",
-        "precision": "bf16",
+        "lr": (0.001, 0.002),
+        "weight_decay": (0.05, 0.0),
+        "warmup": (0.1, 0.2),
+        "batch_size": (128, 64),
+        "label_smoothing": (0.1, 0.0),
+        "clip_norm": (1.0, 0.0),
+        "augment": ("none", "shift:1"),
+        "init": ("xavier", "normal"),
+        "precision": ("float32", "bf16"),
     },
-    Budget: {"images_seen": 1001, "epochs": 20.0},
     ViT: {
-        "width": 48,
-        "depth": 2,
-        "heads": 4,
-        "patch_size": 8,
-        "image_size": 128,
-        "positions": "sinusoidal",
-        "mlp_ratio": 2.0,
-        "drop_path": 0.1,
+        "width": (96, 48),
+        "depth": (4, 2),
+        "heads": (3, 4),
+        "patch_size": (16, 8),
+        "image_size": (None, 128),
+        "positions": ("learned", "sinusoidal"),
+        "mlp_ratio": (4.0, 2.0),
+        "drop_path": (0.0, 0.1),
     },
     Local: {
-        "width": 48,
-        "depths": (2, 2),
-        "heads": (2, 2),
-        "window": 2,
-        "patch_size": 4,
-        "image_size": 128,
-        "drop_path": 0.1,
+        "width": (60, 48),
+        "depths": ((1, 2), (2, 2)),
+        "heads": ((2, 4), (2, 2)),
+        "window": (4, 2),
+        "patch_size": (8, 4),
+        "image_size": (None, 128),
+        "drop_path": (0.0, 0.1),
     },
-    CNN: {"channels": (8, 48, 192), "blocks": (1, 2, 1), "stem_stride": 1, "image_size": 64},
-    Linear: {"C": (1.0,)},
+    CNN: {
+        "channels": ((16, 48, 192), (8, 48, 192)),
+        "blocks": ((1, 1, 1), (1, 2, 1)),
+        "stem_stride": (2, 1),
+        "image_size": (None, 64),
+    },
+    Linear: {"C": ((0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), (1.0,))},
+}
+OTHER_CELL = {
+    "dataset": "fashion-mnist",
+    "validation": 296,
+    "n": 51,
+    "seed": 1,
+    "model": CNN(),
+    "recipe": Recipe(lr=0.002),
+    "budget": Budget(images_seen=1001),
 }
 
 
-def changed(kind: type, field: str) -> tuple[Cell, Cell]:
-    """A cell, and the same one with one field of one of its parts changed."""
-    value = OTHER[kind][field]
-    if kind is Cell:
-        return VIT, VIT.model_copy(update={field: value})
-    if kind is Recipe:
-        return VIT, VIT.model_copy(update={"recipe": Recipe(**{field: value})})
-    if kind is Budget:
-        return VIT, VIT.model_copy(update={"budget": Budget(**{field: value})})
-    cell = VIT.model_copy(update={"model": kind()})
-    return cell, cell.model_copy(update={"model": kind(**{field: value})})
+def with_part(part: Recipe | ViT | Local | CNN | Linear) -> Cell:
+    return VIT.model_copy(update={"recipe" if isinstance(part, Recipe) else "model": part})
 
 
 # ---- the cell id ----
@@ -87,16 +82,34 @@ def test_ids_are_what_they_were_when_the_first_records_were_committed(cell, gold
     assert cell.id == golden
 
 
-@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in OTHER.items() for field in fields])
-def test_every_scientific_field_changes_the_id(kind, field):
-    before, after = changed(kind, field)
-    assert before.id != after.id
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in fields])
+def test_every_scientific_field_changes_the_id_and_its_default_does_not(kind, field):
+    default, other = FIELDS[kind][field]
+    assert with_part(kind(**{field: default})).id == with_part(kind()).id
+    assert with_part(kind(**{field: other})).id != with_part(kind()).id
 
 
-@pytest.mark.parametrize("kind", OTHER)
-def test_no_scientific_field_is_forgotten_in_the_test_above(kind):
-    beside = LABELS if kind is Cell else {"model"}
-    assert set(OTHER[kind]) == set(kind.model_fields) - beside
+@pytest.mark.parametrize(("field", "other"), OTHER_CELL.items())
+def test_what_a_cell_itself_says_changes_the_id(field, other):
+    assert VIT.model_copy(update={field: other}).id != VIT.id
+
+
+@pytest.mark.parametrize("budget", [{"images_seen": 1001}, {"epochs": 20}, {"epochs": 1000}])
+def test_the_budget_changes_the_id(budget):
+    assert VIT.model_copy(update={"budget": Budget(**budget)}).id != VIT.id
+
+
+def test_no_scientific_field_is_forgotten_above():
+    assert set(OTHER_CELL) == set(Cell.model_fields) - LABELS
+    assert set(Budget.model_fields) == {"images_seen", "epochs"}
+    for kind, fields in FIELDS.items():
+        assert set(fields) == set(kind.model_fields) - {"model"}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_defaults_are_what_they_were_when_the_first_records_were_committed(kind):
+    """Ids leave defaults out: under a changed default, old records would pass for cells that were trained otherwise."""
+    assert kind().model_dump(exclude={"model"}) == {field: default for field, (default, _) in FIELDS[kind].items()}
 
 
 @pytest.mark.parametrize(
@@ -110,37 +123,6 @@ def test_labels_do_not_change_the_id(label, value):
 
 def test_every_label_is_tested_above():
     assert {"study", "entrant", "role", "variant"} == LABELS
-
-
-@pytest.mark.parametrize("kind", [Recipe, ViT, Local, CNN, Linear])
-def test_a_field_given_at_its_default_has_the_id_it_has_when_left_out(kind):
-    explicit = kind(**kind().model_dump())
-    part = "recipe" if kind is Recipe else "model"
-    assert explicit.model_fields_set == set(kind.model_fields)
-    assert VIT.model_copy(update={part: explicit}).id == VIT.model_copy(update={part: kind()}).id
-
-
-def test_defaults_are_what_they_were_when_the_first_records_were_committed():
-    """Ids leave defaults out: under a changed default, old records would pass for cells that were trained otherwise."""
-    assert Recipe().model_dump() == {
-        "lr": 0.001,
-        "weight_decay": 0.05,
-        "warmup": 0.1,
-        "batch_size": 128,
-        "label_smoothing": 0.1,
-        "clip_norm": 1.0,
-        "augment": "none",
-        "init": "xavier",
-        "precision": "float32",
-    }
-    assert [repr(kind()) for kind in (ViT, Local, CNN, Linear)] == [
-        "ViT(model='vit', width=96, depth=4, heads=3, patch_size=16, image_size=None, positions='learned', "
-        "mlp_ratio=4.0, drop_path=0.0)",
-        "Local(model='local', width=60, depths=(1, 2), heads=(2, 4), window=4, patch_size=8, image_size=None, "
-        "drop_path=0.0)",
-        "CNN(model='cnn', channels=(16, 48, 192), blocks=(1, 1, 1), stem_stride=2, image_size=None)",
-        "Linear(model='linear', C=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0))",
-    ]
 
 
 def test_validation_given_as_the_data_sets_own_number_has_the_same_ids(study):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -79,43 +80,42 @@ def run(
     from vitcnn.config import ConfigError
     from vitcnn.data.sources import fetch
     from vitcnn.launch.local import run_cells
-    from vitcnn.launch.table import table
+    from vitcnn.launch.plan import check
+    from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
     from vitcnn.records import states
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
     loaded, all_cells, places = _study(study, overrides, results, runs)
-    fetch(loaded.dataset, data_dir)
     waiting = [state.cell for state in states(all_cells, places) if state.kind != "done"]
-    console = Console()
+    console = Console(soft_wrap=True)
     if not waiting:
         console.print(f"{places.study}: all {len(all_cells)} cells are done")
         return
-    workers = min(workers or (1 if _on_gpu(device) else os.cpu_count() or 1), len(waiting))
+    on_gpu = check(loaded, device)
+    fetch(loaded.dataset, data_dir)
+    workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(waiting))
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train in {workers} worker(s)")
     options = Options(device=device, threads=threads, data_folder=data_dir, tracking=wandb)
-    with Live(console=console, auto_refresh=False, transient=False) as live:
+    with Live(console=console, auto_refresh=False) as live:
+        shown = time.monotonic()
 
         def tick() -> None:
+            nonlocal shown
             if console.is_terminal:
                 live.update(table(states(all_cells, places), places, workers), refresh=True)
+            elif time.monotonic() - shown > 30:
+                console.print(headline(states(all_cells, places), places, workers))
+                shown = time.monotonic()
 
         outcome = run_cells(waiting, places, options, workers, tick, console.print)
-        live.update(table(states(all_cells, places), places, workers), refresh=True)
+        live.update(table(states(all_cells, places), places), refresh=True)
     if outcome.interrupted:
         console.print("Interrupted. The same command goes on from here.")
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)
-
-
-def _on_gpu(device: str) -> bool:
-    if device == "auto":
-        import torch
-
-        return torch.cuda.is_available()
-    return device.startswith("cuda")
 
 
 @app.command()

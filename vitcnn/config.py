@@ -178,7 +178,7 @@ class Study(Frozen):
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
-    chosen: dict[str, dict[int, dict[str, Any]]] = {}  # the contents of `recipes`, read in by load_study
+    chosen: dict[str, dict[Positive, dict[str, Any]]] = {}  # the contents of `recipes`, read in by load_study
     search: str | None = None  # the search that `recipes` came from
 
     @field_validator("seeds", mode="before")
@@ -204,6 +204,8 @@ class Study(Frozen):
             return value
         entrants = []
         for name, options in value.items():
+            if not isinstance(options or {}, dict):
+                raise ValueError(f"{name}: options are a mapping of keys to values, not {options!r}")
             options = dict(options or {})
             recipe = options.pop("recipe", {})
             model = str(options.setdefault("model", name))

@@ -63,9 +63,7 @@ def cells(study: Study) -> list[Cell]:
     """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained."""
     data = info(study.dataset)
     _check_sizes(study, data, study.validation or data.validation)
-    for name in study.pair:
-        if study.budget_check and name not in (e.name for e in study.entrants):
-            raise ConfigError(f"pair: no entrant is called {name!r}{near(name, [e.name for e in study.entrants])}")
+    _check_pair(study)
     out = []
     for seed, n, entrant in itertools.product(study.seeds, study.sizes, study.entrants):
         for recipe, variant in _recipes(study, entrant, n):
@@ -99,6 +97,19 @@ def _check_sizes(study: Study, data: Info, validation: int) -> None:
             raise ConfigError(f"sizes: {n:,} images are fewer than one for each of the {data.classes} classes")
 
 
+def _check_pair(study: Study) -> None:
+    check, names = study.budget_check, {entrant.name: entrant.model.model for entrant in study.entrants}
+    if not check:
+        return
+    for name in study.pair:
+        if name not in names:
+            raise ConfigError(f"pair: no entrant is called {name!r}{near(name, names)}")
+        if names[name] == "linear":
+            raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
+    if extra := sorted(set(check.seeds) - set(study.seeds)):
+        raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
+
+
 def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None, str]]:
     """The recipes an entrant is trained with at n: one, or in a search every point of the grid, named."""
     if entrant.model.model == "linear":
@@ -110,10 +121,8 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
         base |= nearest(study.chosen.get(entrant.name) or study.chosen.get(entrant.model.model), n, entrant.name, study)
     base |= entrant.recipe
     points = itertools.product(*([(key, value) for value in values] for key, values in study.grid.items()))
-    return [
-        (_recipe(entrant.name, base | dict(point)), " ".join(f"{key}={value}" for key, value in point))
-        for point in points
-    ]
+    recipes = [_recipe(entrant.name, base | dict(point)) for point in points]
+    return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.grid)) for recipe in recipes]
 
 
 def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:

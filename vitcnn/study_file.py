@@ -33,7 +33,10 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     try:
         return Study.model_validate(text)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "\n".join(_explain(e) for e in error.errors())) from None
+        errors = error.errors()
+        deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1}
+        told = [_explain(e) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
+        raise ConfigError(f"{path}: " + "\n".join(told)) from None
 
 
 def _override(text: dict, override: str) -> None:
@@ -42,8 +45,8 @@ def _override(text: dict, override: str) -> None:
         raise ConfigError(f"{override!r} is no override; write key=value, for instance seeds=1 or recipe.lr=1e-3")
     *parents, last = key.split(".")
     for parent in parents:
-        if isinstance(text, dict) and isinstance(text.get(parent), list):
-            text[parent] = {str(name): {} for name in text[parent]}  # entrants: [vit, cnn]
+        if parent == "entrants" and isinstance(names := text.get(parent), list) and len(set(names)) == len(names):
+            text[parent] = {str(name): {} for name in names}
         text = text.setdefault(parent, {}) if isinstance(text, dict) else None
         if text is None:
             raise ConfigError(f"{override!r}: {parent!r} holds no keys")
@@ -63,7 +66,7 @@ def _read_recipes(path: Path) -> tuple[dict, str]:
         raise ConfigError(
             f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
         ) from None
-    except (yaml.YAMLError, KeyError, TypeError):
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
         raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
 
 

@@ -106,7 +106,7 @@ class BudgetShift:
 
     @property
     def limited(self) -> bool | None:
-        """Did the gap move by more than half its interval's half-width … None where that cannot be said."""
+        """Did the gap move by more than half its interval (its half-width)? None where that cannot be said."""
         return None if self.half_interval is None else abs(self.longer - self.gap) > self.half_interval
 
 

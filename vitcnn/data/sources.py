@@ -98,7 +98,7 @@ def fetch(name: str, folder: str | Path | None = None, say: Callable[[str], None
                 arrays = fetcher(Path(scratch))
                 break
             except Exception as error:  # whatever a host, an archive or a tool can do wrong; all of it is reported
-                tried.append(f"  {origin}: {type(error).__name__}: {str(error).strip().splitlines()[-1:] or ['']}")
+                tried.append(f"  {origin}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
                 say(f"{name}: {origin} did not work ({type(error).__name__}: {error})")
         else:
             raise FetchError(
@@ -133,9 +133,9 @@ def _store(about: Info, arrays: Arrays, origin: str, scratch: Path, here: Path, 
     (new / "about.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     try:
         new.rename(here)
-    except OSError:
+    except OSError as error:
         if not (here / "about.json").exists():  # else another process was first, with the same pixels
-            raise
+            raise FetchError(f"{here} is in the way and no whole data set; remove it ({error})") from None
     say(f"{about.name}: {len(arrays[0]):,} + {len(arrays[2]):,} images in {here}")
 
 
@@ -164,7 +164,7 @@ def _debian_fashion(scratch: Path) -> Arrays:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise FileNotFoundError("apt-get and dpkg are not on this machine")
     for command in (["apt-get", "download", "dataset-fashion-mnist"], ["sh", "-c", "dpkg -x *.deb ."]):
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=scratch, stderr=subprocess.PIPE, text=True)  # apt draws its own progress
         if done.returncode:
             raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
     folder = scratch / "usr/share/datasets/fashion-mnist"
@@ -177,9 +177,12 @@ def _debian_fashion(scratch: Path) -> Arrays:
 
 def read_idx(path: Path) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes (LeCun's MNIST format). Raises ValueError on any other file."""
-    with gzip.open(path) as file:
-        data = file.read()
-    if data[:3] != b"\0\0\x08":
+    try:
+        with gzip.open(path) as file:
+            data = file.read()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path.name}: not gzipped: {error}") from None
+    if data[:3] != b"\0\0\x08" or len(data) < 4:
         raise ValueError(f"{path.name}: no IDX file of unsigned bytes")
     shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)

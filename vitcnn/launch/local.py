@@ -85,7 +85,7 @@ def run_cells(
 
 def _final(error: BaseException) -> bool:
     """Errors that a second try cannot mend."""
-    return isinstance(error, ConfigError) or type(error).__name__ == "NotFinite"
+    return isinstance(error, ConfigError) or type(error).__name__ == "NotFiniteLoss"
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,10 +13,19 @@ from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import Cell
 from vitcnn.models.build import Facts, facts
 from vitcnn.records import Places, State, states
+from vitcnn.training.device import pick_device
 
 # Forward and backward are about three forwards (Kaplan et al. 2020), two FLOPs a MAC. One core of a server CPU of 2020
 # sustained 40-50 GFLOP/s on the three entrants at batch 128; used only where no cell has been timed yet.
 GUESSED_FLOPS = 4e10
+
+
+def check(study: Study, device: str) -> bool:
+    """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
+    where = pick_device(device)
+    for entrant in study.entrants:
+        facts(entrant.model, info(study.dataset))
+    return where.type == "cuda"
 
 
 def plan(study: Study, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:

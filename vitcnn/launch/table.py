@@ -18,22 +18,27 @@ COLOUR = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "re
 
 def table(all_states: Sequence[State], places: Places, workers: int | None = None) -> RenderableType:
     """A rich renderable. `workers`: how many are at work, for the time left; by default as many as are running."""
-    counts = Counter(state.kind for state in all_states)
-    head = Text.assemble(
-        (f"{places.study}: ", "bold"),
-        *((f"{counts[kind]} {kind}  ", COLOUR[kind]) for kind in KINDS if counts[kind]),
-        f"of {len(all_states)} cells",
-    )
-    left = seconds_left(all_states, speeds(all_states, places), workers or counts["running"])
-    if left is not None and counts["done"] < len(all_states):
-        head.append(f"   about {duration(left)} left", "bold")
-    parts: list[RenderableType] = [head, _grid(all_states)]
+    parts: list[RenderableType] = [headline(all_states, places, workers), _grid(all_states)]
     if busy := [s for s in all_states if s.kind in ("running", "stopped")]:
         parts.append(_busy(busy))
     for state in all_states:
         if state.kind == "failed":
             parts.append(Text(f"failed: {state.cell.title}: {state.detail.get('error')}", "red"))
     return Group(*parts)
+
+
+def headline(all_states: Sequence[State], places: Places, workers: int | None = None) -> Text:
+    """How many cells are done, running, stopped, failed and waiting, and the time left."""
+    counts = Counter(state.kind for state in all_states)
+    out = Text.assemble(
+        (f"{places.study}: ", "bold"),
+        *((f"{counts[kind]} {kind}  ", COLOUR[kind]) for kind in KINDS if counts[kind]),
+        f"of {len(all_states)} cells",
+    )
+    left = seconds_left(all_states, speeds(all_states, places), workers or counts["running"])
+    if left is not None and counts["done"] < len(all_states):
+        out.append(f"   about {duration(left)} left", "bold")
+    return out
 
 
 def _grid(all_states: Sequence[State]) -> Table:

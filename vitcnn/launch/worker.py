@@ -47,7 +47,7 @@ def _stop() -> bool:
 def work(cell: Cell, places: Places, options: Options) -> Literal["done", "stopped"]:
     """Trains one cell and writes its record; goes on from its checkpoint if there is one."""
     from vitcnn.training.cell import train_cell
-    from vitcnn.training.keeper import Interrupted
+    from vitcnn.training.keeper import InterruptedCell
 
     folder = places.cell(cell.id)
     (folder / "failure.json").unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def work(cell: Cell, places: Places, options: Options) -> Literal["done", "stopp
             tracking=options.tracking,
             stop=_stop,
         )
-    except Interrupted:
+    except InterruptedCell:
         return "stopped"
     write_record(record, places)
     shutil.rmtree(folder)

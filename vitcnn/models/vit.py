@@ -24,7 +24,8 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """(B, C, S, S) -> logits (B, classes). The image is cut into (S / P)² words of P×P pixels.
 
-    `drop_path` is the rate of the last block; it grows linearly from 0 at the first (Huang et al. 2016).
+    `drop_path` is the rate of the last block; it grows linearly from 0 at the first (Huang et al. 2016),
+    so a single block drops nothing.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from vitcnn.analysis.results import Results, below_floor, budget_shifts
 from vitcnn.config import Study
+from vitcnn.data.sources import info
 from vitcnn.matrix import Cell
 from vitcnn.records import Places, load_records, write_atomically
 from vitcnn.report import figures, tables
@@ -106,6 +107,7 @@ def _text(results: Results) -> str:
         f"interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
         tables.accuracy(results),
+        _whole_pool(results),
         _gap(results),
         "## Overfitting\n\nAccuracy on the training images, not augmented, minus test accuracy, in points.\n\n"
         "![train minus test accuracy](overfitting.png)\n",
@@ -127,6 +129,16 @@ def _missing(results: Results) -> str:
     names = ", ".join(cell.title for cell in results.missing[:20])
     more = f" and {len(results.missing) - 20} more" if len(results.missing) > 20 else ""
     return f"**{len(results.missing)} of {len(results.cells)} cells are missing:** {tables.cell(names)}{more}.\n"
+
+
+def _whole_pool(results: Results) -> str:
+    study, cell = results.study, results.cells[0]
+    if study.sizes[-1] < info(study.dataset).train - cell.validation or len(study.seeds) < 2:
+        return ""
+    return (
+        f"At n = {study.sizes[-1]:,} every seed trains on the same images, all there are: the spread there is that of "
+        "initialisation and order alone.\n"
+    )
 
 
 def _gap(results: Results) -> str:

@@ -19,13 +19,13 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vitcnn.config import ConfigError
 from vitcnn.data.batches import Eyes, TrainStream
 from vitcnn.data.sources import Info, info, load
 from vitcnn.data.subsets import split, subset_hash
 from vitcnn.matrix import Cell, role_seed
 from vitcnn.models.build import build, facts
 from vitcnn.records import Cost, Places, Record, Score, Sight, TestScore, pack_bits
+from vitcnn.training.device import pick_device
 from vitcnn.training.keeper import Keeper
 from vitcnn.training.module import CellModule, score
 from vitcnn.training.tracking import Tracking, tracker
@@ -66,19 +66,6 @@ def cell_data(cell: Cell, data_folder: str | Path | None, device: torch.device) 
     )
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises ConfigError where `wanted` is not to be had."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise ConfigError(f"device {wanted!r} is none that torch knows; try auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {wanted!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
-    return device
-
-
 def train_cell(
     cell: Cell,
     *,
@@ -91,7 +78,7 @@ def train_cell(
     """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
 
     Checkpoints and signs of life go to `places.cell(cell.id)`; the record is returned, not written. Raises
-    `Interrupted` once `stop()` is true and a checkpoint is saved, `NotFinite` where the loss is no number.
+    `InterruptedCell` once `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is no number.
     """
     where = pick_device(device)
     about, data = info(cell.dataset), cell_data(cell, data_folder, where)
@@ -103,7 +90,7 @@ def train_cell(
     network, size = build(cell.model, about, cell.recipe.init)
     network = network.to(memory_format=torch.channels_last)
     module = CellModule(network, Eyes.of(data.train[0], size), cell.recipe, cell.steps, role_seed(cell.seed, "order"))
-    val_every = -(-cell.steps // CURVE_POINTS)
+    val_every = max(2, -(-cell.steps // CURVE_POINTS))  # 2: an interrupted cell is saved between validations
     keeper = Keeper(places.cell(cell.id), val_every, stop)
     logger = tracker(cell, places, tracking)
     trainer = Trainer(
@@ -111,7 +98,6 @@ def train_cell(
         devices=[where.index or 0] if where.type == "cuda" else 1,
         precision={"float32": "32-true", "bf16": "bf16-mixed"}[cell.recipe.precision],
         max_steps=cell.steps,
-        gradient_clip_val=cell.recipe.clip_norm or None,
         val_check_interval=val_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,

@@ -14,12 +14,12 @@ CHECKPOINT_EVERY = 30.0  # seconds; what a kill -9 can cost
 PROGRESS_EVERY = 1.0
 
 
-class Interrupted(Exception):
+class InterruptedCell(Exception):
     """The cell was asked to stop and has saved a checkpoint."""
 
 
 class Keeper(Callback):
-    """Saves `last.ckpt`, atomically, every half minute and when `stop()` says so; then raises Interrupted.
+    """Saves `last.ckpt`, atomically, every half minute and when `stop()` says so; then raises InterruptedCell.
 
     Nothing is saved at a step that a validation follows, so that a resumed run repeats and skips none.
     """
@@ -55,7 +55,7 @@ class Keeper(Callback):
             self._saved = now
         if stop:
             self._tell(trainer, module, stopped=True)
-            raise Interrupted
+            raise InterruptedCell
 
     def on_train_end(self, *_: Any) -> None:
         self.seconds += time.monotonic() - self._began

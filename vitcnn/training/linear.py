@@ -1,9 +1,13 @@
 """The floor: logistic regression on pixels (scikit-learn), a cell and a record like any other."""
 
+import copy
 import time
 
 import numpy as np
+import torch
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vitcnn.data.sources import Info
@@ -24,9 +28,11 @@ def train_linear(cell: Cell, about: Info, data, made_by: dict[str, object]) -> R
     mean, std = x.mean(0), x.std()
     x = (x - mean) / std
     trials = []
-    for C in cell.model.C:
-        fit = LogisticRegression(C=C, max_iter=ITERATIONS).fit(x, y)
-        trials.append((fit, C, _score(fit, (validation[0] - mean) / std, validation[1])[1]))
+    with threadpool_limits(torch.get_num_threads()):
+        fit = LogisticRegression(max_iter=ITERATIONS, warm_start=True)  # from strong to weak regularisation
+        for C in sorted(cell.model.C):
+            fit = copy.deepcopy(fit).set_params(C=C).fit(x, y)
+            trials.append((fit, C, _score(fit, (validation[0] - mean) / std, validation[1])[1]))
     seconds = time.monotonic() - began
     fit, C, best = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
     correct, score = _score(fit, (test[0] - mean) / std, test[1])
@@ -63,7 +69,7 @@ def _flat(part: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _score(fit: LogisticRegression, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Score]:
-    log_p = fit.predict_log_proba(x)
+    log_p = log_softmax(fit.decision_function(x).astype(np.float64), axis=1)  # scikit-learn's own has log(0)
     correct = fit.classes_[log_p.argmax(1)] == y
     column = np.searchsorted(fit.classes_, y)
     nll = float(-log_p[np.arange(len(y)), column].mean())

@@ -15,7 +15,7 @@ from vitcnn.models.build import decay_groups
 from vitcnn.records import Point
 
 
-class NotFinite(Exception):
+class NotFiniteLoss(Exception):
     """The training loss is no longer a number."""
 
 
@@ -76,12 +76,17 @@ class CellModule(LightningModule):
         )
 
     def mean_loss(self) -> float:
-        """Since the last point of the curve. Raises NotFinite, with the step and the learning rate."""
+        """Since the last point of the curve. Raises NotFiniteLoss, with the step and the learning rate."""
         loss = (self.loss_sum / self.loss_count).item()
         if not math.isfinite(loss):
             lr = self.lr_schedulers().get_last_lr()[0]
-            raise NotFinite(f"the training loss is {loss} at step {self.global_step} (learning rate {lr:.3g})")
+            raise NotFiniteLoss(f"the training loss is {loss} at step {self.global_step} (learning rate {lr:.3g})")
         return loss
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """By hand: Lightning refuses to clip for a fused optimiser under bf16, where nothing is scaled."""
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
 
     def configure_optimizers(self) -> dict[str, Any]:
         groups = decay_groups(self.network, self.recipe.weight_decay)

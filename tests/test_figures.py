@@ -1,0 +1,110 @@
+"""Every figure draws on the axes it is given, what is there and nothing else."""
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from synthetic import every, make_study
+
+from vitcnn.analysis.results import Results
+from vitcnn.config import ConfigError
+from vitcnn.report import figures
+from vitcnn.report.figures import accuracy_against_n, gap_against_n, overfitting_against_n, style, training_curves
+
+LEVELS = {"vit": 0.5, "local": 0.8, "cnn": 0.9, "linear": 0.6}
+
+
+def missing(cell) -> bool:
+    return (cell.entrant, cell.n) == ("cnn", 200)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Results:
+    study, all_cells, _ = make_study(tmp_path_factory.mktemp("figures"), "budget_check={factor: 4}")
+    records = every(all_cells, lambda c: LEVELS[c.entrant] + 0.02 * c.seed + 0.05 * (c.role == "budget-check"))
+    return Results.of(study, all_cells, [r for r in records if not missing(r.cell)])
+
+
+@pytest.fixture
+def ax():
+    return Figure(figsize=(3, 2)).subplots()
+
+
+def drawn(ax) -> dict[str, tuple[list[float], list[float]]]:
+    """(x, y) of every entrant's line, by its name in the legend."""
+    handles, labels = ax.get_legend_handles_labels()
+    lines = [getattr(handle, "lines", [handle])[0] for handle in handles]
+    return {label: (list(line.get_xdata()), list(line.get_ydata())) for label, line in zip(labels, lines, strict=True)}
+
+
+@pytest.mark.parametrize("draw", [accuracy_against_n, gap_against_n, overfitting_against_n])
+def test_a_figure_returns_the_axes_it_was_given_with_or_without_records(results, ax, draw):
+    assert draw(ax, results) is ax
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["50", "200", "1k"]
+    assert ax.get_ylabel()
+    empty = Figure().subplots()
+    assert draw(empty, Results.of(results.study, results.cells, [])) is empty
+    assert drawn(empty) == {}
+
+
+def test_accuracy_is_drawn_as_the_mean_at_every_finished_n_and_nowhere_else(results, ax):
+    lines = drawn(accuracy_against_n(ax, results))
+    assert list(lines) == ["vit", "local", "cnn", "linear"]
+    for name, (x, y) in lines.items():
+        assert y == pytest.approx([LEVELS[name] + 0.02] * (2 if name == "cnn" else 3))
+        assert x == pytest.approx([50, 1000] if name == "cnn" else [50, 200, 1000], rel=0.05)
+    assert 0 <= ax.get_ylim()[0] < 0.5
+    assert 0.94 < ax.get_ylim()[1] <= 1
+
+
+def test_every_seed_is_a_point(results, ax):
+    accuracy_against_n(ax, results)
+    faint = [line for line in ax.get_lines() if line.get_alpha() and line.get_alpha() < 1]
+    points = sorted(y for line in faint for y in line.get_ydata())
+    seeds = (results.values(e, n).values() for e in results.entrants for n in results.study.sizes)
+    assert points == pytest.approx(sorted(y for values in seeds for y in values))
+
+
+def test_the_gap_is_in_points_with_the_longer_training_beside_it(results, ax):
+    lines = drawn(gap_against_n(ax, results))
+    assert lines["gap"] == ([50, 1000], pytest.approx([40, 40]))
+    assert lines["4× the training"][1] == pytest.approx([40, 40])
+    assert ax.get_ylabel().startswith("cnn − vit")
+
+
+def test_curves_have_a_panel_a_size_and_a_line_a_seed(results):
+    axes = list(Figure(figsize=(6, 2)).subplots(1, 3))
+    assert training_curves(axes, results) is axes
+    assert [ax.get_title() for ax in axes] == ["n = 50", "n = 200", "n = 1,000"]
+    assert [len(ax.get_lines()) for ax in axes] == [10, 7, 10]  # three trained entrants × three seeds, and the floor
+    x, y = (axes[0].get_lines()[0].get_data()[i] for i in (0, 1))
+    assert x[-1] == 1280
+    assert np.all(np.diff(y) > 0)
+
+
+def test_panels_and_sizes_must_be_as_many(results):
+    with pytest.raises(ValueError, match="argument"):
+        training_curves(list(Figure().subplots(1, 2)), results)
+
+
+def test_an_entrant_looks_the_same_everywhere_and_unlike_the_others(results):
+    looks = [tuple(sorted(style(results, name).items())) for name in results.entrants]
+    assert len(set(looks)) == 4
+    assert style(results, "linear")["linestyle"] == "--"
+
+
+@pytest.mark.parametrize("name", ["_vit", "vit $^$ 2", "vit|16", "ViT 100 %"])
+def test_any_name_that_a_study_accepts_can_be_drawn_and_is_in_the_legend(tmp_path, ax, name):
+    try:
+        study, all_cells, _ = make_study(tmp_path, f"entrants={{{name!r}: {{model: vit}}}}", "sizes=[50]", "seeds=1")
+    except ConfigError:
+        return
+    accuracy_against_n(ax, Results.of(study, all_cells, every(all_cells, lambda _: 0.5)))
+    assert list(drawn(ax)) == [name]
+    FigureCanvasAgg(ax.figure).draw()
+
+
+@pytest.mark.parametrize(("n", "text"), [(50, "50"), (1000, "1k"), (1500, "1.5k"), (60_000, "60k"), (2e6, "2M")])
+def test_large_sizes_are_written_short(n, text):
+    assert figures.thousands(n) == text

@@ -1,0 +1,133 @@
+"""Real worker processes: what happens to a study when things go well, fail, die or are stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+
+from vitcnn.launch.local import run_cells
+from vitcnn.launch.worker import Options
+from vitcnn.matrix import Cell, cells
+from vitcnn.records import Places, read_json, read_record, states
+from vitcnn.study_file import load_study
+from vitcnn.training.cell import train_cell
+
+OPTIONS = Options(device="cpu", tracking="off")
+TEXT = """
+dataset: digits
+sizes: [50]
+seeds: 1
+entrants:
+  vit: {width: 32, depth: 1, heads: 2}
+  burns: {model: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 1e30}}
+  linear: {C: [1.0]}
+budget: {images_seen: 640}
+recipe: {batch_size: 32}
+"""
+LONG = "budget.images_seen=25600"  # 800 steps, several seconds
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places("tiny", tmp_path / "results", tmp_path / "runs")
+
+
+def named(file: Path, name: str, *overrides: str) -> Cell:
+    return next(c for c in cells(load_study(file, overrides)) if c.entrant == name)
+
+
+def command(file: Path, *more: str) -> list[str]:
+    folder = file.parent
+    return [sys.executable, "-c", "from vitcnn.cli import main; main()", "run", str(file), *more, "--wandb", "off",
+            "--device", "cpu", "--results", str(folder / "results"), "--runs", str(folder / "runs")]  # fmt: skip
+
+
+def wait_for(condition, seconds: float = 90.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def pid_in_a_step(places: Places, cell: Cell) -> int | None:
+    progress = read_json(places.cell(cell.id) / "progress.json") or {}
+    return progress["pid"] if progress.get("step", 0) > 5 else None
+
+
+def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(file, places):
+    done = subprocess.run(command(file, "--workers", "1"), capture_output=True, text=True, timeout=120)
+    kinds = {s.cell.entrant: s for s in states(cells(load_study(file)), places)}
+    assert {name: state.kind for name, state in kinds.items()} == {"vit": "done", "burns": "failed", "linear": "done"}
+    assert "NotFiniteLoss" in kinds["burns"].detail["error"]
+    assert "learning rate" in kinds["burns"].detail["traceback"]
+    assert done.returncode == 1
+    assert "burns-n50-s0" in done.stdout
+    vit = kinds["vit"].cell
+    assert read_record(places.record(vit.id)).cell == vit
+    assert not (places.cell(vit.id) / "last.ckpt").exists()
+
+    again = subprocess.run(
+        command(file, "entrants={vit: {width: 32, depth: 1, heads: 2}}"), capture_output=True, text=True
+    )
+    assert again.returncode == 0
+    assert "all 1 cells are done" in again.stdout
+
+
+def test_a_killed_worker_costs_a_retry_and_nothing_else(file, places, tmp_path):
+    cell, other = named(file, "vit", LONG), named(file, "linear")
+    killed = []
+
+    def tick() -> None:
+        if not killed and (pid := pid_in_a_step(places, cell)):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    said: list[str] = []
+    outcome = run_cells([cell, other], places, OPTIONS, workers=1, tick=tick, say=said.append)
+    assert killed
+    assert "worker died" in said[0]
+    assert not outcome.failed
+    assert {c.entrant for c in outcome.done} == {"vit", "linear"}
+    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    assert read_record(places.record(cell.id)).weights == undisturbed.weights
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, places, tmp_path):
+    cell = named(file, "vit", LONG)
+    only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
+    run = subprocess.Popen(command(file, *only), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: pid_in_a_step(places, cell))
+    os.killpg(run.pid, how) if how == signal.SIGINT else run.send_signal(how)  # the terminal sends Ctrl-C to all
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "goes on from here" in out
+    assert [s.kind for s in states([cell], places)] == ["stopped"]
+
+    assert subprocess.run(command(file, *only), capture_output=True, timeout=120).returncode == 0
+    record = read_record(places.record(cell.id))
+    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    assert record.cost.resumed == 1
+    assert (record.weights, record.curve, record.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
+
+
+def test_a_second_run_of_the_same_study_is_refused(file, places):
+    places.run.mkdir(parents=True)
+    with filelock.FileLock(places.run / ".lock"):
+        done = subprocess.run(command(file), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "another `vitcnn run` is at work on 'tiny'" in done.stderr

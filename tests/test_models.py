@@ -1,0 +1,246 @@
+"""Every network keeps one contract; its size is the design's; and attention is the lecture note's."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vitcnn.config import CNN, ConfigError, Linear, Local, ViT
+from vitcnn.data.sources import info
+from vitcnn.models.attention import SelfAttention
+from vitcnn.models.build import build, decay_groups, facts, image_size
+from vitcnn.models.vit import sinusoidal
+
+DIGITS, FASHION = info("digits"), info("fashion-mnist")
+RGB = dataclasses.replace(FASHION, name="rgb", size=32, channels=3)
+NETWORKS = [ViT(), Local(), CNN()]
+
+
+def made(model, data=RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
+    torch.manual_seed(seed)
+    return build(model, data, init)[0]
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """A little noise on every parameter: nothing is 0, or the same as its neighbour, because it starts like that."""
+    with torch.no_grad():
+        for p in network.parameters():
+            p += 0.05 * torch.randn_like(p)
+    return network
+
+
+# ---- the contract ----
+
+
+@pytest.mark.parametrize("data", [DIGITS, FASHION, RGB], ids=lambda d: d.name)
+@pytest.mark.parametrize("model", [*NETWORKS, ViT(positions="sinusoidal", depth=2)], ids=lambda m: m.model)
+def test_images_become_finite_logits_and_every_parameter_learns(model, data):
+    torch.manual_seed(0)
+    network, size = build(model, data)
+    shaken(network).train()
+    logits = network(torch.randn(3, data.channels, size, size))
+    assert logits.shape == (3, data.classes)
+    assert logits.isfinite().all()
+    F.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
+    for name, p in network.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("model", [ViT(drop_path=0.5), Local(drop_path=0.5)], ids=lambda m: m.model)
+def test_drop_path_draws_in_training_only(model):
+    network, size = build(model, DIGITS)
+    images = torch.randn(8, 1, size, size)
+    with torch.no_grad():
+        assert not torch.equal(network.train()(images), network(images))
+        assert torch.equal(network.eval()(images), network(images))
+
+
+@pytest.mark.parametrize("model", NETWORKS, ids=lambda m: m.model)
+def test_the_same_torch_seed_builds_the_same_network_and_another_seed_another(model):
+    first, again, other = (made(model, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+# ---- parameters and multiply-accumulates: the table of the design ----
+
+WORDS_16 = [(ViT(), 0.524, 8.46), (CNN(), 0.461, 9.89), (Local(), 0.436, 9.74)]
+WORDS_64 = [
+    (ViT(image_size=128), 0.528, 36.2),
+    (CNN(stem_stride=1), 0.461, 39.6),
+    (Local(image_size=128), 0.436, 39.0),
+]
+
+
+@pytest.mark.parametrize(("model", "parameters", "macs"), WORDS_16 + WORDS_64)
+def test_parameters_and_macs_are_those_of_the_design(model, parameters, macs):
+    counted = facts(model, RGB)
+    assert counted.parameters / 1e6 == pytest.approx(parameters, rel=0.005)
+    assert counted.macs / 1e6 == pytest.approx(macs, rel=0.005)
+
+
+def test_the_counted_macs_of_the_vit_are_those_of_the_formula():
+    m, N, P, C = ViT(), 16, 16, 3
+    block = N * m.width**2 * (4 + 2 * m.mlp_ratio) + 2 * N**2 * m.width  # q k v and W^O, MLP; scores and sum
+    formula = N * P**2 * C * m.width + m.depth * block + m.width * RGB.classes
+    assert facts(m, RGB).macs == pytest.approx(formula, rel=1e-6)
+
+
+def test_facts_say_what_the_words_are_made_of():
+    vit, cnn, floor = facts(ViT(), FASHION), facts(CNN(), FASHION), facts(Linear(), FASHION)
+    assert (vit.image_size, vit.words, vit.native_pixels_per_word) == (64, 16, 7)
+    assert facts(Local(), FASHION).words == 64
+    assert (cnn.image_size, cnn.words, cnn.native_pixels_per_word) == (32, None, None)
+    assert (floor.parameters, floor.macs, floor.image_size) == (7850, 7840, 28)
+
+
+def test_counting_does_not_move_torchs_generator():
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    facts(ViT(), RGB)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# ---- image sizes ----
+
+
+@pytest.mark.parametrize(("native", "vit"), [(8, 64), (28, 64), (32, 64), (96, 96), (100, 112)])
+def test_images_are_shown_at_the_smallest_size_that_fits(native, vit):
+    data = dataclasses.replace(DIGITS, size=native)
+    assert [image_size(model, data) for model in NETWORKS] == [vit, vit, vit // 2]
+    with torch.no_grad():
+        for model in NETWORKS:
+            network, size = build(model, data)
+            assert network.eval()(torch.zeros(1, 1, size, size)).shape == (1, 10)
+
+
+def test_a_size_that_the_study_gives_is_taken():
+    assert [image_size(kind(image_size=128), RGB) for kind in (ViT, Local, CNN)] == [128, 128, 128]
+    assert image_size(ViT(patch_size=8), RGB) == 32
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (ViT(image_size=48), "image_size 48 holds fewer than 4×4 words of 16×16 pixels; enlarge the image to 64"),
+        (ViT(image_size=72), "vit: an image of 72 pixels is not made of whole 16×16 words"),
+        (ViT(heads=5), "vit: 5 heads do not divide a width of 96"),
+        (ViT(width=90, positions="sinusoidal"), "vit: sinusoidal positions need a width divisible by 4, not 90"),
+        (Local(image_size=72), "local: an image of 72 pixels cannot be cut into 8×8 words and halved 1 times"),
+        (Local(heads=(2, 7)), "local: 7 heads do not divide the width 120 of stage 2"),
+        (Local(depths=(1, 1, 1)), "local: 3 depths and 2 heads: one of each per stage"),
+        (CNN(blocks=(1, 1)), "cnn: 3 channels and 2 blocks: one of each per stage"),
+    ],
+)
+def test_dimensions_that_do_not_come_out_whole_are_refused(model, said):
+    with pytest.raises(ConfigError) as caught:
+        build(model, RGB)
+    assert said in str(caught.value)
+
+
+# ---- attention, as the lecture note writes it ----
+
+
+def test_attention_in_matrix_form_is_the_notes_sum():
+    """b^i = Σ_j softmax_j(q^i · k^j / √d) v^j for each head alone; the heads side by side; then W^O."""
+    torch.manual_seed(0)
+    B, N, D, h = 2, 5, 6, 2
+    d = D // h
+    attention, a = shaken(SelfAttention(D, h)).double(), torch.randn(B, N, D, dtype=torch.float64)
+    attention.requires_grad_(False)
+    Wq, Wk, Wv = attention.qkv.weight.split(D)
+    bq, bk, bv = attention.qkv.bias.split(D)
+    expected = torch.empty(B, N, D, dtype=torch.float64)
+    for image in range(B):
+        q, k, v = ([W @ word + b for word in a[image]] for W, b in ((Wq, bq), (Wk, bk), (Wv, bv)))
+        for i in range(N):
+            b_i = []
+            for head in range(h):
+                part = slice(head * d, (head + 1) * d)
+                scores = [math.exp(q[i][part] @ k[j][part] / math.sqrt(d)) for j in range(N)]
+                b_i.append(sum(scores[j] / sum(scores) * v[j][part] for j in range(N)))
+            expected[image, i] = attention.out.weight @ torch.cat(b_i) + attention.out.bias
+    assert (attention(a) - expected).abs().max() < 1e-10
+
+
+def test_attention_without_positions_permutes_with_its_words():
+    torch.manual_seed(0)
+    attention, a, order = SelfAttention(12, 3).double(), torch.randn(2, 7, 12).double(), torch.randperm(7)
+    assert torch.allclose(attention(a[:, order]), attention(a)[:, order], atol=1e-12)
+    assert not torch.allclose(attention(a[:, order]), attention(a), atol=1e-3)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+def test_a_vit_knows_the_order_of_its_words_from_their_positions_alone(positions):
+    """Patches and positions permuted together: the same logits. Patches permuted alone: others."""
+    network = shaken(made(ViT(positions=positions, depth=2))).eval()
+    patches, order = torch.randn(2, 3, 4, 4, 16, 16), torch.randperm(16)  # (B, C, rows, columns, P, P)
+
+    def logits(patches):
+        return network(patches.transpose(3, 4).reshape(2, 3, 64, 64))
+
+    with torch.no_grad():
+        before, mixed = logits(patches), patches.flatten(2, 3)[:, :, order].view_as(patches)
+        alone = logits(mixed)
+        network.positions.copy_(network.positions[order])
+        together = logits(mixed)
+    assert (together - before).abs().max() < 1e-5
+    assert (alone - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("grid", "width"), [(4, 96), (8, 96), (14, 32)])
+def test_sinusoidal_positions_are_bounded_distinct_and_row_before_column(grid, width):
+    positions = sinusoidal(grid, width)
+    assert positions.shape == (grid**2, width)
+    assert positions.abs().max() <= 1
+    assert torch.cdist(positions, positions)[~torch.eye(grid**2, dtype=torch.bool)].min() > 0.1
+    square = positions.view(grid, grid, width)
+    assert torch.equal(square[1, 0, : width // 2], square[1, 3, : width // 2])
+    assert torch.equal(square[0, 1, width // 2 :], square[3, 1, width // 2 :])
+
+
+# ---- initialisation and weight decay ----
+
+
+@pytest.mark.parametrize("model", [ViT(), Local()], ids=lambda m: m.model)
+def test_xavier_fills_its_bounds_and_normal_has_deviation_002(model):
+    for init in ("xavier", "normal"):
+        for name, module in made(model, init=init).named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                W = module.weight.detach().flatten(1)
+                bound = math.sqrt(6 / sum(W.shape))
+                limit, std = (bound, bound / math.sqrt(3)) if init == "xavier" else (0.1, 0.02)
+                assert W.abs().max() <= limit, name
+                assert W.std().item() == pytest.approx(std, rel=0.1), name
+                assert module.bias is None or not module.bias.any(), name
+
+
+def test_init_leaves_the_cnns_convolutions_to_he_and_sets_its_head():
+    xavier, normal = (made(CNN(), init=init) for init in ("xavier", "normal"))
+    for (name, one), two in zip(xavier.named_modules(), normal.modules(), strict=True):
+        if isinstance(one, nn.Conv2d):
+            assert torch.equal(one.weight, two.weight), name
+            fan_out = one.out_channels * one.kernel_size[0] * one.kernel_size[1]
+            assert one.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.1), name
+    assert xavier.head.weight.abs().max() <= math.sqrt(6 / (192 + 10))
+    assert normal.head.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("model", NETWORKS, ids=lambda m: m.model)
+def test_weight_decay_is_on_matrices_and_kernels_and_every_parameter_is_in_one_group(model):
+    network = made(model)
+    names = {id(p): name for name, p in network.named_parameters()}
+    decayed, spared = decay_groups(network, 0.3)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0.0)
+    assert sorted(map(id, decayed["params"] + spared["params"])) == sorted(names)
+    tables = ("positions", "relative_position_bias_table")
+    for p in decayed["params"]:
+        assert p.ndim > 1
+        assert not names[id(p)].endswith(tables)
+    for p in spared["params"]:
+        assert p.ndim == 1 or names[id(p)].endswith(tables)

@@ -1,0 +1,233 @@
+"""A report holds the records' numbers, says first what has to be said first, and shows what is missing as missing."""
+
+import random
+import re
+from xml.etree import ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic import SEARCH, every, make_study, record, write
+
+from vitcnn.analysis.results import Results
+from vitcnn.config import ConfigError
+from vitcnn.report.report import budget, write_report
+from vitcnn.report.tables import MISSING, markdown
+
+NAMES = ("accuracy", "gap", "overfitting", "curves")
+PARTIAL = """
+dataset: digits
+sizes: [50, 100, 200, 400]
+seeds: 2
+entrants: {"vit|16": {model: vit}, cnn: {}, linear: {}}
+pair: [cnn, "vit|16"]
+budget: {images_seen: 1280}
+"""
+
+
+def accuracy(cell) -> float:
+    """The ViT falls below linear's 0.6 at the largest n only; seeds 0.02 apart."""
+    level = {"vit": 0.7, "local": 0.8, "cnn": 0.9, "linear": 0.6}[cell.entrant]
+    return level + 0.02 * cell.seed - (0.3 if (cell.entrant, cell.n) == ("vit", 1000) else 0)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """(report.md, its folder) of a whole study of three entrants and the floor, 3 sizes, 3 seeds."""
+    study, all_cells, places = make_study(tmp_path_factory.mktemp("full"))
+    write(every(all_cells, accuracy), places)
+    return write_report(study, all_cells, places).read_text(encoding="utf-8"), places.report
+
+
+def lost(cell) -> bool:
+    """No floor at all, no CNN from 200 on, and one ViT."""
+    return cell.entrant == "linear" or (cell.entrant == "cnn" and cell.n >= 200) or cell.title == "vit|16-n50-s1"
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory):
+    """(first report.md, second one, their folders): the same records twice, shuffled, a broken file among them."""
+    out = []
+    for seed in (1, 2):
+        study, all_cells, places = make_study(tmp_path_factory.mktemp("partial"), text=PARTIAL, name="partial")
+        records = every([c for c in all_cells if not lost(c)], lambda c: 0.5 + 0.1 * (c.entrant == "cnn"))
+        write(random.Random(seed).sample(records, len(records)), places)
+        places.record("half").write_text('{"id": "ha')
+        out.append((write_report(study, all_cells, places).read_text(encoding="utf-8"), places.report))
+    return [text for text, _ in out], [folder for _, folder in out]
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first Markdown table under a heading, the dashes left out."""
+    after = text.split(f"## {heading}\n", 1)[1]
+    table = re.search(r"(^\|.*\n)+", after, re.MULTILINE)[0].splitlines()
+    split = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
+    return [split[0], *split[2:]]
+
+
+def spread(values, signed: bool = False) -> str:
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{100 * np.mean(values):{'+' if signed else ''}.1f} ± {100 * half:.1f} ({len(values)} seeds)"
+
+
+# ---- a whole study ----
+
+
+def test_the_table_has_the_mean_interval_and_seeds_of_every_entrant_at_every_n(full):
+    head, *lines = rows(full[0], "Accuracy against data")
+    assert head == ["n", "vit", "local", "cnn", "linear"]
+    assert [line[0] for line in lines] == ["50", "200", "1,000"]
+    levels = {"vit": 0.7, "local": 0.8, "cnn": 0.9, "linear": 0.6}
+    for line in lines:
+        for name, shown in zip(head[1:], line[1:], strict=True):
+            level = 0.4 if (name, line[0]) == ("vit", "1,000") else levels[name]
+            assert shown == spread([level, level + 0.02, level + 0.04]), (name, line[0])
+
+
+def test_the_gap_and_the_overfitting_have_a_sign_and_their_seeds(full):
+    assert [line[1] for line in rows(full[0], "Gap")[1:]] == ["+20.0 ± 0.0 (3 seeds)"] * 2 + ["+50.0 ± 0.0 (3 seeds)"]
+    assert rows(full[0], "Overfitting")[1][1] == "+10.0 ± 0.0 (3 seeds)"
+
+
+def test_who_loses_to_the_floor_is_said_before_anything_else(full):
+    first, second = [line for line in full[0].splitlines() if line][:2]
+    assert first == "# trio"
+    assert second.startswith("**vit is not above the linear floor at n = 1,000: 42.0% against 62.0% (3 and 3 seeds)")
+    assert "above the linear floor at its largest" not in full[0]
+    assert "missing" not in full[0]
+
+
+def test_budget_size_recipe_and_makers_are_stated(full):
+    assert "1,280 images seen: 25.6 epochs at n = 50, 1.3 at n = 1,000" in full[0]
+    assert "4 entrants × 3 sizes × 3 seeds" in full[0]
+    assert "At n = 1,000 every seed trains on the same images" in full[0]
+    assert rows(full[0], "Recipes")[1] == ["50", *["batch_size 64"] * 3, "C 0.1"]
+    cost = {line[0]: line[1:] for line in rows(full[0], "Entrants")[1:]}
+    assert cost["vit"][:5] == ["500,000", "9,000,000", "64 px", "16", "2"]
+    assert cost["linear"] == ["650", "640", "8 px", "–", "–", "–"]
+    assert "- torch: 2.11.0" in full[0]
+    assert "- finished: 2026-01-01 to 2026-01-03" in full[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_in_the_report_and_there_as_svg_and_png_with_something_on_it(full, name):
+    text, folder = full
+    assert f"]({name}.png)" in text
+    pixels = matplotlib.image.imread(folder / f"{name}.png")
+    assert min(pixels.shape[:2]) > 300
+    assert len(np.unique(pixels[..., 0])) > 100
+    assert 0.005 < (pixels[..., :3].min(axis=2) < 0.95).mean() < 0.9
+    assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
+
+
+# ---- an unfinished study ----
+
+
+def test_the_same_records_give_the_same_bytes(partial):
+    (first, second), (one, other) = partial
+    assert first == second.replace(str(other), str(one))  # the broken file is named with its folder
+    for name in NAMES:
+        for kind in ("svg", "png"):
+            assert (one / f"{name}.{kind}").read_bytes() == (other / f"{name}.{kind}").read_bytes(), f"{name}.{kind}"
+
+
+def test_what_is_missing_is_listed_and_never_a_number(partial):
+    text = partial[0][0]
+    assert "**13 of 24 cells are missing:**" in text
+    for title in ("linear-n50-s0", "linear-n400-s1", "cnn-n200-s0", r"vit\|16-n50-s1"):
+        assert title in text
+    assert "cnn-n50-s0" not in text
+    shown = rows(text, "Accuracy against data")[1:]
+    assert [line[1] for line in shown] == ["50.0 (1 seed)", *["50.0 ± 0.0 (2 seeds)"] * 3]
+    assert [line[2] for line in shown] == ["60.0 ± 0.0 (2 seeds)"] * 2 + [MISSING] * 2
+    assert {line[3] for line in shown} == {MISSING}
+    assert [line[1] for line in rows(text, "Gap")[1:]] == ["+10.0 (1 seed)", "+10.0 ± 0.0 (2 seeds)"] + [MISSING] * 2
+    assert set(rows(text, "Entrants")[3][1:]) == {MISSING}
+    assert not re.search(r"^\|.*\| [+-]?0\.0 ", text, re.MULTILINE)
+
+
+def test_nobody_is_called_above_a_floor_that_is_not_there_yet(partial):
+    assert "above the linear floor" not in partial[0][0]
+
+
+def test_seeds_that_train_on_different_images_are_not_said_to_share_them(partial):
+    assert "the same images" not in partial[0][0]
+
+
+def test_a_broken_file_is_named(partial):
+    assert "half.json" in partial[0][0].split("## Files that are no records\n", 1)[1]
+
+
+def test_a_name_with_a_pipe_breaks_no_table(partial):
+    for heading, width in {"Accuracy against data": 4, "Gap": 2, "Overfitting": 4, "Entrants": 7, "Recipes": 4}.items():
+        assert {len(line) for line in rows(partial[0][0], heading)} == {width}, heading
+    assert rows(partial[0][0], "Gap")[0][1] == r"cnn − vit\|16, points"
+
+
+def test_a_table_stays_a_table_whatever_stands_in_its_cells():
+    lines = markdown(["a|b", "<c>"], [["1\n2", "x"]]).splitlines()
+    assert lines == [r"| a\|b | &lt;c> |", "| --- | ---: |", "| 1 2 | x |"]
+
+
+# ---- small and empty ----
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_one_entrant_one_size_one_seed_with_and_without_its_record(tmp_path, finished):
+    study, all_cells, places = make_study(tmp_path, "entrants=[vit]", "sizes=[50]", "seeds=1", name="lone")
+    write(every(all_cells, accuracy) if finished else [], places)
+    text = write_report(study, all_cells, places).read_text(encoding="utf-8")
+    assert rows(text, "Accuracy against data") == [["n", "vit"], ["50", "70.0 (1 seed)" if finished else MISSING]]
+    assert ("**1 of 1 cells are missing:** vit-n50-s0." in text) is not finished
+    assert "## Gap" not in text
+    assert "floor" not in text
+    assert {path.name for path in places.report.glob("*.png")} >= {"accuracy.png", "curves.png"}
+
+
+def test_the_budget_stated_holds_for_every_entrant(tmp_path):
+    entrants = "entrants={vit: {recipe: {batch_size: 100}}, cnn: {}}"
+    study, all_cells, _ = make_study(tmp_path, entrants, "budget={images_seen: 1000}")
+    assert {c.steps * c.recipe.batch_size for c in all_cells} == {1000, 1024}
+    said = budget(Results.of(study, all_cells, []))
+    assert "1,000" in said.split(" images seen")[0]
+    assert "1,024" in said.split(" images seen")[0]
+
+
+# ---- a search ----
+
+
+def search(tmp_path, *overrides):
+    """At 50 images lr 0.01 is best, at 1,000 lr 0.003, both with shift:1; the test results say the opposite."""
+    study, all_cells, places = make_study(tmp_path, *overrides, text=SEARCH, name="search")
+    rng = np.random.default_rng(0)
+    for c in all_cells:
+        good = (c.recipe.lr == (0.01 if c.n == 50 else 0.003)) + 0.1 * (c.recipe.augment != "none")
+        write([record(c, 0.9 - 0.2 * good, validation=0.5 + 0.2 * good, rng=rng)], places)
+    return study, all_cells, places
+
+
+def test_a_search_shows_every_trials_validation_accuracy_and_its_choice_in_bold(tmp_path):
+    study, all_cells, places = search(tmp_path)
+    text = write_report(study, all_cells, places).read_text(encoding="utf-8")
+    assert text.startswith("# search\n")
+    assert "6 trials for each entrant and size, seeds [0]" in text
+    for entrant in ("vit", "cnn"):
+        head, *lines = rows(text, entrant)
+        assert head == ["recipe", "n = 50", "n = 1,000"]
+        assert len(lines) == 6
+        by_recipe = {line[0]: line[1:] for line in lines}
+        assert by_recipe["lr=0.003 augment=none"] == ["49.8", "70.0"]  # of 297 images: 148 and 208
+        assert by_recipe["lr=0.01 augment=shift:1"] == ["**72.1**", "51.9"]
+        assert by_recipe["lr=0.003 augment=shift:1"] == ["51.9", "**72.1**"]
+        assert f"- {entrant} at n = 50 chose lr = 0.01, the edge of the grid" in text
+        assert f"{entrant} at n = 1,000 chose" not in text
+
+
+def test_an_unfinished_search_is_refused_and_a_broken_record_is_named_as_the_cause(tmp_path):
+    study, all_cells, places = search(tmp_path)
+    places.record(all_cells[0].id).write_text("{}")
+    with pytest.raises(ConfigError) as caught:
+        write_report(study, all_cells, places)
+    assert "not finished" in str(caught.value)
+    assert all_cells[0].id in str(caught.value)

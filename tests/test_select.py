@@ -1,0 +1,164 @@
+"""A recipe is chosen on validation and on nothing else, among all trials or not at all."""
+
+import math
+
+import numpy as np
+import pytest
+import yaml
+from synthetic import SEARCH, make_study, record, write
+
+from vitcnn import records
+from vitcnn.analysis import select
+from vitcnn.analysis.select import best, choose, edges, trials, write_recipes
+from vitcnn.config import ConfigError, Recipe
+from vitcnn.matrix import cells
+from vitcnn.records import Score
+from vitcnn.study_file import load_study
+
+
+def searched(tmp_path, validation, *overrides: str, test=lambda _: 0.5, nll=lambda _: 1.0, text: str = SEARCH):
+    """A search with records of chosen validation accuracies (`validation(cell)`) and test accuracies."""
+    study, all_cells, places = make_study(tmp_path, *overrides, text=text, name="search")
+    rng = np.random.default_rng(0)
+    write([record(c, test(c), validation=validation(c), nll=nll(c), rng=rng) for c in all_cells], places)
+    return study, all_cells, places
+
+
+def likes(lr: float, augment: str = "none"):
+    """A validation accuracy that is highest at one point of the grid."""
+    return lambda c: 0.9 - 0.1 * abs(math.log10(c.recipe.lr / lr)) - 0.05 * (c.recipe.augment != augment)
+
+
+def scores(values: dict[str, tuple[float, float]], all_cells) -> dict[str, Score]:
+    return {c.id: Score(accuracy=values[c.variant][0], nll=values[c.variant][1], images=297) for c in all_cells}
+
+
+def test_the_best_on_validation_is_chosen_for_each_entrant_and_size(tmp_path):
+    def validation(cell):
+        return likes(0.003 if cell.entrant == "vit" else 0.001, "shift:1" if cell.n == 50 else "none")(cell)
+
+    choice = choose(*searched(tmp_path, validation))
+    assert choice["entrants"] == {
+        "vit": {50: {"lr": 0.003, "augment": "shift:1"}, 1000: {"lr": 0.003}},
+        "cnn": {50: {"augment": "shift:1"}, 1000: {}},
+    }
+    assert (choice["search"], choice["trials"], choice["seeds"]) == ("search", 6, [0])
+
+
+def test_a_tie_goes_to_the_lower_loss(tmp_path):
+    choice = choose(*searched(tmp_path, lambda _: 0.8, nll=lambda c: 0.4 if c.recipe.lr == 0.003 else 0.5))
+    assert choice["entrants"]["vit"][50]["lr"] == 0.003
+
+
+def test_a_loss_does_not_outweigh_accuracy(tmp_path):
+    choice = choose(*searched(tmp_path, likes(0.003), nll=lambda c: 9.0 if c.recipe.lr == 0.003 else 0.1))
+    assert choice["entrants"]["cnn"] == {50: {"lr": 0.003}, 1000: {"lr": 0.003}}
+
+
+def test_the_mean_over_seeds_decides_and_not_the_luckiest_seed(tmp_path):
+    def validation(cell):
+        return 0.7 if cell.recipe.lr == 0.003 else (0.95 if cell.seed == 0 else 0.2)
+
+    assert choose(*searched(tmp_path, validation, "seeds=3"))["entrants"]["vit"][50]["lr"] == 0.003
+
+
+def test_the_same_counts_of_right_images_are_a_tie_in_whatever_order_the_seeds_come(tmp_path):
+    right = {0.001: (0.1, 0.2, 0.3), 0.003: (0.3, 0.2, 0.1), 0.01: (0.2, 0.3, 0.1)}  # sums differ by rounding alone
+    _, all_cells, _ = make_study(tmp_path, "seeds=3", "grid={lr: [0.001, 0.003, 0.01]}", text=SEARCH)
+    losses = {0.001: 0.9, 0.003: 0.5, 0.01: 0.7}
+    given = {c.id: Score(accuracy=right[c.recipe.lr][c.seed], nll=losses[c.recipe.lr], images=10) for c in all_cells}
+    assert {t.recipe.lr for t in best(trials(all_cells, given)).values()} == {0.003}
+
+
+def test_test_results_are_never_looked_at(tmp_path, monkeypatch):
+    given, real = [], select.trials
+    monkeypatch.setattr(select, "trials", lambda cells, validation: given.append(validation) or real(cells, validation))
+    for test in (lambda c: 1 - likes(0.003)(c), likes(0.003), lambda _: 0.0):
+        study, all_cells, places = searched(tmp_path, likes(0.003), test=test)
+        assert choose(study, all_cells, places)["entrants"]["vit"] == {50: {"lr": 0.003}, 1000: {"lr": 0.003}}
+    kept = {r.id: r for r in records.load_records(places.records)[0]}
+    for validation in given:
+        assert {type(score) for score in validation.values()} == {Score}
+        assert validation == {cell_id: r.validation for cell_id, r in kept.items()}
+
+
+def test_an_unfinished_search_is_refused_with_the_missing_cell(tmp_path):
+    study, all_cells, places = searched(tmp_path, likes(0.003))
+    places.record(all_cells[3].id).unlink()
+    with pytest.raises(ConfigError, match=f"not finished: 1 .*{all_cells[3].title}"):
+        choose(study, all_cells, places)
+
+
+def test_a_broken_record_is_named_and_not_passed_over(tmp_path):
+    study, all_cells, places = searched(tmp_path, likes(0.003))
+    places.record(all_cells[3].id).write_text("{}")
+    with pytest.raises(ConfigError, match=all_cells[3].id):
+        choose(study, all_cells, places)
+
+
+def test_a_study_without_a_grid_is_no_search(tmp_path):
+    with pytest.raises(ConfigError, match="trio is no search"):
+        choose(*make_study(tmp_path))
+
+
+def test_a_linear_entrant_in_a_search_is_left_alone(tmp_path):
+    study, all_cells, places = searched(tmp_path, lambda c: 0.9 if c.recipe is None else likes(0.003)(c),
+                                        "entrants=[vit, cnn, linear]")  # fmt: skip
+    assert set(choose(study, all_cells, places)["entrants"]) == {"vit", "cnn"}
+
+
+def test_a_search_that_trains_nothing_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(ConfigError):
+        choose(*searched(tmp_path, lambda _: 0.5, "entrants=[linear]"))
+
+
+# ---- the edges of the grid ----
+
+
+@pytest.mark.parametrize("lr", [0.001, 0.01])
+def test_a_choice_on_the_grids_edge_is_named(tmp_path, lr):
+    found = choose(*searched(tmp_path, likes(lr, "shift:1")))["edges"]
+    assert len(found) == 4
+    assert found[0] == f"vit at n = 50 chose lr = {lr:g}, the edge of the grid: widen it"
+
+
+def test_a_choice_inside_the_grid_and_of_words_has_no_edge(tmp_path):
+    for augment in ("none", "shift:1"):
+        assert choose(*searched(tmp_path, likes(0.003, augment)))["edges"] == []
+
+
+def test_numbers_that_yaml_reads_as_text_have_edges_too(tmp_path):
+    study, all_cells, places = searched(tmp_path, likes(0.02), 'grid={lr: ["1e-3", "1e-2", "2e-2"]}')
+    assert study.grid["lr"] == ["1e-3", "1e-2", "2e-2"]
+    assert len(choose(study, all_cells, places)["edges"]) == 4
+
+
+def test_a_single_value_is_no_edge(tmp_path):
+    study, all_cells, _ = make_study(tmp_path, "grid={lr: [0.003], label_smoothing: [0, 0.1, 0.2]}", text=SEARCH)
+    smooth = {0: 0.7, 0.1: 0.9, 0.2: 0.8}
+    given = {c.id: Score(accuracy=smooth[c.recipe.label_smoothing], nll=1, images=297) for c in all_cells}
+    assert edges(study, best(trials(all_cells, given))) == []
+
+
+# ---- the file ----
+
+
+def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_path):
+    def validation(cell):
+        return likes(0.01 if cell.n == 50 else 0.003, "shift:1" if cell.entrant == "vit" else "none")(cell)
+
+    study, all_cells, places = searched(tmp_path, validation)
+    path = write_recipes(choose(study, all_cells, places), places)
+    assert yaml.safe_load(path.read_text())["rule"] == select.RULE
+    main = tmp_path / "main.yaml"
+    main.write_text(
+        "dataset: digits\nsizes: [60, 220, 230, 900]\nseeds: 2\nentrants: [vit, cnn, linear]\n"
+        f"budget: {{images_seen: 1000}}\nrecipes: {path.relative_to(tmp_path)}\nrecipe: {{warmup: 0.2}}\n"
+    )
+    loaded = load_study(main)
+    assert loaded.search == "search"
+    got = {(c.entrant, c.n): c.recipe for c in cells(loaded)}
+    for n, lr in {60: 0.01, 220: 0.01, 230: 0.003, 900: 0.003}.items():  # in log n the middle of 50 and 1000 is 224
+        assert got["vit", n] == Recipe(lr=lr, augment="shift:1", warmup=0.2)
+        assert got["cnn", n] == Recipe(lr=lr, warmup=0.2)
+        assert got["linear", n] is None

@@ -1,0 +1,139 @@
+"""A cell, really trained, on small networks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitcnn.config import ConfigError
+from vitcnn.matrix import Cell, cells
+from vitcnn.records import Places, read_record, write_record
+from vitcnn.training.cell import CURVE_POINTS, train_cell
+from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.module import NotFiniteLoss
+
+TINY = """
+dataset: digits
+sizes: [50, 200]
+seeds: 2
+entrants:
+  vit: {width: 32, depth: 2, heads: 2, drop_path: 0.5}
+  local: {width: 16, depths: [1, 1], heads: [1, 2]}
+  cnn: {channels: [8, 16], blocks: [1, 1]}
+  linear: {C: [0.01, 1.0, 100.0]}
+budget: {images_seen: 640}
+recipe: {batch_size: 32, augment: "shift:1", lr: 0.003}
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places("tiny", tmp_path / "results", tmp_path / "runs")
+
+
+@pytest.fixture
+def tiny(study):
+    def pick(entrant: str, *overrides: str) -> Cell:
+        return next(c for c in cells(study(*overrides, text=TINY)) if c.entrant == entrant)
+
+    return pick
+
+
+def interrupting(at: set[int]):
+    """A `stop` that says yes at its `at`-th questions."""
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] in at
+
+    return stop
+
+
+@pytest.mark.parametrize("entrant", ["vit", "local", "cnn"])
+def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(entrant, tiny, places, tmp_path):
+    cell = tiny(entrant)
+    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    stop = interrupting({3, 6})
+    for _ in range(2):
+        with pytest.raises(InterruptedCell):
+            train_cell(cell, places=places, stop=stop)
+        assert (places.cell(cell.id) / "last.ckpt").exists()
+    resumed = train_cell(cell, places=places, stop=stop)
+    assert resumed.weights == undisturbed.weights
+    assert resumed.curve == undisturbed.curve
+    assert resumed.test == undisturbed.test
+    assert (undisturbed.cost.resumed, resumed.cost.resumed) == (0, 2)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_no_validation_is_skipped_or_repeated_wherever_a_cell_is_interrupted(at, tiny, places):
+    cell = tiny("vit", "budget.images_seen=1280")  # 40 steps, a point of the curve every second one
+    with pytest.raises(InterruptedCell):
+        train_cell(cell, places=places, stop=interrupting({at}))
+    seen = [p.images_seen for p in train_cell(cell, places=places).curve]
+    assert seen == [64 * i for i in range(1, 21)]
+
+
+def test_a_record_says_what_was_done(tiny, places):
+    cell = tiny("vit")
+    record = train_cell(cell, places=places)
+    assert read_record(write_record(record, places)) == record
+    assert (record.cost.steps, record.cost.images_seen, record.cost.epochs) == (20, 640, 12.8)
+    assert record.cost.seconds > 0
+    assert record.test.correct().sum() == round(record.test.accuracy * 500)
+    assert (record.test.images, record.validation.images, record.train.images) == (500, 297, 50)
+    assert 2 <= len(record.curve) <= CURVE_POINTS
+    assert record.sight.words == 16
+    assert record.sight.native_pixels_per_word == 2
+    assert record.made_by["torch"] == torch.__version__
+
+
+def test_every_entrant_gets_the_same_images_and_another_seed_gets_others(study, places):
+    hashes = {}
+    for cell in cells(study("sizes=[50]", "budget.images_seen=32", text=TINY)):
+        hashes.setdefault(cell.seed, set()).add(train_cell(cell, places=places).subset)
+    assert [len(h) for h in hashes.values()] == [1, 1]
+    assert hashes[0] != hashes[1]
+
+
+def test_training_again_gives_the_same_weights_and_another_seed_gives_others(tiny, places):
+    first, again = (train_cell(tiny("cnn"), places=places).weights for _ in range(2))
+    other = train_cell(tiny("cnn", "seeds=[7]"), places=places).weights
+    assert first == again != other
+
+
+@pytest.mark.parametrize("entrant", ["vit", "cnn"])
+def test_a_network_can_learn_its_training_images_by_heart(entrant, tiny, places):
+    cell = tiny(entrant, "recipe.augment=none", "budget.images_seen=4800", "entrants.vit.drop_path=0")
+    record = train_cell(cell, places=places)
+    assert record.train.accuracy > 0.95
+    assert record.curve[-1].train_loss < record.curve[0].train_loss
+
+
+def test_a_loss_that_is_no_number_stops_the_cell_with_step_and_learning_rate(tiny, places):
+    cell = tiny("vit", "recipe.lr=1e30")
+    with pytest.raises(NotFiniteLoss, match=r"at step \d+ \(learning rate .*e\+"):
+        train_cell(cell, places=places)
+
+
+def test_bf16_is_another_cell_with_another_result(tiny, places):
+    full, half = tiny("vit"), tiny("vit", "recipe.precision=bf16")
+    assert full.id != half.id
+    assert train_cell(full, places=places).weights != train_cell(half, places=places).weights
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_an_error_that_says_so(device, tiny, places):
+    with pytest.raises(ConfigError, match=device):
+        train_cell(tiny("vit"), places=places, device=device)
+
+
+def test_the_floor_keeps_the_c_that_is_best_on_validation(tiny, places):
+    record = train_cell(tiny("linear", "sizes=[1000]"), places=places)
+    trials = {t["C"]: t["val_accuracy"] for t in record.found["trials"]}
+    assert set(trials) == {0.01, 1.0, 100.0}
+    assert record.validation.accuracy == max(trials.values()) == trials[record.found["C"]]
+    assert record.test.accuracy > 0.9  # logistic regression on the digits is no news
+    assert record.test.correct().mean() == pytest.approx(record.test.accuracy)
+    assert record.cost.images_seen == 0

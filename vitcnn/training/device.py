@@ -1,0 +1,18 @@
+"""Which device a cell is trained on."""
+
+import torch
+
+from vitcnn.config import ConfigError
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises ConfigError where `wanted` is not to be had."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(f"device {wanted!r} is none that torch knows; try auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {wanted!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
+    return device
