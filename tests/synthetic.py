@@ -8,8 +8,9 @@ import numpy as np
 from vitcnn import records
 from vitcnn.config import Study
 from vitcnn.data.sources import info
-from vitcnn.matrix import Cell, cells, role_seed
+from vitcnn.matrix import Cell, cells
 from vitcnn.records import Cost, Places, Point, Record, Score, Sight
+from vitcnn.seeds import role_seed
 from vitcnn.study_file import load_study
 
 TRIO = """

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcnn.config import CNN, Budget, ConfigError, Linear, Local, Recipe, ViT
-from vitcnn.matrix import LABELS, Cell, cells, role_seed
+from vitcnn.matrix import LABELS, Cell, cells
+from vitcnn.seeds import role_seed
 
 PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}
 VIT = Cell(**PLACE, model=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000))

@@ -80,7 +80,6 @@ def run(
     from vitcnn.config import ConfigError
     from vitcnn.data.sources import fetch
     from vitcnn.launch.local import run_cells
-    from vitcnn.launch.plan import check
     from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
     from vitcnn.records import states
@@ -93,6 +92,8 @@ def run(
     if not waiting:
         console.print(f"{places.study}: all {len(all_cells)} cells are done")
         return
+    from vitcnn.launch.plan import check  # loads torch: only now that the study is known to be one
+
     on_gpu = check(loaded, device)
     fetch(loaded.dataset, data_dir)
     workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(waiting))
@@ -179,11 +180,11 @@ def data_fetch(
 def data_list(data_dir: DataDir = None) -> None:
     """Lists the data sets, their size and licence, and which are fetched."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from vitcnn.data.sources import SOURCES, cache_folder, is_fetched
 
-    out = Table("name", "train + test", "pixels", "classes", "licence", "fetched", "source")
+    out = Table(Column("name", no_wrap=True), "train + test", "pixels", "classes", "licence", "fetched", "source")
     for s in SOURCES.values():
         fetched = "yes" if is_fetched(s.name, data_dir) else "no"
         pixels = f"{s.size}×{s.size}×{s.channels}"

@@ -158,7 +158,7 @@ class BudgetCheck(Frozen):
 class Entrant(Frozen):
     """One model in the comparison, under the name that tables and figures use."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\n]*$", max_length=40)]
     model: Model
     recipe: dict[str, Any] = {}
 

@@ -12,7 +12,6 @@ from vitcnn.config import Budget, ConfigError, Entrant, Frozen, Model, Recipe, S
 from vitcnn.data.sources import Info, info
 
 Role = Literal["main", "search", "budget-check"]
-Purpose = Literal["subset", "init", "order"]
 
 
 LABELS = {"study", "entrant", "role", "variant"}
@@ -51,12 +50,6 @@ class Cell(Frozen):
         """`vit-n500-s0`: what a person calls it."""
         more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
         return f"{self.entrant}-n{self.n}-s{self.seed}{more}"
-
-
-def role_seed(seed: int, purpose: Purpose, *more: int) -> int:
-    """A 63-bit seed for one purpose, a function of the cell's seed (and, say, the step) alone."""
-    text = ":".join(map(str, (purpose, seed, *more)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def cells(study: Study) -> list[Cell]:

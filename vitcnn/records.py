@@ -25,7 +25,7 @@ SILENCE = 600  # seconds without a sign of life after which a worker counts as g
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Score(_Part):
@@ -219,7 +219,7 @@ def read_json(path: Path) -> dict | None:
     """None where there is no such file, or no whole one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -74,17 +74,27 @@ class Results:
         return next((e.name for e in self.study.entrants if e.model.model == "linear"), None)
 
 
+def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:
+    """(entrant, its largest n that the floor has too, its mean, the floor's), where there is such an n."""
+    floor, out = results.floor, []
+    for entrant in results.entrants if floor else ():
+        finished = [n for n in results.study.sizes if results.mean(entrant, n) and results.mean(floor, n)]
+        if entrant != floor and finished:
+            n = finished[-1]
+            out.append((entrant, n, results.mean(entrant, n), results.mean(floor, n)))
+    return out
+
+
+def above_floor(results: Results) -> bool:
+    """Is every entrant known to be above the linear floor?"""
+    held = _against_floor(results)
+    return len(held) == len(results.entrants) - 1 > 0 and not below_floor(results)
+
+
 def below_floor(results: Results) -> list[str]:
     """A sentence for each entrant that loses to the linear floor at its largest finished n."""
-    floor, out = results.floor, []
-    if floor is None:
-        return out
-    for entrant in results.entrants:
-        finished = [n for n in results.study.sizes if results.mean(entrant, n) and results.mean(floor, n)]
-        if entrant == floor or not finished:
-            continue
-        n = finished[-1]
-        own, line = results.mean(entrant, n), results.mean(floor, n)
+    out = []
+    for entrant, n, own, line in _against_floor(results):
         if own.mean <= line.mean:
             out.append(
                 f"{entrant} is not above the linear floor at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "

@@ -35,10 +35,13 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score]) -> list[Trial]:
     for cell in cells:
         if cell.recipe:
             groups[cell.entrant, cell.n, cell.variant].append(cell)
+    if not groups:
+        raise ConfigError("nothing to choose: no entrant of this search has a recipe")
     out = []
     for (entrant, n, variant), same in groups.items():
         scores = [validation[cell.id] for cell in same]
-        accuracy, nll = (sum(getattr(s, k) for s in scores) / len(scores) for k in ("accuracy", "nll"))
+        # rounded, so that the same scores in another order of seeds are a tie
+        accuracy, nll = (round(sum(getattr(s, k) for s in scores) / len(scores), 12) for k in ("accuracy", "nll"))
         out.append(Trial(entrant, n, variant, same[0].recipe, accuracy, nll))
     return out
 
@@ -62,7 +65,7 @@ def edges(study: Study, chosen: dict[tuple[str, int], Trial]) -> list[str]:
             if len(values) < 2 or not all(isinstance(v, (int, float)) for v in values):
                 continue
             value = getattr(trial.recipe, key)
-            if value in (min(values), max(values)):
+            if value in (min(values), max(values)) and value != 0:  # nothing lies below no weight decay
                 out.append(f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: widen it")
     return out
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from vitcnn.config import parse_augment
-from vitcnn.matrix import role_seed
+from vitcnn.seeds import role_seed
 
 
 class TrainStream(IterableDataset):

@@ -48,8 +48,7 @@ def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Mea
         shown = [(n, results.values(entrant, n, measure)) for n in results.study.sizes]
         _series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, entrant)
     n_axis(ax, results.study.sizes)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
+    _legend(ax)
 
 
 def _series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict, label: str) -> None:
@@ -74,7 +73,7 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
         x, y = [n * 1.08 for n, _ in longer], [100 * g for _, g in longer]
         if longer:
             ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=f"{check.factor:g}× the training")
-            ax.legend(frameon=False)
+            _legend(ax)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(f"{first} − {second}, test accuracy (points)")
     n_axis(ax, results.study.sizes)
@@ -98,8 +97,7 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         ax.set_xlabel("images seen")
         _quiet(ax)
     axes[0].set_ylabel("validation accuracy")
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(frameon=False, fontsize=8)
+    _legend(axes[min(len(axes), 3) - 1])
     return axes
 
 
@@ -111,6 +109,12 @@ def n_axis(ax: Axes, sizes: Sequence[int]) -> None:
     ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
     ax.set_xlabel("training images n (log scale)")
     _quiet(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Beside the axes, where it hides nothing."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _quiet(ax: Axes) -> None:

@@ -1,15 +1,12 @@
 """`report.md` and its figures, from the records of a study and nothing else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitcnn.analysis.results import Results, below_floor, budget_shifts
+from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts
 from vitcnn.config import Study
 from vitcnn.data.sources import info
 from vitcnn.matrix import Cell
@@ -30,9 +27,9 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places) -> Path:
     records, wrong = load_records(places.records)
     results = Results.of(study, cells, records)
     if study.grid:
-        text = search_report(results, places)
+        text = search_report(results, wrong)
     else:
-        with plt.rc_context(STYLE):
+        with mpl.rc_context(STYLE):
             _figures(results, places.report)
         text = _text(results)
     if wrong:
@@ -50,15 +47,14 @@ def _figures(results: Results, folder: Path) -> None:
         "overfitting": figures.overfitting_against_n,
     }
     for name, draw in one.items():
-        fig, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-        draw(ax, results).set_title(title)
+        fig = Figure(figsize=(6.4, 4.4), layout="constrained")
+        draw(fig.subplots(), results).set_title(title)
         _save(fig, folder / name)
     count = len(results.study.sizes)
     columns = min(count, 3)
     rows = -(-count // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(3.4 * columns, 2.8 * rows + 0.5), sharey=True, squeeze=False, layout="constrained"
-    )
+    fig = Figure(figsize=(3.4 * columns, 2.8 * rows + 0.5), layout="constrained")
+    axes = fig.subplots(rows, columns, sharey=True, squeeze=False)
     for spare in axes.flat[count:]:
         spare.set_visible(False)
     figures.training_curves(axes.flat[:count], results)
@@ -70,7 +66,6 @@ def _save(fig: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     fig.savefig(path.with_suffix(".png"), metadata={"Software": None})
-    plt.close(fig)
 
 
 def budget(results: Results) -> str:
@@ -78,13 +73,20 @@ def budget(results: Results) -> str:
     trained = [cell for cell in results.cells if cell.recipe and cell.role == "main"]
     if not trained:
         return "nothing trained by gradient descent"
-    seen = {cell.n: cell.steps * cell.recipe.batch_size for cell in trained}
+    seen: dict[int, set[int]] = {}
+    for cell in trained:
+        seen.setdefault(cell.n, set()).add(cell.steps * cell.recipe.batch_size)
     small, large = min(seen), max(seen)
-    images = " to ".join(f"{v:,}" for v in sorted({seen[small], seen[large]}))
-    epochs = f"{seen[small] / small:,.1f} epochs at n = {small:,}"
-    return f"{images} images seen: {epochs}" + (
-        f", {seen[large] / large:,.1f} at n = {large:,}" if large > small else ""
-    )
+    epochs = [
+        f"{span([v / n for v in seen[n]], ',.1f')} {'epochs ' if n == small else ''}at n = {n:,}"
+        for n in sorted({small, large})
+    ]
+    return f"{span(seen[small] | seen[large], ',')} images seen: {', '.join(epochs)}"
+
+
+def span(values: Collection[float], form: str) -> str:
+    """`1,000 to 1,024`, or the one value."""
+    return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))
 
 
 def _seeds(results: Results) -> str:
@@ -95,7 +97,7 @@ def _seeds(results: Results) -> str:
 def _text(results: Results) -> str:
     study = results.study
     first = below_floor(results)
-    if not first and results.floor and results.records:
+    if not first and above_floor(results):
         first = ["Every entrant is above the linear floor at its largest finished n."]
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [

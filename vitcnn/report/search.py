@@ -1,18 +1,20 @@
 """The report of a recipe search: every trial's validation accuracy, the choice, and where the grid was too narrow."""
 
+from collections.abc import Sequence
+
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.select import RULE, best, edges, trials
 from vitcnn.config import ConfigError
-from vitcnn.records import Places
 from vitcnn.report import tables
 
 
-def search_report(results: Results, places: Places) -> str:
-    """Raises ConfigError where the search is not finished."""
+def search_report(results: Results, wrong: Sequence[str]) -> str:
+    """Raises ConfigError where the search is not finished; `wrong`: the files that are no records."""
     study = results.study
-    if not results.records:
-        raise ConfigError(f"{study.name}: no records in {places.records}")
-    every = trials(results.cells, {cell_id: record.validation for cell_id, record in results.records.items()})
+    try:
+        every = trials(results.cells, {cell_id: record.validation for cell_id, record in results.records.items()})
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *wrong])) from None
     chosen = best(every)
     count = len(every) // len(chosen)
     seen = {cell.steps * cell.recipe.batch_size for cell in results.cells if cell.recipe}

@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader
 from vitcnn.data.batches import Eyes, TrainStream
 from vitcnn.data.sources import Info, info, load
 from vitcnn.data.subsets import split, subset_hash
-from vitcnn.matrix import Cell, role_seed
+from vitcnn.matrix import Cell
 from vitcnn.models.build import build, facts
-from vitcnn.records import Cost, Places, Record, Score, Sight, TestScore, pack_bits
+from vitcnn.records import Cost, Places, Record, Score, Sight, TestScore, pack_bits, write_progress
+from vitcnn.seeds import role_seed
 from vitcnn.training.device import pick_device
 from vitcnn.training.keeper import Keeper
 from vitcnn.training.module import CellModule, score
@@ -85,7 +86,8 @@ def train_cell(
     if cell.recipe is None:
         from vitcnn.training.linear import train_linear
 
-        return train_linear(cell, about, data, made_by(where))
+        folder = places.cell(cell.id)
+        return train_linear(cell, about, data, made_by(where), alive=lambda: write_progress(folder, step=0, steps=0))
     torch.manual_seed(role_seed(cell.seed, "init"))
     network, size = build(cell.model, about, cell.recipe.init)
     network = network.to(memory_format=torch.channels_last)
@@ -208,7 +210,7 @@ def made_by(where: torch.device) -> dict[str, object]:
 @cache
 def git_revision() -> str | None:
     """The commit this package is run from, `+` behind it where files were changed; None outside a checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     try:
         out = [
             subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True, timeout=20).stdout

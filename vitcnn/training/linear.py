@@ -2,6 +2,8 @@
 
 import copy
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,13 +17,18 @@ from vitcnn.matrix import Cell
 from vitcnn.models.build import facts
 from vitcnn.records import Cost, Record, Score, Sight, TestScore, pack_bits
 
+if TYPE_CHECKING:
+    from vitcnn.training.cell import CellData
+
 ITERATIONS = 500  # of L-BFGS
 
 
-def train_linear(cell: Cell, about: Info, data, made_by: dict[str, object]) -> Record:
+def train_linear(
+    cell: Cell, about: Info, data: "CellData", made_by: dict[str, object], alive: Callable[[], None]
+) -> Record:
     """Fits each C of the entrant and keeps the one with the highest validation accuracy (ties: lower loss).
 
-    Pixels are centred and scaled by one number over the whole subset. `data` is a `CellData`.
+    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit.
     """
     began = time.monotonic()
     (x, y), validation, test = (_flat(part) for part in (data.train, data.validation, data.test))
@@ -33,6 +40,7 @@ def train_linear(cell: Cell, about: Info, data, made_by: dict[str, object]) -> R
         for C in sorted(cell.model.C):
             fit = copy.deepcopy(fit).set_params(C=C).fit(x, y)
             trials.append((fit, C, _score(fit, (validation[0] - mean) / std, validation[1])[1]))
+            alive()
     seconds = time.monotonic() - began
     fit, C, best = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
     correct, score = _score(fit, (test[0] - mean) / std, test[1])

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from vitcnn.config import Recipe
 from vitcnn.data.batches import Eyes, augment
-from vitcnn.matrix import role_seed
 from vitcnn.models.build import decay_groups
 from vitcnn.records import Point
+from vitcnn.seeds import role_seed
 
 
 class NotFiniteLoss(Exception):

@@ -1,0 +1,12 @@
+"""Seeds by role, so that subset, initialisation and order can be told apart and resumed."""
+
+import hashlib
+from typing import Literal
+
+Purpose = Literal["subset", "init", "order"]
+
+
+def role_seed(seed: int, purpose: Purpose, *more: int) -> int:
+    """A 63-bit seed for one purpose, a function of the cell's seed (and, say, the step) alone."""
+    text = ":".join(map(str, (purpose, seed, *more)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
