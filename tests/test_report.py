@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 from synthetic import SEARCH, every, make_study, record, write
 
-from vitcnn.analysis.results import Results
 from vitcnn.config import ConfigError
-from vitcnn.report.report import budget, write_report
+from vitcnn.matrix import describe_budget
+from vitcnn.report.report import write_report
 from vitcnn.report.tables import MISSING, markdown
 
 NAMES = ("accuracy", "gap", "overfitting", "curves")
@@ -189,7 +189,7 @@ def test_the_budget_stated_holds_for_every_entrant(tmp_path):
     entrants = "entrants={vit: {recipe: {batch_size: 100}}, cnn: {}}"
     study, all_cells, _ = make_study(tmp_path, entrants, "budget={images_seen: 1000}")
     assert {c.steps * c.recipe.batch_size for c in all_cells} == {1000, 1024}
-    said = budget(Results.of(study, all_cells, []))
+    said = describe_budget(all_cells)
     assert "1,000" in said.split(" images seen")[0]
     assert "1,024" in said.split(" images seen")[0]
 

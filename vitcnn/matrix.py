@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -153,3 +154,23 @@ def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe:
         role="search" if study.grid else "main",
         variant=variant,
     )
+
+
+def describe_budget(cells: Sequence[Cell]) -> str:
+    """`100,096 images seen: 400.4 epochs at n = 250, 2.0 at n = 50,000`; the budget check is left out."""
+    seen: dict[int, set[int]] = {}
+    for cell in cells:
+        if cell.recipe and cell.role != "budget-check":
+            seen.setdefault(cell.n, set()).add(cell.steps * cell.recipe.batch_size)
+    if not seen:
+        return "nothing is trained by gradient descent"
+    small, large = min(seen), max(seen)
+    epochs = [
+        f"{_span([v / n for v in seen[n]], ',.1f')} {'epochs ' if n == small else ''}at n = {n:,}"
+        for n in sorted({small, large})
+    ]
+    return f"{_span(seen[small] | seen[large], ',')} images seen: {', '.join(epochs)}"
+
+
+def _span(values: Collection[float], form: str) -> str:
+    return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))

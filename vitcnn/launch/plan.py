@@ -9,8 +9,8 @@ from rich.table import Table
 
 from vitcnn.config import Study
 from vitcnn.data.sources import info
-from vitcnn.launch.table import duration, seconds_left, speeds, table
-from vitcnn.matrix import Cell
+from vitcnn.launch.table import duration, images, seconds_left, speeds, table
+from vitcnn.matrix import Cell, describe_budget
 from vitcnn.models.build import Facts, facts
 from vitcnn.records import Places, State, states
 from vitcnn.training.device import pick_device
@@ -33,7 +33,12 @@ def plan(study: Study, cells: Sequence[Cell], places: Places, workers: int) -> R
     about = info(study.dataset)
     cost = {entrant.name: facts(entrant.model, about) for entrant in study.entrants}
     where = states(cells, places)
-    return Group(_entrants(cost), _budget(cells), table(where, places), _time(where, places, cost, workers))
+    return Group(
+        _entrants(cost),
+        f"{describe_budget(cells)}; {sum(images(cell) for cell in cells):,} in all",
+        table(where, places),
+        _time(where, places, cost, workers),
+    )
 
 
 def _entrants(cost: dict[str, Facts]) -> Table:
@@ -43,23 +48,6 @@ def _entrants(cost: dict[str, Facts]) -> Table:
         sees = f"{c.image_size} px"
         out.add_row(escape(name), f"{c.parameters:,}", f"{c.macs:,}", sees, str(c.words or ""), native)
     return out
-
-
-def _budget(cells: Sequence[Cell]) -> str:
-    trained = [cell for cell in cells if cell.recipe]
-    if not trained:
-        return "nothing is trained by gradient descent"
-    seen = sorted({cell.steps * cell.recipe.batch_size for cell in trained if cell.role != "budget-check"})
-    sizes = sorted({cell.n for cell in trained})
-    total = sum(cell.steps * cell.recipe.batch_size for cell in trained)
-    each = " to ".join(f"{v:,}" for v in dict.fromkeys((seen[0], seen[-1])))
-    ends = [max(c.steps * c.recipe.batch_size / n for c in trained if c.n == n and c.role != "budget-check")
-            for n in (sizes[0], sizes[-1])]  # fmt: skip
-    return (
-        f"{each} images seen by a cell: {ends[0]:,.1f} epochs at n = {sizes[0]:,}, "
-        f"{ends[1]:,.1f} at n = {sizes[-1]:,}; "
-        f"{total:,} in all"
-    )
 
 
 def _time(where: Sequence[State], places: Places, cost: dict[str, Facts], workers: int) -> str:

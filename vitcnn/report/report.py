@@ -1,6 +1,6 @@
 """`report.md` and its figures, from the records of a study and nothing else."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts
 from vitcnn.config import Study
 from vitcnn.data.sources import info
-from vitcnn.matrix import Cell
+from vitcnn.matrix import Cell, describe_budget
 from vitcnn.records import Places, load_records, write_atomically
 from vitcnn.report import figures, tables
 from vitcnn.report.search import search_report
@@ -40,7 +40,7 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places) -> Path:
 
 
 def _figures(results: Results, folder: Path) -> None:
-    title = f"{results.study.dataset}, {_seeds(results)}\n{budget(results)}"
+    title = f"{results.study.dataset}, {_seeds(results)}\n{describe_budget(results.cells)}"
     one: dict[str, Callable] = {
         "accuracy": figures.accuracy_against_n,
         "gap": figures.gap_against_n,
@@ -68,27 +68,6 @@ def _save(fig: Figure, path: Path) -> None:
     fig.savefig(path.with_suffix(".png"), metadata={"Software": None})
 
 
-def budget(results: Results) -> str:
-    """`100,096 images seen: 400.4 epochs at n = 250, 2.0 at n = 50,000`."""
-    trained = [cell for cell in results.cells if cell.recipe and cell.role == "main"]
-    if not trained:
-        return "nothing trained by gradient descent"
-    seen: dict[int, set[int]] = {}
-    for cell in trained:
-        seen.setdefault(cell.n, set()).add(cell.steps * cell.recipe.batch_size)
-    small, large = min(seen), max(seen)
-    epochs = [
-        f"{span([v / n for v in seen[n]], ',.1f')} {'epochs ' if n == small else ''}at n = {n:,}"
-        for n in sorted({small, large})
-    ]
-    return f"{span(seen[small] | seen[large], ',')} images seen: {', '.join(epochs)}"
-
-
-def span(values: Collection[float], form: str) -> str:
-    """`1,000 to 1,024`, or the one value."""
-    return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))
-
-
 def _seeds(results: Results) -> str:
     count = len(results.study.seeds)
     return f"{count} seed{'s' if count > 1 else ''}"
@@ -105,8 +84,8 @@ def _text(results: Results) -> str:
         "\n".join(f"**{sentence}**" for sentence in first) + "\n" if first else "",
         _missing(results),
         f"{study.dataset}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
-        f"{budget(results)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % Student-t "
-        f"interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
+        f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
+        f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
         tables.accuracy(results),
         _whole_pool(results),
