@@ -187,7 +187,7 @@ def test_one_entrant_one_size_one_seed_with_and_without_its_record(tmp_path, fin
 
 def test_the_budget_stated_holds_for_every_entrant(tmp_path):
     entrants = "entrants={vit: {recipe: {batch_size: 100}}, cnn: {}}"
-    study, all_cells, _ = make_study(tmp_path, entrants, "budget={images_seen: 1000}")
+    _, all_cells, _ = make_study(tmp_path, entrants, "budget={images_seen: 1000}")
     assert {c.steps * c.recipe.batch_size for c in all_cells} == {1000, 1024}
     said = describe_budget(all_cells)
     assert "1,000" in said.split(" images seen")[0]
