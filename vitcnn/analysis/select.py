@@ -1,5 +1,6 @@
 """Choosing recipes from a search. The rule looks at validation and at nothing else."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Trial:
     recipe: Recipe
     accuracy: float
     nll: float
+    images: int  # of validation; the same ones for every seed
 
 
 def trials(cells: Sequence[Cell], validation: dict[str, Score]) -> list[Trial]:
@@ -42,7 +44,7 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score]) -> list[Trial]:
         scores = [validation[cell.id] for cell in same]
         # rounded, so that the same scores in another order of seeds are a tie
         accuracy, nll = (round(sum(getattr(s, k) for s in scores) / len(scores), 12) for k in ("accuracy", "nll"))
-        out.append(Trial(entrant, n, variant, same[0].recipe, accuracy, nll))
+        out.append(Trial(entrant, n, variant, same[0].recipe, accuracy, nll, scores[0].images))
     return out
 
 
@@ -56,17 +58,27 @@ def best(among: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
     return out
 
 
-def edges(study: Study, chosen: dict[tuple[str, int], Trial]) -> list[str]:
-    """A sentence for each chosen number that lies on the edge of its grid: the optimum may lie beyond."""
+def edges(study: Study, among: Sequence[Trial]) -> list[str]:
+    """A sentence for each chosen number on the edge of its grid, and what it gained there: the optimum may lie beyond.
+
+    The gain is over the best trial inside the grid, beside one binomial standard error of the validation accuracy: a
+    gain well below it is a plateau.
+    """
     out = []
-    for (entrant, n), trial in chosen.items():
+    for (entrant, n), trial in best(among).items():
         for key in study.grid:
-            values = sorted({getattr(Recipe.model_validate({key: v}), key) for v in study.grid[key]}, key=str)
-            if len(values) < 2 or not all(isinstance(v, (int, float)) for v in values):
+            values = {getattr(t.recipe, key) for t in among}
+            if len(values) < 3 or not all(isinstance(v, (int, float)) for v in values):
                 continue
-            value = getattr(trial.recipe, key)
-            if value in (min(values), max(values)) and value != 0:  # nothing lies below no weight decay
-                out.append(f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: widen it")
+            value, ends = getattr(trial.recipe, key), (min(values), max(values))
+            if value in ends and value != 0:  # nothing lies below no weight decay
+                inside = [t for t in among if (t.entrant, t.n) == (entrant, n) and getattr(t.recipe, key) not in ends]
+                gain = trial.accuracy - max(t.accuracy for t in inside)
+                error = math.sqrt(trial.accuracy * (1 - trial.accuracy) / trial.images)
+                out.append(
+                    f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: {100 * gain:+.1f} points "
+                    f"over the best inside it (standard error {100 * error:.1f}); widen it unless that is a plateau"
+                )
     return out
 
 
@@ -88,7 +100,7 @@ def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any
         "trials": len(all_trials) // len(chosen),
         "seeds": list(study.seeds),
         "budget": study.budget.model_dump(exclude_none=True),
-        "edges": edges(study, chosen),
+        "edges": edges(study, all_trials),
         "entrants": dict(entrants),
     }
 

@@ -37,7 +37,7 @@ def search_report(results: Results, wrong: Sequence[str]) -> str:
                 row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
             rows.append(row)
         parts += [f"## {name}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
-    on_edge = edges(study, chosen)
+    on_edge = edges(study, every)
     parts += ["## Edges of the grid\n", "\n".join(f"- {line}" for line in on_edge) or "None was chosen.", ""]
     parts += ["## Made by\n", tables.made_by(results.records.values())]
     return "\n".join(parts)
