@@ -65,6 +65,7 @@ class Tracker(WandbLogger):
             config=cell.model_dump(mode="json"),
             save_dir=places.run,
             offline=offline,
+            mode="offline" if offline else "online",  # Lightning sets only WANDB_MODE, too late once W&B has read it
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
@@ -97,4 +98,4 @@ class Tracker(WandbLogger):
             do()
         except Exception as error:
             self.broken = True
-            warnings.warn(f"W&B stopped working: {type(error).__name__}: {error}; the cell goes on", stacklevel=3)
+            warnings.warn(f"W&B stopped working: {type(error).__name__}: {error}; the cell goes on", stacklevel=2)
