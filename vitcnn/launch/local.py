@@ -61,9 +61,8 @@ def run_cells(
                     cell = active.pop(future)
                     if (error := future.exception()) is None and future.result() == "done":
                         outcome.done.append(cell)
-                    elif error is None:  # somebody sent the worker SIGTERM
-                        waiting.append(cell)
-                        tries[cell.id] -= 1
+                    elif error is None:  # somebody sent the worker SIGTERM: the machine is being taken away
+                        raise KeyboardInterrupt
                     elif tries[cell.id] < TRIES and not _final(error):
                         say(f"{cell.title} failed ({_first_line(error)}); it is tried once more at the end")
                         waiting.append(cell)

@@ -1,5 +1,7 @@
 """A Lightning callback that keeps an interrupted cell's work and tells the world where it is."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,7 @@ class Keeper(Callback):
         self.seconds, self.resumed = 0.0, 0  # of training, over all sittings
         self._saved = self._told = self._began = time.monotonic()
         self._from = 0
+        self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds + time.monotonic() - self._began, "resumed": self.resumed}
@@ -38,6 +41,8 @@ class Keeper(Callback):
         self.seconds, self.resumed = state["seconds"], state["resumed"] + 1
 
     def on_train_start(self, trainer: Trainer, module: CellModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._sigterm)  # Lightning's own may end a cell before it is saved
         self._saved = self._told = self._began = time.monotonic()
         self._from = trainer.global_step
         self._tell(trainer, module)
