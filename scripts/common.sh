@@ -12,7 +12,7 @@ fi
 wanted="$("$PYTHON" --version) $(cksum < pyproject.toml) $(pwd)"
 if [ "$(cat .venv/made-from 2>/dev/null)" != "$wanted" ]; then
     echo "Setting up .venv (PyTorch and friends: several minutes and some 6 GB the first time) …"
-    [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$PYTHON" -m venv --clear .venv
+    [ "$(.venv/bin/python --version 2>/dev/null)" = "$("$PYTHON" --version)" ] || "$PYTHON" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
     echo "$wanted" > .venv/made-from
     echo "… done."

@@ -218,12 +218,18 @@ def test_another_file_in_place_of_recipes_is_refused(study, tmp_path, text):
 def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):
     """√(100 · 1000) ≈ 316 is the middle: 320 belongs to 1000, though 100 is nearer on a straight ruler."""
     (tmp_path / "found.yaml").write_text(RECIPES)
-    loaded = study("recipes=found.yaml", "sizes=[10,100,310,320,1000]", "recipe.lr=0.5", "recipe.batch_size=32")
+    loaded = study("recipes=found.yaml", "sizes=[10,100,310,320,1000]", "recipe.batch_size=32")
     assert loaded.search == "digits-search"
     found = recipes_of(loaded, "vit")
     assert {n: recipe.lr for n, recipe in found.items()} == {10: 0.01, 100: 0.01, 310: 0.01, 320: 0.003, 1000: 0.003}
     assert {recipe.batch_size for recipe in found.values()} == {32}
     assert {recipe.lr for recipe in recipes_of(loaded, "cnn").values()} == {0.02}
+
+
+def test_a_recipe_that_a_found_one_would_silently_replace_is_refused(study, tmp_path):
+    (tmp_path / "found.yaml").write_text(RECIPES)
+    said = message(study, "recipes=found.yaml", "recipe.lr=0.5")
+    assert "recipe.lr: 0.5 is asked for, but found.yaml gives 'vit' 0.01; set entrants.vit.recipe.lr" in said
 
 
 def test_an_entrants_own_recipe_beats_the_found_one_and_other_names_take_their_models(study, tmp_path):

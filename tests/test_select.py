@@ -39,8 +39,8 @@ def test_the_best_on_validation_is_chosen_for_each_entrant_and_size(tmp_path):
 
     choice = choose(*searched(tmp_path, validation))
     assert choice["entrants"] == {
-        "vit": {50: {"lr": 0.003, "augment": "shift:1"}, 1000: {"lr": 0.003}},
-        "cnn": {50: {"augment": "shift:1"}, 1000: {}},
+        "vit": {50: {"lr": 0.003, "augment": "shift:1"}, 1000: {"lr": 0.003, "augment": "none"}},
+        "cnn": {50: {"lr": 0.001, "augment": "shift:1"}, 1000: {"lr": 0.001, "augment": "none"}},
     }
     assert (choice["search"], choice["trials"], choice["seeds"]) == ("search", 6, [0])
 
@@ -52,7 +52,7 @@ def test_a_tie_goes_to_the_lower_loss(tmp_path):
 
 def test_a_loss_does_not_outweigh_accuracy(tmp_path):
     choice = choose(*searched(tmp_path, likes(0.003), nll=lambda c: 9.0 if c.recipe.lr == 0.003 else 0.1))
-    assert choice["entrants"]["cnn"] == {50: {"lr": 0.003}, 1000: {"lr": 0.003}}
+    assert choice["entrants"]["cnn"] == {50: {"lr": 0.003, "augment": "none"}, 1000: {"lr": 0.003, "augment": "none"}}
 
 
 def test_the_mean_over_seeds_decides_and_not_the_luckiest_seed(tmp_path):
@@ -75,7 +75,10 @@ def test_test_results_are_never_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(select, "trials", lambda cells, validation: given.append(validation) or real(cells, validation))
     for test in (lambda c: 1 - likes(0.003)(c), likes(0.003), lambda _: 0.0):
         study, all_cells, places = searched(tmp_path, likes(0.003), test=test)
-        assert choose(study, all_cells, places)["entrants"]["vit"] == {50: {"lr": 0.003}, 1000: {"lr": 0.003}}
+        assert choose(study, all_cells, places)["entrants"]["vit"] == {
+            50: {"lr": 0.003, "augment": "none"},
+            1000: {"lr": 0.003, "augment": "none"},
+        }
     kept = {r.id: r for r in records.load_records(places.records)[0]}
     for validation in given:
         assert {type(score) for score in validation.values()} == {Score}

@@ -112,7 +112,14 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
         return [(None, "")]
     base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
     if study.recipes:
-        base |= nearest(study.chosen.get(entrant.name) or study.chosen.get(entrant.model.model), n, entrant.name, study)
+        found = nearest(study.chosen.get(entrant.name) or study.chosen.get(entrant.model.model), n, entrant.name, study)
+        for key, value in study.recipe.model_dump(exclude_unset=True).items():
+            if key in found and found[key] != value:
+                raise ConfigError(
+                    f"recipe.{key}: {value!r} is asked for, but {study.recipes} gives {entrant.name!r} {found[key]!r}; "
+                    f"set entrants.{entrant.name}.recipe.{key}, or leave out `recipes`"
+                )
+        base |= found
     base |= entrant.recipe
     points = itertools.product(*([(key, value) for value in values] for key, values in study.grid.items()))
     recipes = [_recipe(entrant.name, base | dict(point)) for point in points]

@@ -81,6 +81,6 @@ def _explain(error: dict) -> str:
         owner = next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
         known = set(owner.model_fields) - {"chosen", "search"} | ({"recipe"} if owner in MODELS.values() else set())
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     given = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
     return f"{'.'.join(where)}: {message}{given}" if where else message + given

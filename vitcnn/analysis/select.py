@@ -92,7 +92,9 @@ def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any
     all_trials = trials(cells, {record.id: record.validation for record in records})
     chosen, entrants = best(all_trials), defaultdict(dict)
     for (entrant, n), trial in chosen.items():
-        entrants[entrant][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True)
+        chosen_fields = trial.recipe.model_dump(mode="json")
+        searched = {key: chosen_fields[key] for key in study.grid}  # said even where the choice is the default
+        entrants[entrant][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True) | searched
     return {
         "search": study.name,
         "dataset": study.dataset,

@@ -102,7 +102,7 @@ def fetch(name: str, folder: str | Path | None = None, say: Callable[[str], None
                 say(f"{name}: {origin} did not work ({type(error).__name__}: {error})")
         else:
             raise FetchError(
-                f"{name} could not be fetched. Tried:\n" + "\n".join(tried) + f"\nBy hand: {about.by_hand}"
+                f"{name} could not be fetched. Tried:\n" + "\n".join(tried) + f"\nBy hand: {about.by_hand} ({here})"
             )
         _check(about, arrays)
         _store(about, arrays, origin, Path(scratch), here, say)
@@ -222,8 +222,8 @@ SOURCES = {
                 "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
             ),  # of Debian's copy; not compared with an official download, so a mismatch is a warning
             by_hand=(
-                "on a Debian or Ubuntu machine `apt-get update && apt-get download dataset-fashion-mnist`, or where "
-                "torchvision's download works `vitcnn data fetch fashion-mnist`; then copy the cache folder here"
+                "run `vitcnn data fetch fashion-mnist` on a machine that reaches the download (or Debian's packages, "
+                "after `apt-get update`), and copy the folder that it names to the cache folder of this machine"
             ),
         ),
     )

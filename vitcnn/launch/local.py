@@ -53,6 +53,9 @@ def run_cells(
         pool = ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
         try:
             while waiting or active:
+                if not pool.active:  # all workers died while they started; each such death is a try of its cell
+                    pool.join()
+                    pool = ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
                 while waiting and len(active) < workers:
                     cell = waiting.popleft()
                     tries[cell.id] += 1

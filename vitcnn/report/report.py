@@ -90,7 +90,8 @@ def _text(results: Results) -> str:
         tables.accuracy(results),
         _whole_pool(results),
         _gap(results),
-        "## Overfitting\n\nAccuracy on the training images, not augmented, minus test accuracy, in points.\n\n"
+        "## Overfitting\n\nAccuracy on the training images (the first 10,000 of them), not augmented, minus test "
+        "accuracy, in points.\n\n"
         "![train minus test accuracy](overfitting.png)\n",
         tables.overfit(results),
         "## Training curves\n\n![validation accuracy over images seen](curves.png)\n",

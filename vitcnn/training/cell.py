@@ -27,7 +27,7 @@ from vitcnn.models.build import build, facts
 from vitcnn.records import Cost, Places, Record, Score, Sight, TestScore, pack_bits, write_progress
 from vitcnn.seeds import role_seed
 from vitcnn.training.device import pick_device
-from vitcnn.training.keeper import Keeper
+from vitcnn.training.keeper import InterruptedCell, Keeper
 from vitcnn.training.module import CellModule, score
 from vitcnn.training.tracking import Tracking, tracker
 
@@ -86,8 +86,15 @@ def train_cell(
     if cell.recipe is None:
         from vitcnn.training.linear import train_linear
 
-        folder = places.cell(cell.id)
-        return train_linear(cell, about, data, made_by(where), alive=lambda: write_progress(folder, step=0, steps=0))
+        def alive() -> None:
+            write_progress(places.cell(cell.id), step=0, steps=0, stopped=stop())
+            if stop():
+                raise InterruptedCell
+
+        record = train_linear(cell, about, data, made_by(where), alive)
+        if logger := tracker(cell, places, tracking):
+            logger.finish(record)
+        return record
     torch.manual_seed(role_seed(cell.seed, "init"))
     network, size = build(cell.model, about, cell.recipe.init)
     network = network.to(memory_format=torch.channels_last)

@@ -28,6 +28,9 @@ def train_linear(
 ) -> Record:
     """Fits each C of the entrant and keeps the one with the highest validation accuracy (ties: lower loss).
 
+    Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
+    may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
+
     Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit.
     """
     began = time.monotonic()

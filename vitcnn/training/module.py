@@ -42,9 +42,9 @@ class CellModule(LightningModule):
         images, labels, step = batch
         if step != self.global_step:
             raise RuntimeError(f"the data is at step {step}, the optimiser at {self.global_step}")
-        seed = role_seed(self.seed, "order", step, 1)
-        torch.manual_seed(seed)  # the network's own draws (drop path)
-        images = augment(images, self.recipe.augment, torch.Generator().manual_seed(seed))
+        torch.manual_seed(role_seed(self.seed, "order", step, 2))  # the network's own draws (drop path)
+        draws = torch.Generator().manual_seed(role_seed(self.seed, "order", step, 1))
+        images = augment(images, self.recipe.augment, draws)
         loss = F.cross_entropy(self(images), labels, label_smoothing=self.recipe.label_smoothing)
         self.loss_sum += loss.detach()
         self.loss_count += 1

@@ -25,9 +25,10 @@ def tracker(cell: Cell, places: Places, mode: Tracking) -> "Tracker | None":
     global _unreachable
     if mode == "off" or os.environ.get("WANDB_MODE") == "disabled":
         return None
-    if not _unreachable and _online(mode):
+    if not _unreachable:
         try:
-            return Tracker(cell, places, offline=False)
+            if _online(mode):
+                return Tracker(cell, places, offline=False)
         except Exception as error:
             _unreachable = True
             warnings.warn(f"W&B is kept offline: {type(error).__name__}: {error}", stacklevel=2)
@@ -84,12 +85,17 @@ class Tracker(WandbLogger):
         def last() -> None:
             self.experiment.log({"images_seen": record.cost.images_seen, "test/acc": record.test.accuracy})
             self.experiment.summary.update({"test/acc": record.test.accuracy, "train/acc": record.train.accuracy})
-            self.experiment.finish()
 
         self._try(last)
+        self._end(0)
 
     def abandon(self) -> None:
-        self._try(lambda: self.experiment.finish(exit_code=1))
+        self._end(1)
+
+    def _end(self, exit_code: int) -> None:
+        """Also after a failure: a run left open would swallow the next cell's curve."""
+        self.broken = False
+        self._try(lambda: self.experiment.finish(exit_code=exit_code))
 
     def _try(self, do: Callable[[], Any]) -> None:
         if self.broken:
