@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from synthetic import every, make_study, write
 
-from vitcnn.launch.table import duration, images, seconds_left, speeds, table
+from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.records import State, states, write_atomically, write_progress
 
 
@@ -81,7 +81,7 @@ def some(trio, entrant: str, *kinds: str, **detail) -> list[State]:
 
 def test_the_time_left_is_images_left_by_speed_by_workers(trio):
     waiting = some(trio, "vit", "done", "waiting", "failed", "waiting")
-    assert images(waiting[0].cell) == 1280
+    assert waiting[0].cell.images_seen == 1280
     assert seconds_left(waiting, {"vit": 10.0}, 1) == pytest.approx(3 * 128)
     assert seconds_left(waiting, {"vit": 10.0}, 3) == pytest.approx(128)
 

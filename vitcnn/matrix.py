@@ -47,6 +47,11 @@ class Cell(Frozen):
         return self.budget.steps(self.n, self.recipe.batch_size) if self.budget and self.recipe else 0
 
     @property
+    def images_seen(self) -> int:
+        """The budget in whole batches; 0 where nothing is trained by gradient descent."""
+        return self.steps * self.recipe.batch_size if self.recipe else 0
+
+    @property
     def title(self) -> str:
         """`vit-n500-s0`: what a person calls it."""
         more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
@@ -168,7 +173,7 @@ def describe_budget(cells: Sequence[Cell]) -> str:
     seen: dict[int, set[int]] = {}
     for cell in cells:
         if cell.recipe and cell.role != "budget-check":
-            seen.setdefault(cell.n, set()).add(cell.steps * cell.recipe.batch_size)
+            seen.setdefault(cell.n, set()).add(cell.images_seen)
     if not seen:
         return "nothing is trained by gradient descent"
     small, large = min(seen), max(seen)

@@ -49,13 +49,17 @@ def run_cells(
     waiting, active = deque(cells), {}
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
+
+    def fresh_pool() -> ProcessPool:
+        return ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
+
     with _alone(places), _terminate_is_interrupt():
-        pool = ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
+        pool = fresh_pool()
         try:
             while waiting or active:
                 if not pool.active:  # all workers died while they started; each such death is a try of its cell
                     pool.join()
-                    pool = ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
+                    pool = fresh_pool()
                 while waiting and len(active) < workers:
                     cell = waiting.popleft()
                     tries[cell.id] += 1

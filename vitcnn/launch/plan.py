@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vitcnn.config import Study
 from vitcnn.data.sources import info
-from vitcnn.launch.table import duration, images, seconds_left, speeds, table
+from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import Cell, describe_budget
 from vitcnn.models.build import Facts, facts
 from vitcnn.records import Places, State, states
@@ -35,7 +35,7 @@ def plan(study: Study, cells: Sequence[Cell], places: Places, workers: int) -> R
     where = states(cells, places)
     return Group(
         _entrants(cost),
-        f"{describe_budget(cells)}; {sum(images(cell) for cell in cells):,} in all",
+        f"{describe_budget(cells)}; {sum(cell.images_seen for cell in cells):,} in all",
         table(where, places),
         _time(where, places, cost, workers),
     )

@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vitcnn.matrix import Cell
 from vitcnn.records import Places, State, read_json
 
 KINDS = ("done", "running", "stopped", "failed", "waiting")
@@ -84,10 +83,6 @@ def speeds(all_states: Sequence[State], places: Places) -> dict[str, float]:
     return out
 
 
-def images(cell: Cell) -> int:
-    return cell.steps * cell.recipe.batch_size if cell.recipe else 0
-
-
 def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: int) -> float | None:
     """None where no speed is known or nobody is at work. An entrant not yet seen counts as the mean of the others."""
     if not speed or not workers:
@@ -98,7 +93,7 @@ def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: 
             continue
         share = state.detail.get("step", 0) / max(1, state.cell.steps)
         pace = speed.get(state.cell.entrant, mean)
-        seconds = images(state.cell) * (1 - share) / pace
+        seconds = state.cell.images_seen * (1 - share) / pace
         if state.kind == "running":
             seconds = max(0.0, seconds - (now - state.detail["time"]))
         left += seconds

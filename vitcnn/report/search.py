@@ -17,7 +17,7 @@ def search_report(results: Results, wrong: Sequence[str]) -> str:
         raise ConfigError("\n".join([str(error), *wrong])) from None
     chosen = best(every)
     count = len(every) // len(chosen)
-    seen = {cell.steps * cell.recipe.batch_size for cell in results.cells if cell.recipe}
+    seen = {cell.images_seen for cell in results.cells if cell.recipe}
     parts = [
         f"# {study.name}\n",
         f"{study.dataset}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "

@@ -162,7 +162,6 @@ def _record(cell: Cell, about: Info, data: CellData, module: CellModule, keeper:
     validation, train = evaluate(module, data.validation)[1], evaluate(module, data.train, TRAIN_IMAGES)[1]
     correct, test = evaluate(module, data.test)
     counted = facts(cell.model, about)
-    images_seen = cell.steps * cell.recipe.batch_size
     return Record(
         id=cell.id,
         cell=cell,
@@ -174,10 +173,10 @@ def _record(cell: Cell, about: Info, data: CellData, module: CellModule, keeper:
             parameters=counted.parameters,
             macs=counted.macs,
             steps=cell.steps,
-            images_seen=images_seen,
-            epochs=images_seen / cell.n,
+            images_seen=cell.images_seen,
+            epochs=cell.images_seen / cell.n,
             seconds=keeper.seconds,
-            images_per_s=images_seen / keeper.seconds,
+            images_per_s=cell.images_seen / keeper.seconds,
             resumed=keeper.resumed,
         ),
         sight=Sight(
