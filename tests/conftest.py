@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitcnn.config import Study
-from vitcnn.data.sources import fetch
+from vitcnn.data.fetch import fetch
 from vitcnn.study_file import load_study
 
 SMALL = """

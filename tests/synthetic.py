@@ -7,7 +7,7 @@ import numpy as np
 
 from vitcnn import records
 from vitcnn.config import Study
-from vitcnn.data.sources import info
+from vitcnn.data.fetch import about_data
 from vitcnn.matrix import Cell, cells
 from vitcnn.records import Cost, Places, Point, Record, Score, Sight
 from vitcnn.seeds import role_seed
@@ -53,7 +53,7 @@ def record(
     `train` and `validation` are accuracies (by default a little above the test's, and the test's); `nll` is the
     validation loss. What is not given is drawn from `rng`.
     """
-    about, linear = info(cell.dataset), cell.recipe is None
+    about, linear = about_data(cell.dataset), cell.recipe is None
     test = _score(accuracy, about.test)
     on_train = _score(min(1.0, accuracy + 0.1) if train is None else train, min(cell.n, 10_000))
     on_validation = _score(accuracy if validation is None else validation, cell.validation, nll)

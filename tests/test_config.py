@@ -5,7 +5,7 @@ import re
 import pytest
 
 from vitcnn.config import ConfigError, parse_augment
-from vitcnn.data.sources import info
+from vitcnn.data.fetch import about_data
 from vitcnn.matrix import cells
 from vitcnn.study_file import load_study
 
@@ -70,7 +70,7 @@ def test_an_unknown_model_names_the_nearest_one(study, override):
 
 def test_an_unknown_data_set_names_the_nearest_one(study):
     with pytest.raises(ConfigError, match=r"unknown data set 'digit'; did you mean 'digits'.* known: .*fashion-mnist"):
-        info("digit")
+        about_data("digit")
     assert "did you mean 'digits'?" in message(study, "dataset=digit")
 
 

@@ -1,6 +1,5 @@
 """Putting a data set into the cache: all of it or nothing, from the first source that answers."""
 
-import dataclasses
 import gzip
 import json
 import threading
@@ -8,7 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from vitcnn.data.sources import SOURCES, Arrays, FetchError, fetch, is_fetched, load, read_idx
+from vitcnn.data.cache import Arrays, FetchError, read_about
+from vitcnn.data.fetch import fetch, load
+from vitcnn.data.fetchers import read_idx
+from vitcnn.data.sources import BUILT_IN, Source
 
 
 def tiny(_=None) -> Arrays:
@@ -26,18 +28,9 @@ def register(monkeypatch):
     """Makes the data set "tiny" known, with the fetchers given, as (what it is called, function)."""
 
     def put(*fetchers, **more):
-        about = dataclasses.replace(
-            SOURCES["digits"],
-            name="tiny",
-            classes=2,
-            train=2,
-            test=2,
-            size=2,
-            fetchers=fetchers,
-            by_hand="copy it",
-            **more,
-        )
-        monkeypatch.setitem(SOURCES, "tiny", about)
+        facts = {"name": "tiny", "classes": 2, "train": 2, "test": 2, "size": 2}
+        info = BUILT_IN["digits"].info.model_copy(update=facts)
+        monkeypatch.setitem(BUILT_IN, "tiny", Source(info, fetchers, "copy it", **more))
 
     return put
 
@@ -49,7 +42,7 @@ def test_a_fetch_that_fails_midway_leaves_nothing_and_says_what_was_tried(regist
     for part in ("first.example", "second.example", "OSError", "the line went dead", "By hand: copy it"):
         assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-    assert not is_fetched("tiny", tmp_path)
+    assert read_about(tmp_path / "tiny") is None
 
 
 def test_the_second_source_is_used_where_the_first_fails(register, tmp_path):
@@ -57,7 +50,7 @@ def test_the_second_source_is_used_where_the_first_fails(register, tmp_path):
     folder = fetch("tiny", tmp_path, say=lambda _: None)
     assert json.loads((folder / "about.json").read_text())["origin"] == "second.example"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny"]
-    assert load("tiny", tmp_path).train_labels.dtype == np.int64
+    assert load("tiny", tmp_path).arrays.train_labels.dtype == np.int64
 
 
 @pytest.mark.parametrize(
@@ -109,7 +102,7 @@ def test_two_that_fetch_at_once_both_end_with_the_data(register, tmp_path):
     assert not together.broken
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
     assert {p.name for p in (tmp_path / "tiny").iterdir()} == {"about.json", *(f"{a}.npy" for a in Arrays._fields)}
-    assert np.array_equal(load("tiny", tmp_path).train_images, tiny().train_images)
+    assert np.array_equal(load("tiny", tmp_path).arrays.train_images, tiny().train_images)
 
 
 # ---- IDX files ----

@@ -63,6 +63,8 @@ OTHER_CELL = {
     "model": CNN(),
     "recipe": Recipe(lr=0.002),
     "budget": Budget(images_seen=1001),
+    "resolution": 32,
+    "content": "0123456789abcdef",
 }
 
 
@@ -93,6 +95,15 @@ def test_every_scientific_field_changes_the_id_and_its_default_does_not(kind, fi
 @pytest.mark.parametrize(("field", "other"), OTHER_CELL.items())
 def test_what_a_cell_itself_says_changes_the_id(field, other):
     assert VIT.model_copy(update={field: other}).id != VIT.id
+
+
+def test_the_content_of_a_folder_stands_for_the_way_to_it():
+    here, there = (
+        VIT.model_copy(update={"dataset": name, "resolution": size, "content": "0123456789abcdef"})
+        for name, size in (("folder:/a", 32), ("folder:~/elsewhere", None))
+    )
+    assert here.id == there.id != VIT.id
+    assert here.model_copy(update={"content": "f" * 16}).id != here.id
 
 
 @pytest.mark.parametrize("budget", [{"images_seen": 1001}, {"epochs": 20}, {"epochs": 1000}])

@@ -1,6 +1,5 @@
 """Every network keeps one contract; its size is the design's; and attention is the lecture note's."""
 
-import dataclasses
 import math
 
 import pytest
@@ -9,13 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitcnn.config import CNN, ConfigError, Linear, Local, ViT
-from vitcnn.data.sources import info
+from vitcnn.data.fetch import about_data
 from vitcnn.models.attention import SelfAttention
 from vitcnn.models.build import build, decay_groups, facts, image_size
 from vitcnn.models.vit import sinusoidal
 
-DIGITS, FASHION = info("digits"), info("fashion-mnist")
-RGB = dataclasses.replace(FASHION, name="rgb", size=32, channels=3)
+DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
+RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 NETWORKS = [ViT(), Local(), CNN()]
 
 
@@ -111,7 +110,7 @@ def test_counting_does_not_move_torchs_generator():
 
 @pytest.mark.parametrize(("native", "vit"), [(8, 64), (28, 64), (32, 64), (96, 96), (100, 112)])
 def test_images_are_shown_at_the_smallest_size_that_fits(native, vit):
-    data = dataclasses.replace(DIGITS, size=native)
+    data = DIGITS.model_copy(update={"size": native})
     assert [image_size(model, data) for model in NETWORKS] == [vit, vit, vit // 2]
     with torch.no_grad():
         for model in NETWORKS:

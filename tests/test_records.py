@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn import records
-from vitcnn.data.sources import info
-from vitcnn.records import SILENCE, Score, load_records, read_record, states, write_atomically, write_progress
+from vitcnn.data.fetch import about_data
+from vitcnn.records import SILENCE, Score, read_record, read_records, states, write_atomically, write_progress
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path, text):
 def test_the_bits_of_a_record_hold_its_accuracy(trio):
     _, all_cells, _ = trio
     each = record(all_cells[0], 0.742, rng=np.random.default_rng(0))
-    assert each.test.images == info("digits").test
+    assert each.test.images == about_data("digits").test
     assert each.test.correct().mean() == each.test.accuracy == 0.742
 
 
@@ -98,7 +98,7 @@ def test_what_is_no_record_is_named_and_the_others_are_read(trio):
     }
     for name, what in bad.items():
         (places.records / name).write_text(what)
-    loaded, wrong = load_records(places.records)
+    loaded, wrong = read_records(places.records)
     assert {r.id for r in loaded} == {r.id for r in good}
     assert len(wrong) == len(bad)
     for name, line in zip(sorted(bad), wrong, strict=True):
@@ -108,7 +108,7 @@ def test_what_is_no_record_is_named_and_the_others_are_read(trio):
 
 
 def test_a_folder_that_is_not_there_holds_no_records(tmp_path):
-    assert load_records(tmp_path / "nowhere") == ([], [])
+    assert read_records(tmp_path / "nowhere") == ([], [])
 
 
 # ---- writing ----

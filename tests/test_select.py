@@ -79,7 +79,7 @@ def test_test_results_are_never_looked_at(tmp_path, monkeypatch):
             50: {"lr": 0.003, "augment": "none"},
             1000: {"lr": 0.003, "augment": "none"},
         }
-    kept = {r.id: r for r in records.load_records(places.records)[0]}
+    kept = {r.id: r for r in records.read_records(places.records)[0]}
     for validation in given:
         assert {type(score) for score in validation.values()} == {Score}
         assert validation == {cell_id: r.validation for cell_id, r in kept.items()}

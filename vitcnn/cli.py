@@ -4,9 +4,17 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+
+from vitcnn.cli_data import DataDir, data_app
+
+if TYPE_CHECKING:
+    from vitcnn.config import Study
+    from vitcnn.data.cache import Info
+    from vitcnn.matrix import Cell
+    from vitcnn.records import Places
 
 app = typer.Typer(
     name="vitcnn",
@@ -15,8 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Data sets: what there is, and fetching it.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.", metavar="STUDY.yaml")]
 Overrides = Annotated[
@@ -25,19 +31,38 @@ Overrides = Annotated[
 ]
 Results = Annotated[Path, typer.Option("--results", help="Where records and reports are kept.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where checkpoints and W&B files are kept.")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
-]
+app.add_typer(data_app, name="data")
 RESULTS, RUNS = Path("results"), Path("runs")
 
 
-def _study(path: Path, overrides: list[str] | None, results: Path, runs: Path):
+class Loaded(NamedTuple):
+    """A study read from its file, what is known of its data, its cells, and where its files are."""
+
+    study: "Study"
+    about: "Info"
+    cells: "list[Cell]"
+    places: "Places"
+
+
+def _load(
+    path: Path, overrides: list[str] | None, results: Path, runs: Path, data_dir: Path | None = None, get: bool = False
+) -> Loaded:
+    """`get`: look at the images of a data set that is known only from these (and fetch it, for that)."""
+    from vitcnn.data.fetch import about_data, fetch
+    from vitcnn.data.sources import BUILT_IN
     from vitcnn.matrix import cells
-    from vitcnn.records import Places
+    from vitcnn.records import Places, write_atomically
     from vitcnn.study_file import load_study
 
     study = load_study(path, overrides or ())
-    return study, cells(study), Places(study.name, results, runs)
+    places = Places(study.name, results, runs)
+    if get and study.dataset not in BUILT_IN:
+        fetch(study.dataset, data_dir, study.resolution)
+        about = about_data(study.dataset, data_dir, study.resolution)
+        write_atomically(places.dataset, about.model_dump_json() + "\n")  # reports need no images
+    else:
+        about = about_data(study.dataset, data_dir, study.resolution, beside=places.dataset)
+    return Loaded(study, about, cells(study, about), places)
 
 
 @app.command()
@@ -45,6 +70,7 @@ def plan(
     study: StudyFile,
     overrides: Overrides = None,
     workers: Annotated[int, typer.Option(min=1, help="For the estimate of the time.")] = os.cpu_count() or 1,
+    data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
@@ -53,8 +79,7 @@ def plan(
 
     from vitcnn.launch.plan import plan as render
 
-    loaded, all_cells, places = _study(study, overrides, results, runs)
-    Console().print(render(loaded, all_cells, places, workers))
+    Console().print(render(*_load(study, overrides, results, runs, data_dir), workers))
 
 
 @app.command()
@@ -78,7 +103,7 @@ def run(
     from rich.live import Live
 
     from vitcnn.config import ConfigError
-    from vitcnn.data.sources import fetch
+    from vitcnn.data.fetch import fetch
     from vitcnn.launch.local import run_cells
     from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
@@ -86,7 +111,7 @@ def run(
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
-    loaded, all_cells, places = _study(study, overrides, results, runs)
+    loaded, about, all_cells, places = _load(study, overrides, results, runs, data_dir, get=True)
     waiting = [state.cell for state in states(all_cells, places) if state.kind != "done"]
     console = Console(soft_wrap=True)
     if not waiting:
@@ -94,11 +119,11 @@ def run(
         return
     from vitcnn.launch.plan import check  # loads torch: only now that the study is known to be one
 
-    on_gpu = check(loaded, device)
-    fetch(loaded.dataset, data_dir)
+    on_gpu = check(loaded, about, device)
+    fetch(loaded.dataset, data_dir, loaded.resolution)
     workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(waiting))
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train in {workers} worker(s)")
-    options = Options(device=device, threads=threads, data_folder=data_dir, tracking=wandb)
+    options = Options(device=device, threads=threads, data_folder=data_dir, tracking=wandb, workers=workers)
     with Live(console=console, auto_refresh=False) as live:
         shown = time.monotonic()
 
@@ -127,7 +152,7 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
     from vitcnn.launch.table import table
     from vitcnn.records import states
 
-    _, all_cells, places = _study(study, overrides, results, runs)
+    _, _, all_cells, places = _load(study, overrides, results, runs)
     Console().print(table(states(all_cells, places), places))
 
 
@@ -136,7 +161,7 @@ def select(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
     from vitcnn.analysis.select import choose, write_recipes
 
-    loaded, all_cells, places = _study(study, overrides, results, runs)
+    loaded, _, all_cells, places = _load(study, overrides, results, runs)
     path = write_recipes(choose(loaded, all_cells, places), places)
     typer.echo(path.read_text(encoding="utf-8") + f"\nwritten to {path}")
 
@@ -146,8 +171,8 @@ def report(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Writes `results/<study>/report.md` and its figures from the records."""
     from vitcnn.report.report import write_report
 
-    loaded, all_cells, places = _study(study, overrides, results, runs)
-    path = write_report(loaded, all_cells, places)
+    loaded, about, all_cells, places = _load(study, overrides, results, runs)
+    path = write_report(loaded, all_cells, places, about)
     typer.echo(f"written to {path}")
 
 
@@ -156,48 +181,17 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Opens W&B's own terminal viewer on the study's offline runs."""
     from vitcnn.config import ConfigError
 
-    _, _, places = _study(study, overrides, results, runs)
+    places = _load(study, overrides, results, runs).places
     folder = places.run / "wandb"
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no W&B runs there; `vitcnn run` writes them unless --wandb off")
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(help="For instance fashion-mnist.")], data_dir: DataDir = None
-) -> None:
-    """Puts a data set into the cache folder, once."""
-    from vitcnn.data.sources import fetch, is_fetched
-
-    there = is_fetched(name, data_dir)
-    path = fetch(name, data_dir)
-    if there:
-        typer.echo(f"{name} is already in {path}")
-
-
-@data_app.command("list")
-def data_list(data_dir: DataDir = None) -> None:
-    """Lists the data sets, their size and licence, and which are fetched."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from vitcnn.data.sources import SOURCES, cache_folder, is_fetched
-
-    out = Table(Column("name", no_wrap=True), "train + test", "pixels", "classes", "licence", "fetched", "source")
-    for s in SOURCES.values():
-        fetched = "yes" if is_fetched(s.name, data_dir) else "no"
-        pixels = f"{s.size}×{s.size}×{s.channels}"
-        out.add_row(s.name, f"{s.train:,} + {s.test:,}", pixels, str(s.classes), s.licence, fetched, s.source)
-    console = Console()
-    console.print(out)
-    console.print(f"cache: {cache_folder(data_dir)}")
-
-
 def main() -> None:
     """Mistakes that a person can mend are one message and exit status 2, not a stack trace."""
     from vitcnn.config import ConfigError
-    from vitcnn.data.sources import FetchError
+    from vitcnn.data.cache import FetchError
 
     try:
         app()

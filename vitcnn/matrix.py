@@ -10,12 +10,14 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from vitcnn.config import Budget, ConfigError, Entrant, Frozen, Model, Recipe, Study, near, parse_augment
-from vitcnn.data.sources import Info, info
+from vitcnn.data.cache import Info
+from vitcnn.data.fetch import about_data
 
 Role = Literal["main", "search", "budget-check"]
 
 
 LABELS = {"study", "entrant", "role", "variant"}
+WAY = {"dataset", "resolution"}  # of a folder: its content stands for them, wherever it lies
 
 
 class Cell(Frozen):
@@ -32,11 +34,15 @@ class Cell(Frozen):
     entrant: str = ""
     role: Role = "main"
     variant: str = ""  # in a search, the point of the grid
+    resolution: int | None = None  # pixels that images are kept at; None: the data set's own
+    content: str | None = None  # of a folder
 
     @property
     def id(self) -> str:
         """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
-        scientific = self.model_dump(mode="json", exclude_defaults=True, exclude=LABELS)
+        scientific = self.model_dump(
+            mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
+        )
         scientific["model"]["model"] = self.model.model
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -58,9 +64,12 @@ class Cell(Frozen):
         return f"{self.entrant}-n{self.n}-s{self.seed}{more}"
 
 
-def cells(study: Study) -> list[Cell]:
-    """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained."""
-    data = info(study.dataset)
+def cells(study: Study, data: Info | None = None) -> list[Cell]:
+    """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained.
+
+    `data`: what is known of the data set; by default, what the cache knows.
+    """
+    data = data or about_data(study.dataset, resolution=study.resolution)
     _check_sizes(study, data, study.validation or data.validation)
     _check_pair(study)
     out = []
@@ -165,6 +174,8 @@ def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe:
         entrant=entrant.name,
         role="search" if study.grid else "main",
         variant=variant,
+        resolution=study.resolution,
+        content=data.content,
     )
 
 

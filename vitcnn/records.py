@@ -29,11 +29,14 @@ class _Part(BaseModel):
 
 
 class Score(_Part):
-    """Accuracy in [0, 1] and mean negative log-likelihood in nats over `images` images."""
+    """Over `images` images: accuracy, its mean over classes, and expected calibration error, all in [0, 1]; mean
+    negative log-likelihood in nats. None: not measured when the record was made."""
 
     accuracy: float
     nll: float
     images: int
+    macro_accuracy: float | None = None
+    ece: float | None = None
 
 
 class TestScore(Score):
@@ -95,6 +98,7 @@ class Record(_Part):
     subset: str  # hash of the training images' indices
     weights: str | None = None  # hash of the final weights
     found: dict[str, Any] = {}  # what the cell itself chose on validation (linear: its C)
+    data: dict[str, Any] = {}  # the data set: sums, origin, what the leak check found
     made_by: dict[str, Any] = {}  # versions, git revision, device, threads, date
 
 
@@ -113,6 +117,11 @@ class Places:
     @property
     def records(self) -> Path:
         return self.report / "records"
+
+    @property
+    def dataset(self) -> Path:
+        """What a run knew of its data set, for one that is not built in."""
+        return self.report / "dataset.json"
 
     @property
     def run(self) -> Path:
@@ -158,7 +167,7 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def load_records(folder: Path) -> tuple[list[Record], list[str]]:
+def read_records(folder: Path) -> tuple[list[Record], list[str]]:
     """(records, what is wrong with the files that are none), by file name."""
     records, wrong = [], []
     for path in sorted(folder.glob("*.json")):

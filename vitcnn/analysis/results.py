@@ -6,6 +6,7 @@ from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
 from vitcnn.config import Study
+from vitcnn.data.cache import Info
 from vitcnn.matrix import Cell
 from vitcnn.records import Record
 
@@ -28,11 +29,17 @@ class Results:
     study: Study
     cells: Sequence[Cell]
     records: dict[str, Record]  # by cell id
+    about: Info | None = None  # the data set, where the caller knows it
 
     @classmethod
-    def of(cls, study: Study, cells: Sequence[Cell], records: Sequence[Record]) -> "Results":
+    def of(cls, study: Study, cells: Sequence[Cell], records: Sequence[Record], about: Info | None = None) -> "Results":
         wanted = {cell.id for cell in cells}
-        return cls(study, cells, {r.id: r for r in records if r.id in wanted})
+        return cls(study, cells, {r.id: r for r in records if r.id in wanted}, about)
+
+    @property
+    def title(self) -> str:
+        """The data set as figures call it."""
+        return self.about.title if self.about else self.study.dataset
 
     @property
     def missing(self) -> list[Cell]:

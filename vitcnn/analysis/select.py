@@ -11,7 +11,7 @@ import yaml
 
 from vitcnn.config import ConfigError, Recipe, Study
 from vitcnn.matrix import Cell
-from vitcnn.records import Places, Score, load_records, write_atomically
+from vitcnn.records import Places, Score, read_records, write_atomically
 
 RULE = "highest validation accuracy, mean over seeds; ties: lowest validation loss"
 
@@ -86,7 +86,7 @@ def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any
     """What `recipes.yaml` holds. Raises ConfigError where the study is no search or is not finished."""
     if not study.grid:
         raise ConfigError(f"{study.name} is no search: it has no `grid`")
-    records, wrong = load_records(places.records)
+    records, wrong = read_records(places.records)
     if wrong:
         raise ConfigError("\n".join(wrong))
     all_trials = trials(cells, {record.id: record.validation for record in records})

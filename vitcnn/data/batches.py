@@ -12,18 +12,23 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from vitcnn.config import parse_augment
+from vitcnn.data.cell_data import OnDisk
 from vitcnn.seeds import role_seed
 
 
 class TrainStream(IterableDataset):
     """Batches of step `start` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
 
+    `images` is a tensor, or `OnDisk`, which reads a batch when it is its turn.
+
     The images come from an endless row of epochs, each a fresh permutation, cut into batches of exactly `batch_size`;
     so a budget in images is kept to the batch whatever n is. (No `__len__`: Lightning would count a resumed stream's
     batches from 0 and begin it again too early.)
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0):
+    def __init__(
+        self, images: Tensor | OnDisk, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0
+    ):
         self.images, self.labels = images, labels
         self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, start
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
@@ -85,10 +90,14 @@ class Eyes(torch.nn.Module):
         self.register_buffer("std", std[:, None, None], persistent=False)
 
     @classmethod
-    def of(cls, images: Tensor, size: int) -> "Eyes":
+    def of(cls, images: Tensor | OnDisk, size: int) -> "Eyes":
         """With the statistics of `images` (N, C, H, W) uint8."""
-        histogram = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]).double()
-        values, weight = torch.arange(256, dtype=torch.float64, device=images.device) / 255, histogram.sum(1)
+        counts = []
+        for start in range(0, len(images), 1000):  # bounds the memory that counting takes
+            chunk = images[start : start + 1000].transpose(0, 1).flatten(1)
+            counts.append(torch.stack([torch.bincount(channel, minlength=256) for channel in chunk]))
+        histogram = torch.stack(counts).sum(0).double()
+        values, weight = torch.arange(256, dtype=torch.float64, device=histogram.device) / 255, histogram.sum(1)
         mean = histogram @ values / weight
         variance = histogram @ values**2 / weight - mean**2
         return cls(size, mean.float(), variance.clamp_min(1e-6).sqrt().float())

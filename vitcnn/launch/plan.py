@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitcnn.config import Study
-from vitcnn.data.sources import info
+from vitcnn.data.cache import Info
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import Cell, describe_budget
 from vitcnn.models.build import Facts, facts
@@ -20,17 +20,16 @@ from vitcnn.training.device import pick_device
 GUESSED_FLOPS = 4e10
 
 
-def check(study: Study, device: str) -> bool:
+def check(study: Study, about: Info, device: str) -> bool:
     """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
     where = pick_device(device)
     for entrant in study.entrants:
-        facts(entrant.model, info(study.dataset))
+        facts(entrant.model, about)
     return where.type == "cuda"
 
 
-def plan(study: Study, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:
+def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:
     """A rich renderable. Raises ConfigError where an entrant does not fit the data."""
-    about = info(study.dataset)
     cost = {entrant.name: facts(entrant.model, about) for entrant in study.entrants}
     where = states(cells, places)
     return Group(

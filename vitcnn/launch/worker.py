@@ -19,6 +19,7 @@ class Options:
     device: str = "auto"
     threads: int = 1
     data_folder: Path | None = None
+    workers: int = 1  # processes that share the memory
     tracking: Literal["auto", "online", "offline", "off"] = "auto"
 
 
@@ -59,6 +60,7 @@ def work(cell: Cell, places: Places, options: Options) -> Literal["done", "stopp
             data_folder=options.data_folder,
             device=options.device,
             tracking=options.tracking,
+            workers=options.workers,
             stop=_stop,
         )
     except InterruptedCell:

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn.config import CNN, ConfigError, Local, Model, ViT
-from vitcnn.data.sources import Info
+from vitcnn.data.cache import Info
 from vitcnn.models.cnn import ResNet
 from vitcnn.models.local import local
 from vitcnn.models.vit import VisionTransformer

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts
 from vitcnn.config import Study
-from vitcnn.data.sources import info
+from vitcnn.data.cache import Info
+from vitcnn.data.fetch import about_data
 from vitcnn.matrix import Cell, describe_budget
-from vitcnn.records import Places, load_records, write_atomically
+from vitcnn.records import Places, read_records, write_atomically
 from vitcnn.report import figures, tables
 from vitcnn.report.search import search_report
 
@@ -22,10 +23,14 @@ STYLE = {
 }  # same records, same bytes
 
 
-def write_report(study: Study, cells: Sequence[Cell], places: Places) -> Path:
-    """Writes figures (SVG and PNG) and `report.md`, and returns its path."""
-    records, wrong = load_records(places.records)
-    results = Results.of(study, cells, records)
+def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Info | None = None) -> Path:
+    """Writes figures (SVG and PNG) and `report.md`, and returns its path.
+
+    `about`: what is known of the data set; by default, what the cache knows.
+    """
+    records, wrong = read_records(places.records)
+    about = about or about_data(study.dataset, resolution=study.resolution)
+    results = Results.of(study, cells, records, about)
     if study.grid:
         text = search_report(results, wrong)
     else:
@@ -40,7 +45,7 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places) -> Path:
 
 
 def _figures(results: Results, folder: Path) -> None:
-    title = f"{results.study.dataset}, {_seeds(results)}\n{describe_budget(results.cells)}"
+    title = f"{results.title}, {_seeds(results)}\n{describe_budget(results.cells)}"
     one: dict[str, Callable] = {
         "accuracy": figures.accuracy_against_n,
         "gap": figures.gap_against_n,
@@ -83,7 +88,7 @@ def _text(results: Results) -> str:
         f"# {study.name}\n",
         "\n".join(f"**{sentence}**" for sentence in first) + "\n" if first else "",
         _missing(results),
-        f"{study.dataset}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
+        f"{results.title}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
         f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
         f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
@@ -115,7 +120,7 @@ def _missing(results: Results) -> str:
 
 def _whole_pool(results: Results) -> str:
     study, cell = results.study, results.cells[0]
-    if study.sizes[-1] < info(study.dataset).train - cell.validation or len(study.seeds) < 2:
+    if study.sizes[-1] < results.about.train - cell.validation or len(study.seeds) < 2:
         return ""
     return (
         f"At n = {study.sizes[-1]:,} every seed trains on the same images, all there are: the spread there is that of "

@@ -20,7 +20,7 @@ def search_report(results: Results, wrong: Sequence[str]) -> str:
     seen = {cell.images_seen for cell in results.cells if cell.recipe}
     parts = [
         f"# {study.name}\n",
-        f"{study.dataset}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
+        f"{results.title}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
         f"{' to '.join(f'{v:,}' for v in sorted(seen))} images seen by each. Chosen (bold): {RULE}. "
         "Validation accuracy in percent; no test result was looked at.\n",
     ]

@@ -6,65 +6,34 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 import lightning
-import numpy as np
 import timm
 import torch
 from lightning import Trainer
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from vitcnn.data.batches import Eyes, TrainStream
-from vitcnn.data.sources import Info, info, load
-from vitcnn.data.subsets import split, subset_hash
+from vitcnn.data.cell_data import CellData, cell_data
 from vitcnn.matrix import Cell
 from vitcnn.models.build import build, facts
-from vitcnn.records import Cost, Places, Record, Score, Sight, TestScore, pack_bits, write_progress
+from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits, write_progress
 from vitcnn.seeds import role_seed
 from vitcnn.training.device import pick_device
+from vitcnn.training.evaluate import TRAIN_IMAGES, batches, evaluate
 from vitcnn.training.keeper import InterruptedCell, Keeper
-from vitcnn.training.module import CellModule, score
+from vitcnn.training.module import CellModule
 from vitcnn.training.tracking import Tracking, tracker
 
 CURVE_POINTS = 20
 CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
-TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have
-EVAL_BATCH = 500
 
 for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
     logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@dataclass(frozen=True)
-class CellData:
-    """One cell's images as (images (N, C, H, W) uint8, labels (N,) int64) on a device, and its subset's hash."""
-
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-    subset: str
-
-
-def cell_data(cell: Cell, data_folder: str | Path | None, device: torch.device) -> CellData:
-    """Loads, fetching first if need be, and picks the cell's own images."""
-    arrays = load(cell.dataset, data_folder)
-    train, held_out = split(arrays.train_labels, cell.validation, cell.n, role_seed(cell.seed, "subset"))
-
-    def on_device(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous()
-        return pixels.to(device), torch.from_numpy(np.array(labels)).to(device)
-
-    return CellData(
-        train=on_device(arrays.train_images[train], arrays.train_labels[train]),
-        validation=on_device(arrays.train_images[held_out], arrays.train_labels[held_out]),
-        test=on_device(arrays.test_images, arrays.test_labels),
-        subset=subset_hash(train),
-    )
 
 
 def train_cell(
@@ -74,15 +43,27 @@ def train_cell(
     data_folder: str | Path | None = None,
     device: str = "auto",
     tracking: Tracking = "off",
+    workers: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
 
-    Checkpoints and signs of life go to `places.cell(cell.id)`; the record is returned, not written. Raises
-    `InterruptedCell` once `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is no number.
+    `workers`: how many such cells share the memory. Checkpoints and signs of life go to `places.cell(cell.id)`; the
+    record is returned, not written. Raises `InterruptedCell` once `stop()` is true and a checkpoint is saved,
+    `NotFiniteLoss` where the loss is no number.
     """
     where = pick_device(device)
-    about, data = info(cell.dataset), cell_data(cell, data_folder, where)
+    data = cell_data(
+        cell.dataset,
+        resolution=cell.resolution,
+        content=cell.content,
+        validation=cell.validation,
+        n=cell.n,
+        seed=role_seed(cell.seed, "subset"),
+        folder=data_folder,
+        device=where,
+        workers=workers,
+    )
     if cell.recipe is None:
         from vitcnn.training.linear import train_linear
 
@@ -91,12 +72,12 @@ def train_cell(
             if stop():
                 raise InterruptedCell
 
-        record = train_linear(cell, about, data, made_by(where), alive)
+        record = train_linear(cell, data, made_by(where), alive)
         if logger := tracker(cell, places, tracking):
             logger.finish(record)
         return record
     torch.manual_seed(role_seed(cell.seed, "init"))
-    network, size = build(cell.model, about, cell.recipe.init)
+    network, size = build(cell.model, data.info, cell.recipe.init)
     network = network.to(memory_format=torch.channels_last)
     module = CellModule(network, Eyes.of(data.train[0], size), cell.recipe, cell.steps, role_seed(cell.seed, "order"))
     val_every = max(2, -(-cell.steps // CURVE_POINTS))  # 2: an interrupted cell is saved between validations
@@ -122,14 +103,14 @@ def train_cell(
     stream = TrainStream(
         *data.train, batch_size=cell.recipe.batch_size, steps=cell.steps, seed=module.seed, start=start
     )
-    watched = DataLoader(batches(data.validation, CURVE_IMAGES), batch_size=None)  # the batches are ready made
+    watched = DataLoader(list(batches(data.validation, CURVE_IMAGES)), batch_size=None)  # the batches are ready made
     try:
         with warnings.catch_warnings():
             # torch's own notes on a stream that lives in memory, on LambdaLR, on workers: chosen on purpose here
             warnings.filterwarnings("ignore", module="lightning.*")
             trainer.fit(module, stream, watched, ckpt_path=resume, weights_only=True)
         module.to(where)
-        record = _record(cell, about, data, module, keeper, where)
+        record = _record(cell, data, module, keeper, where)
         if logger:
             logger.finish(record)
     except BaseException:
@@ -139,29 +120,12 @@ def train_cell(
     return record
 
 
-def batches(images: tuple[Tensor, Tensor], limit: int | None = None) -> list[tuple[Tensor, Tensor]]:
-    pixels, labels = (part[:limit] for part in images)
-    return list(zip(pixels.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True))
-
-
-@torch.inference_mode()
-def evaluate(module: CellModule, images: tuple[Tensor, Tensor], limit: int | None = None) -> tuple[np.ndarray, Score]:
-    """(right or wrong (N,) bool, the score) of the network in evaluation mode, in the precision it was trained in."""
-    module.eval()
-    device = images[0].device
-    with torch.autocast(device.type, torch.bfloat16, enabled=module.recipe.precision == "bf16"):
-        parts = [score(module(pixels), labels) for pixels, labels in batches(images, limit)]
-    correct, nll = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    total = Score(accuracy=correct.double().mean().item(), nll=nll.double().mean().item(), images=len(correct))
-    return correct.numpy(), total
-
-
-def _record(cell: Cell, about: Info, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
+def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
     if module.loss_count > 0:
         module.mean_loss()  # the steps since the last point of the curve: finite too?
     validation, train = evaluate(module, data.validation)[1], evaluate(module, data.train, TRAIN_IMAGES)[1]
     correct, test = evaluate(module, data.test)
-    counted = facts(cell.model, about)
+    counted = facts(cell.model, data.info)
     return Record(
         id=cell.id,
         cell=cell,
@@ -185,6 +149,7 @@ def _record(cell: Cell, about: Info, data: CellData, module: CellModule, keeper:
             native_pixels_per_word=counted.native_pixels_per_word,
         ),
         subset=data.subset,
+        data=data.facts,
         weights=weights_hash(module.network),
         made_by=made_by(where),
     )

@@ -1,31 +1,25 @@
 """The floor: logistic regression on pixels (scikit-learn), a cell and a record like any other."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
-from vitcnn.data.sources import Info
+from vitcnn.data.cell_data import CellData, Part
 from vitcnn.matrix import Cell
 from vitcnn.models.build import facts
 from vitcnn.records import Cost, Record, Score, Sight, TestScore, pack_bits
-
-if TYPE_CHECKING:
-    from vitcnn.training.cell import CellData
+from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
 
 
-def train_linear(
-    cell: Cell, about: Info, data: "CellData", made_by: dict[str, object], alive: Callable[[], None]
-) -> Record:
+def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None]) -> Record:
     """Fits each C of the entrant and keeps the one with the highest validation accuracy (ties: lower loss).
 
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
@@ -36,24 +30,29 @@ def train_linear(
     began = time.monotonic()
     (x, y), validation, test = (_flat(part) for part in (data.train, data.validation, data.test))
     mean, std = x.mean(0), x.std()
-    x = (x - mean) / std
+    x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
+    validation, test = zip(others, (validation[1], test[1]), strict=True)
+
+    def score(fit: LogisticRegression, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Score]:
+        return measure(logits(fit, x, data.info.classes), torch.from_numpy(y))
+
     trials = []
     with threadpool_limits(torch.get_num_threads()):
         fit = LogisticRegression(max_iter=ITERATIONS, warm_start=True)  # from strong to weak regularisation
         for C in sorted(cell.model.C):
             fit = copy.deepcopy(fit).set_params(C=C).fit(x, y)
-            trials.append((fit, C, _score(fit, (validation[0] - mean) / std, validation[1])[1]))
+            trials.append((fit, C, score(fit, *validation)[1]))
             alive()
     seconds = time.monotonic() - began
     fit, C, best = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
-    correct, score = _score(fit, (test[0] - mean) / std, test[1])
-    counted = facts(cell.model, about)
+    correct, tested = score(fit, *test)
+    counted = facts(cell.model, data.info)
     return Record(
         id=cell.id,
         cell=cell,
-        test=TestScore(**score.model_dump(), bits=pack_bits(correct)),
+        test=TestScore(**tested.model_dump(), bits=pack_bits(correct)),
         validation=best,
-        train=_score(fit, x[:10_000], y[:10_000])[1],
+        train=score(fit, x[:TRAIN_IMAGES], y[:TRAIN_IMAGES])[1],
         curve=(),
         cost=Cost(
             parameters=counted.parameters,
@@ -64,8 +63,9 @@ def train_linear(
             seconds=seconds,
             images_per_s=None,
         ),
-        sight=Sight(image_size=about.size, words=None, native_pixels_per_word=None),
+        sight=Sight(image_size=data.info.size, words=None, native_pixels_per_word=None),
         subset=data.subset,
+        data=data.facts,
         found={
             "C": C,
             "trials": [{"C": c, "val_accuracy": s.accuracy, "iterations": int(f.n_iter_.max())} for f, c, s in trials],
@@ -74,14 +74,16 @@ def train_linear(
     )
 
 
-def _flat(part: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = (tensor.cpu().numpy() for tensor in part)
-    return images.reshape(len(images), -1).astype(np.float32) / 255, labels
+def _flat(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    images = torch.cat([pixels.cpu() for pixels, _ in batches(part)])
+    return images.flatten(1).numpy().astype(np.float32) / 255, part[1].cpu().numpy()
 
 
-def _score(fit: LogisticRegression, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Score]:
-    log_p = log_softmax(fit.decision_function(x).astype(np.float64), axis=1)  # scikit-learn's own has log(0)
-    correct = fit.classes_[log_p.argmax(1)] == y
-    column = np.searchsorted(fit.classes_, y)
-    nll = float(-log_p[np.arange(len(y)), column].mean())
-    return correct, Score(accuracy=float(correct.mean()), nll=nll, images=len(y))
+def logits(fit: LogisticRegression, x: np.ndarray, classes: int) -> torch.Tensor:
+    """(N, classes) float32. Classes that no training image had get a probability of 10⁻⁶ each."""
+    scores = torch.from_numpy(fit.decision_function(x)).double()
+    if scores.ndim == 1:  # two classes: the score of the second against the first
+        scores = torch.stack([torch.zeros_like(scores), scores], 1)
+    out = (scores.logsumexp(1, keepdim=True) + math.log(1e-6)).repeat(1, classes)
+    out[:, torch.from_numpy(fit.classes_)] = scores
+    return out.float()

@@ -1,0 +1,99 @@
+"""`vitcnn data …`: what there is, fetching it, and looking at it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
+]
+Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH …")]
+Resolution = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels a side that the images of a folder or a torchvision set are kept at."),
+]
+
+
+@data_app.command("fetch")
+def fetch_(
+    name: Name,
+    resolution: Resolution = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave out a folder's broken images.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Puts a data set into the cache folder, once; a folder's images are read, scaled and checked."""
+    from vitcnn.data.fetch import fetch
+    from vitcnn.data.sources import place
+
+    before = place(name, resolution, data_dir) / "about.json"
+    stamp = before.stat().st_mtime_ns if before.exists() else None
+    path = fetch(name, data_dir, resolution, skip_unreadable=skip_unreadable, say=typer.echo)
+    if before.stat().st_mtime_ns == stamp:
+        typer.echo(f"{name} is already in {path}")
+
+
+@data_app.command("list")
+def list_(data_dir: DataDir = None) -> None:
+    """Lists the data sets, their size and licence, and which are fetched."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from vitcnn.data.cache import Info, cache_folder, read_about
+    from vitcnn.data.sources import BUILT_IN
+    from vitcnn.data.zoo import SETS
+
+    cache = cache_folder(data_dir)
+    there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("*/*/about.json"))}
+    known = [(source.info, read_about(cache / name)) for name, source in BUILT_IN.items()]
+    known += [(Info.model_validate(about["info"]), about) for about in there.values()]
+    out = Table(*(Column(head, no_wrap=True) for head in ("name", "train + test", "pixels", "classes", "fetched")))
+    for s, about in known:
+        pixels = f"{s.size}×{s.size}×{s.channels}"
+        fetched = "yes" if about else "no"
+        out.add_row(s.name, f"{s.train:,} + {s.test:,}", pixels, str(s.classes), fetched)
+    console = Console(soft_wrap=True)
+    console.print(out)
+    for s, _ in known:
+        console.print(f"{s.name}: {s.source}; licence: {s.licence}", highlight=False)
+    console.print(f"torchvision:NAME, fetched when named: {', '.join(sorted(SETS))}")
+    console.print("folder:PATH, your own images: one folder a class, with or without train and test above them")
+    console.print(f"cache: {cache}")
+
+
+@data_app.command()
+def show(
+    name: Name,
+    n: Annotated[int, typer.Option(min=1, help="Size of the subset that is shown augmented.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of that subset.")] = 0,
+    augment: Annotated[str, typer.Option(help="As in a recipe: flip, shift:K, flip+shift:K.")] = "flip+shift:4",
+    out: Annotated[Path | None, typer.Option(help="The picture; by default NAME.png here.")] = None,
+    resolution: Resolution = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Says what a data set is and draws a contact sheet: its classes, and a subset under augmentation."""
+    from vitcnn.config import ConfigError, parse_augment
+    from vitcnn.data.cache import describe_duplicates
+    from vitcnn.data.fetch import fetch, load
+    from vitcnn.data.show import contact_sheet
+    from vitcnn.data.sources import place
+
+    try:
+        parse_augment(augment)
+    except ValueError as error:
+        raise ConfigError(f"--augment: {error}") from None
+    fetch(name, data_dir, resolution, say=typer.echo)
+    info, arrays, facts = load(name, data_dir, resolution)
+    pixels = f"{info.size}×{info.size}×{info.channels} pixels"
+    typer.echo(f"{name}: {info.train:,} training and {info.test:,} test images, {info.classes} classes, {pixels}")
+    typer.echo(f"validation: {info.validation:,} of the training images, unless a study says otherwise")
+    typer.echo(f"licence: {info.licence}\nsource: {info.source}\nfetched from: {facts['origin']}")
+    typer.echo(f"lies in: {place(name, resolution, data_dir)}")
+    typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
+    typer.echo(describe_duplicates(info, facts))
+    path = out or Path(f"{info.title.replace(':', '-')}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(info, arrays, n=n, seed=seed, augment=augment).savefig(path, dpi=110)
+    typer.echo(f"drawn: {path}")

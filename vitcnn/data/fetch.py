@@ -1,0 +1,108 @@
+"""Putting a data set into the cache, once, and reading it from there."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitcnn.config import ConfigError
+from vitcnn.data import folder as own
+from vitcnn.data import zoo
+from vitcnn.data.cache import Arrays, FetchError, Info, cache_folder, open_arrays, read_about, store
+from vitcnn.data.sources import BUILT_IN, place
+
+
+class DataSet(NamedTuple):
+    """What a data set is, its memory-mapped arrays, and what a record says of it: origin, sums, duplicates."""
+
+    info: Info
+    arrays: Arrays
+    facts: dict[str, Any]
+
+
+def load(name: str, folder: str | Path | None = None, resolution: int | None = None) -> DataSet:
+    """Fetched first if it is not there."""
+    here = place(name, resolution, folder)
+    if (about := read_about(here)) is None:
+        about = read_about(fetch(name, folder, resolution))
+    found = {key: value for key, value in about["duplicates"].items() if key != "which"}
+    facts = {"origin": about["origin"], "sha256": about["sha256"], **found}
+    return DataSet(Info.model_validate(about["info"]), open_arrays(here), facts)
+
+
+def fetch(
+    name: str,
+    folder: str | Path | None = None,
+    resolution: int | None = None,
+    *,
+    skip_unreadable: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Puts a data set into the cache, all of it or nothing, and returns its folder there. Raises FetchError.
+
+    A folder of one's own whose files have changed since is read again. `skip_unreadable`: leave out its broken images.
+    """
+    here = place(name, resolution, folder)
+    about = read_about(here)
+    mark = own.fingerprint(own.root_of(name)) if name.startswith("folder:") else None
+    if about and mark == about.get("fingerprint") and not (skip_unreadable and not about["skip_unreadable"]):
+        return here
+    here.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=here.parent) as text:
+        scratch = Path(text)
+        if mark:
+            info, arrays, left_out = own.prepare(name, resolution, scratch, skip_unreadable, say)
+            if left_out:
+                say(f"{name}: {len(left_out)} unreadable images are left out:\n  " + "\n  ".join(left_out))
+            more = {
+                "origin": info.source,
+                "fingerprint": mark,
+                "skip_unreadable": skip_unreadable,
+            }
+        elif name.startswith("torchvision:"):
+            downloads = cache_folder(folder) / "downloads" / zoo.known(name)
+            info, arrays = zoo.prepare(name, resolution, scratch, downloads, say)
+            more = {"origin": "torchvision"}
+        else:
+            info = BUILT_IN[name].info
+            arrays, origin = _first_that_answers(name, here, scratch, say)
+            more = {"origin": origin}
+        store(info, arrays, here, scratch, say, **more)
+    if name.startswith("torchvision:"):
+        shutil.rmtree(downloads, ignore_errors=True)
+    elif not mark and (expected := BUILT_IN[name].sums) and (got := tuple(read_about(here)["sha256"])) != expected:
+        say(f"{name}: WARNING: the pixels are not the expected ones\n  got      {got}\n  expected {expected}")
+    return here
+
+
+def _first_that_answers(name: str, here: Path, scratch: Path, say: Callable[[str], None]) -> tuple[Arrays, str]:
+    source, tried = BUILT_IN[name], []
+    for origin, fetcher in source.fetchers:
+        say(f"{name}: fetching from {origin}")
+        try:
+            return fetcher(scratch), origin
+        except Exception as error:  # whatever a host, an archive or a tool can do wrong; all of it is reported
+            tried.append(f"  {origin}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
+            say(f"{name}: {origin} did not work ({type(error).__name__}: {error})")
+    raise FetchError(
+        f"{name} could not be fetched. Tried:\n" + "\n".join(tried) + f"\nBy hand: {source.by_hand} ({here})"
+    )
+
+
+def about_data(
+    name: str, folder: str | Path | None = None, resolution: int | None = None, beside: Path | None = None
+) -> Info:
+    """What is known of a data set without fetching it. Raises ConfigError where that takes a look at its images.
+
+    `beside`: a file in which a run has kept what it knew; records can be read without the images.
+    """
+    here = place(name, resolution, folder)
+    if name in BUILT_IN:
+        return BUILT_IN[name].info
+    if beside and beside.exists():
+        return Info.model_validate_json(beside.read_bytes())
+    if about := read_about(here):
+        return Info.model_validate(about["info"])
+    more = f" --resolution {resolution}" if resolution else ""
+    raise ConfigError(f"{name} is not in the data cache yet; `vitcnn data fetch {name}{more}` puts it there")

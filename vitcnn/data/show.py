@@ -1,0 +1,46 @@
+"""A contact sheet: what the classes look like, and what augmentation makes of a subset."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure, SubFigure
+
+from vitcnn.data.batches import augment as augmented
+from vitcnn.data.cache import Arrays, Info
+from vitcnn.data.subsets import split
+from vitcnn.seeds import role_seed
+
+ACROSS = 10  # images in a row
+CLASSES = 20  # rows at most
+ROWS = 12  # of the subset
+
+
+def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str) -> Figure:
+    """Left: the first training images of each class. Right: the subset of n and seed, and draws of `augment`."""
+    counts = np.bincount(arrays.train_labels, minlength=info.classes)
+    shown = np.unique(np.linspace(0, info.classes - 1, min(info.classes, CLASSES)).astype(int))
+    names = info.class_names or tuple(map(str, range(info.classes)))
+    by_class = [arrays.train_images[np.flatnonzero(arrays.train_labels == c)[:ACROSS]] for c in shown]
+    subset = split(arrays.train_labels, info.validation, n, role_seed(seed, "subset"))[0][:ROWS]
+    pixels = torch.from_numpy(arrays.train_images[subset]).permute(0, 3, 1, 2)
+    draws = [augmented(pixels, augment, torch.Generator().manual_seed(draw)) for draw in range(ACROSS - 1)]
+    rows = torch.stack([pixels, *draws], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)
+
+    fig = Figure(figsize=(15, 0.62 * max(len(shown), len(rows)) + 0.8), layout="constrained")
+    left, right = fig.subfigures(1, 2)
+    more = f", {len(shown)} of {info.classes} shown" if len(shown) < info.classes else ""
+    left.suptitle(f"{info.title}: classes and their training images{more}", fontsize=10)
+    _grid(left, by_class, [f"{names[c]} ({counts[c]:,})" for c in shown])
+    right.suptitle(f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}", fontsize=10)
+    _grid(right, rows, [names[label] for label in arrays.train_labels[subset]])
+    return fig
+
+
+def _grid(fig: SubFigure, rows: "list[np.ndarray] | np.ndarray", labels: list[str]) -> None:
+    axes = fig.subplots(len(rows), ACROSS, squeeze=False)
+    for line, row, label in zip(axes, rows, labels, strict=True):
+        for ax in line:
+            ax.set_axis_off()
+        for ax, image in zip(line, row, strict=False):
+            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        short = label if len(label) <= 22 else label[:21] + "…"
+        line[0].text(-0.15, 0.5, short, transform=line[0].transAxes, ha="right", va="center", fontsize=8)

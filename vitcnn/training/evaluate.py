@@ -1,0 +1,55 @@
+"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error, for every kind of entrant."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from vitcnn.data.cell_data import Part
+from vitcnn.records import Score
+from vitcnn.training.module import CellModule
+
+BATCH = 500
+TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have
+BINS = 15  # Guo et al. 2017
+
+
+def batches(part: Part, limit: int | None = None, size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+    """(images, labels) in order, `limit` of them at most; where they lie on disk, read batch by batch."""
+    images, labels = part
+    end = min(len(labels), limit or len(labels))
+    for start in range(0, end, size):
+        yield images[start : min(end, start + size)], labels[start : min(end, start + size)]
+
+
+@torch.inference_mode()
+def evaluate(module: CellModule, part: Part, limit: int | None = None) -> tuple[np.ndarray, Score]:
+    """(right or wrong (N,) bool, the score) of the network in evaluation mode, in the precision it was trained in."""
+    module.eval()
+    device, logits = module.device, []
+    with torch.autocast(device.type, torch.bfloat16, enabled=module.recipe.precision == "bf16"):
+        for images, _ in batches(part, limit):
+            logits.append(module(images.to(device)).float().cpu())
+    return measure(torch.cat(logits), part[1][:limit].cpu())
+
+
+def measure(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, Score]:
+    """Logits (N, classes) float32 and labels (N,) -> (right or wrong (N,) bool, the score).
+
+    Macro accuracy is the mean over the classes that occur in `labels` of the accuracy on each. The calibration error
+    is the expected one, over 15 bins of equal width (Guo et al. 2017).
+    """
+    correct = logits.argmax(1) == labels
+    there = torch.bincount(labels, minlength=logits.shape[1])
+    right = torch.bincount(labels[correct], minlength=logits.shape[1])
+    score = Score(
+        accuracy=correct.double().mean().item(),
+        macro_accuracy=(right[there > 0] / there[there > 0]).double().mean().item(),
+        nll=F.cross_entropy(logits.double(), labels).item(),
+        ece=multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1], n_bins=BINS).item(),
+        images=len(labels),
+    )
+    return correct.numpy(), score
