@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from vitcnn.config import ConfigError, parse_augment
+from vitcnn.base import ConfigError
+from vitcnn.config import parse_augment
 from vitcnn.data.fetch import about_data
 from vitcnn.matrix import cells
 from vitcnn.study_file import load_study
@@ -65,7 +66,7 @@ def test_an_unknown_key_of_the_grid_names_the_nearest_one(study):
 def test_an_unknown_model_names_the_nearest_one(study, override):
     said = message(study, override)
     assert "unknown model 'vitt'; did you mean 'vit'?" in said
-    assert "cnn, linear, local, vit" in said
+    assert "cnn, import:MODULE:FUNCTION, linear, local, timm/NAME, vit" in said
 
 
 def test_an_unknown_data_set_names_the_nearest_one(study):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from synthetic import every, make_study
 
 from vitcnn.analysis.results import Results
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.report import figures
 from vitcnn.report.figures import accuracy_against_n, gap_against_n, overfitting_against_n, style, training_curves
 

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.config import CNN, Budget, ConfigError, Linear, Local, Recipe, ViT
+from vitcnn.base import ConfigError
+from vitcnn.config import Budget, Recipe
+from vitcnn.entrants import CNN, Linear, Local, ViT
 from vitcnn.matrix import LABELS, Cell, cells
 from vitcnn.seeds import role_seed
 

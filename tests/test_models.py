@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitcnn.config import CNN, ConfigError, Linear, Local, ViT
+from vitcnn.base import ConfigError
 from vitcnn.data.fetch import about_data
+from vitcnn.entrants import CNN, Linear, Local, ViT
 from vitcnn.models.attention import SelfAttention
 from vitcnn.models.build import build, decay_groups, facts, image_size
 from vitcnn.models.vit import sinusoidal

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from synthetic import SEARCH, every, make_study, record, write
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.matrix import describe_budget
 from vitcnn.report.report import write_report
 from vitcnn.report.tables import MISSING, markdown

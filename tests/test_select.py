@@ -10,7 +10,8 @@ from synthetic import SEARCH, make_study, record, write
 from vitcnn import records
 from vitcnn.analysis import select
 from vitcnn.analysis.select import best, choose, edges, trials, write_recipes
-from vitcnn.config import ConfigError, Recipe
+from vitcnn.base import ConfigError
+from vitcnn.config import Recipe
 from vitcnn.matrix import cells
 from vitcnn.records import Score
 from vitcnn.study_file import load_study

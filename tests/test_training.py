@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.matrix import Cell, cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.training.cell import CURVE_POINTS, train_cell

@@ -102,7 +102,7 @@ def run(
     from rich.console import Console
     from rich.live import Live
 
-    from vitcnn.config import ConfigError
+    from vitcnn.base import ConfigError
     from vitcnn.data.fetch import fetch
     from vitcnn.launch.local import run_cells
     from vitcnn.launch.table import headline, table
@@ -179,7 +179,7 @@ def report(study: StudyFile, overrides: Overrides = None, results: Results = RES
 @app.command()
 def curves(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
     """Opens W&B's own terminal viewer on the study's offline runs."""
-    from vitcnn.config import ConfigError
+    from vitcnn.base import ConfigError
 
     places = _load(study, overrides, results, runs).places
     folder = places.run / "wandb"
@@ -190,7 +190,7 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
 
 def main() -> None:
     """Mistakes that a person can mend are one message and exit status 2, not a stack trace."""
-    from vitcnn.config import ConfigError
+    from vitcnn.base import ConfigError
     from vitcnn.data.cache import FetchError
 
     try:

@@ -42,8 +42,8 @@ def list_(data_dir: DataDir = None) -> None:
     from rich.table import Column, Table
 
     from vitcnn.data.cache import Info, cache_folder, read_about
+    from vitcnn.data.from_torchvision import SETS
     from vitcnn.data.sources import BUILT_IN
-    from vitcnn.data.zoo import SETS
 
     cache = cache_folder(data_dir)
     there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("*/*/about.json"))}
@@ -74,7 +74,8 @@ def show(
     data_dir: DataDir = None,
 ) -> None:
     """Says what a data set is and draws a contact sheet: its classes, and a subset under augmentation."""
-    from vitcnn.config import ConfigError, parse_augment
+    from vitcnn.base import ConfigError
+    from vitcnn.config import parse_augment
     from vitcnn.data.cache import describe_duplicates
     from vitcnn.data.fetch import fetch, load
     from vitcnn.data.show import contact_sheet

@@ -10,85 +10,14 @@ recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found b
 grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value
 """
 
-import difflib
 import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-
-
-class ConfigError(Exception):
-    """A mistake in a study that a person can mend; the message says where it is and what to change."""
-
-
-def near(word: str, known: Any) -> str:
-    """What to say behind an unknown name: the nearest known one, and all of them."""
-    known = sorted(map(str, known))
-    close = difflib.get_close_matches(word, known, 1)
-    return (f"; did you mean {close[0]!r}?" if close else ";") + f" known: {', '.join(known)}"
-
-
-class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-# ---- entrants: the defaults are the matched dimensions of about 0.5 M parameters and 9 M MACs at 16 words ----
-
-
-class ViT(Frozen):
-    """Patch-based Vision Transformer (Dosovitskiy et al. 2021): 16×16 patches as words."""
-
-    model: Literal["vit"] = "vit"
-    width: Positive = 96
-    depth: Positive = 4
-    heads: Positive = 3
-    patch_size: Positive = 16
-    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 words
-    positions: Literal["learned", "sinusoidal"] = "learned"
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class Local(Frozen):
-    """Self-attention inside shifted windows (Swin, Liu et al. 2021)."""
-
-    model: Literal["local"] = "local"
-    width: Positive = 60
-    depths: tuple[Positive, ...] = (1, 2)
-    heads: tuple[Positive, ...] = (2, 4)
-    window: Positive = 4
-    patch_size: Positive = 8
-    image_size: Positive | None = None  # None: the ViT's
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class CNN(Frozen):
-    """Residual convolutional network (He et al. 2016)."""
-
-    model: Literal["cnn"] = "cnn"
-    channels: tuple[Positive, ...] = (16, 48, 192)
-    blocks: tuple[Positive, ...] = (1, 1, 1)
-    stem_stride: Literal[1, 2] = 2
-    image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
-
-
-class Linear(Frozen):
-    """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
-
-    model: Literal["linear"] = "linear"
-    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
-
-
-Model = Annotated[ViT | Local | CNN | Linear, Field(discriminator="model")]
-MODELS = {"vit": ViT, "local": Local, "cnn": CNN, "linear": Linear}
-
-
-# ---- how a network is trained ----
+from vitcnn.base import Frozen, Positive, near
+from vitcnn.entrants import Model, kind
 
 
 class Recipe(Frozen):
@@ -158,9 +87,9 @@ class BudgetCheck(Frozen):
 class Entrant(Frozen):
     """One model in the comparison, under the name that tables and figures use."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\n]*$", max_length=40)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\n]*$", max_length=80)]
     model: Model
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field(default={})
 
 
 class Study(Frozen):
@@ -176,10 +105,12 @@ class Study(Frozen):
     validation: Positive | None = None  # images; None: the data set's own number
     recipe: Recipe = Recipe()
     recipes: str | None = None  # a file that `vitcnn select` wrote, relative to this one
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
-    chosen: dict[str, dict[Positive, dict[str, Any]]] = {}  # the contents of `recipes`, read in by load_study
+    chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
+        default={}
+    )  # the contents of `recipes`, read in by load_study
     search: str | None = None  # the search that `recipes` came from
 
     @field_validator("seeds", mode="before")
@@ -209,9 +140,8 @@ class Study(Frozen):
                 raise ValueError(f"{name}: options are a mapping of keys to values, not {options!r}")
             options = dict(options or {})
             recipe = options.pop("recipe", {})
-            model = str(options.setdefault("model", name))
-            if model not in MODELS:
-                raise ValueError(f"unknown model {model!r}{near(model, MODELS)}")
+            options.setdefault("model", str(name))
+            kind(options)
             entrants.append({"name": str(name), "model": options, "recipe": recipe})
         return entrants
 

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from vitcnn.config import Budget, ConfigError, Entrant, Frozen, Model, Recipe, Study, near, parse_augment
+from vitcnn.base import ConfigError, Frozen, near
+from vitcnn.config import Budget, Entrant, Recipe, Study, parse_augment
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
+from vitcnn.entrants import Model
 
 Role = Literal["main", "search", "budget-check"]
 
@@ -44,6 +46,7 @@ class Cell(Frozen):
             mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
         )
         scientific["model"]["model"] = self.model.model
+        scientific["model"].pop("weights", None)  # their hash stands for the file
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from vitcnn.config import MODELS, Budget, BudgetCheck, ConfigError, Recipe, Study, near
+from vitcnn.base import ConfigError, near
+from vitcnn.config import Budget, BudgetCheck, Recipe, Study
+from vitcnn.entrants import MODELS
 
 
 def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:

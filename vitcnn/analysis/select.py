@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from vitcnn.config import ConfigError, Recipe, Study
+from vitcnn.base import ConfigError
+from vitcnn.config import Recipe, Study
 from vitcnn.matrix import Cell
 from vitcnn.records import Places, Score, read_records, write_atomically
 

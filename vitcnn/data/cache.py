@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import platformdirs
 
-from vitcnn.config import Frozen
+from vitcnn.base import Frozen
 
 
 class FetchError(Exception):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import load
 from vitcnn.data.subsets import split, subset_hash

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.data import folder as own
-from vitcnn.data import zoo
+from vitcnn.data import from_torchvision
 from vitcnn.data.cache import Arrays, FetchError, Info, cache_folder, open_arrays, read_about, store
 from vitcnn.data.sources import BUILT_IN, place
 
@@ -61,8 +61,8 @@ def fetch(
                 "skip_unreadable": skip_unreadable,
             }
         elif name.startswith("torchvision:"):
-            downloads = cache_folder(folder) / "downloads" / zoo.known(name)
-            info, arrays = zoo.prepare(name, resolution, scratch, downloads, say)
+            downloads = cache_folder(folder) / "downloads" / from_torchvision.known(name)
+            info, arrays = from_torchvision.prepare(name, resolution, scratch, downloads, say)
             more = {"origin": "torchvision"}
         else:
             info = BUILT_IN[name].info

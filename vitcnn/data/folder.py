@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.data.cache import Arrays, FetchError, Info
 from vitcnn.data.images import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
 

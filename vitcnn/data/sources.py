@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitcnn.config import ConfigError, near
+from vitcnn.base import ConfigError, near
 from vitcnn.data.cache import Arrays, Info, cache_folder
 from vitcnn.data.fetchers import debian_fashion, digits, npm_cifar10, torchvision_cifar, torchvision_fashion
 from vitcnn.data.folder import root_of
-from vitcnn.data.zoo import known
+from vitcnn.data.from_torchvision import known
 
 
 @dataclass(frozen=True)

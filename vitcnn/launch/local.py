@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import filelock
 from pebble import ProcessExpired, ProcessPool
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.matrix import Cell
 from vitcnn.records import Places, write_atomically

@@ -7,8 +7,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitcnn.config import CNN, ConfigError, Local, Model, ViT
+from vitcnn.base import ConfigError
+from vitcnn.data.batches import Eyes
 from vitcnn.data.cache import Info
+from vitcnn.data.cell_data import OnDisk
+from vitcnn.entrants import CNN, Imported, Local, Model, Timm, ViT
+from vitcnn.models import from_timm, imported
 from vitcnn.models.cnn import ResNet
 from vitcnn.models.local import local
 from vitcnn.models.vit import VisionTransformer
@@ -31,9 +35,14 @@ def build(model: Model, data: Info, init: str = "xavier") -> tuple[nn.Module, in
     """(network, the image size it takes). Draws from torch's global generator. Raises ConfigError.
 
     `init` sets linear layers and patch embeddings: Xavier-uniform ("xavier": a patch embedding seen as the matrix it
-    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN keep He's.
+    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN keep He's, and networks of timm and
+    of one's own everything.
     """
     size = image_size(model, data)
+    if isinstance(model, Timm):
+        return from_timm.network(model, data, size), size
+    if isinstance(model, Imported):
+        return imported.network(model, data, size), size
     common = {"channels": data.channels, "classes": data.classes}
     fields = model.model_dump(exclude={"model", "image_size"})
     try:
@@ -53,19 +62,29 @@ def build(model: Model, data: Info, init: str = "xavier") -> tuple[nn.Module, in
 
 def image_size(model: Model, data: Info) -> int:
     """The side of the image a model is shown, in pixels: `model.image_size`, or by default the smallest that fits."""
-    patch = 16 if isinstance(model, CNN) else model.patch_size
+    vit = max(WORDS, -(-data.size // 16)) * 16  # what a ViT of 16×16 patches is shown
     if isinstance(model, ViT):
+        patch = model.patch_size
         if model.image_size and model.image_size < WORDS * patch:
             raise ConfigError(
                 f"vit: image_size {model.image_size} holds fewer than {WORDS}×{WORDS} words of {patch}×{patch} pixels; "
                 f"enlarge the image to {WORDS * patch} or more"
             )
         return model.image_size or max(WORDS, -(-data.size // patch)) * patch
-    vit = max(WORDS, -(-data.size // 16)) * 16  # what a ViT of 16×16 patches is shown
+    if isinstance(model, Timm):
+        return model.image_size or from_timm.default_size(model, vit, vit // 2)
+    if isinstance(model, Imported):
+        return model.image_size or data.size
     if isinstance(model, Local):
-        unit = patch * 2 ** (len(model.depths) - 1)
+        unit = model.patch_size * 2 ** (len(model.depths) - 1)
         return model.image_size or -(-vit // unit) * unit
     return model.image_size or vit // 2
+
+
+def eyes(model: Model, data: Info, images: Tensor | OnDisk, size: int) -> Eyes:
+    """Pixels scaled by the training subset's statistics, or by those that loaded weights were trained with."""
+    known = from_timm.pixel_statistics(model, data) if isinstance(model, Timm) else None
+    return Eyes(size, *map(torch.tensor, known)) if known else Eyes.of(images, size)
 
 
 def initialise(network: nn.Module, init: str, patches: bool) -> None:
@@ -91,25 +110,41 @@ def facts(model: Model, data: Info) -> Facts:
         network, size = build(model, data)
     finally:
         torch.set_rng_state(state)
-    network.eval()
+    network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, data.channels, size, size))
-    words = None if isinstance(model, CNN) else (size // model.patch_size) ** 2
+        try:
+            out = network(torch.zeros(1, data.channels, size, size))
+        except Exception as error:  # whatever a network raises on an image of a size that it cannot take
+            raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}") from error
+    if not isinstance(out, Tensor) or out.shape != (1, data.classes):
+        what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ConfigError(f"{model.model}: the output for one image is {what}, not logits of shape {(1, data.classes)}")
+    patch = _patch(model, network)
     return Facts(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=counter.get_total_flops() // 2,
         image_size=size,
-        words=words,
-        native_pixels_per_word=None if words is None else data.size * model.patch_size / size,
+        words=(size // patch) ** 2 if patch else None,
+        native_pixels_per_word=data.size * patch / size if patch else None,
     )
 
 
+def _patch(model: Model, network: nn.Module) -> int | None:
+    """The side of the first layer's words in pixels; None where there are none."""
+    if isinstance(model, Timm):
+        size = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+        return size[0] if isinstance(size, tuple) else size
+    return getattr(model, "patch_size", None)
+
+
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups: weight decay on matrices and kernels; none on biases, norms, positions or bias tables."""
+    """Parameter groups: weight decay on matrices and kernels; none on biases, norms, positions or bias tables, nor on
+    what the network itself names in `no_weight_decay` (timm's do)."""
     spared = ("positions", "relative_position_bias_table")
+    named_by_it = set(network.no_weight_decay()) if hasattr(network, "no_weight_decay") else set()
 
     def decays(name: str, p: Tensor) -> bool:
-        return p.ndim > 1 and not name.endswith(spared)
+        return p.ndim > 1 and not name.endswith(spared) and name not in named_by_it
 
     named = list(network.named_parameters())
     return [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.select import RULE, best, edges, trials
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 from vitcnn.report import tables
 
 

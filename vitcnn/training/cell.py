@@ -17,10 +17,10 @@ from lightning import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from vitcnn.data.batches import Eyes, TrainStream
+from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import CellData, cell_data
 from vitcnn.matrix import Cell
-from vitcnn.models.build import build, facts
+from vitcnn.models.build import build, eyes, facts
 from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits, write_progress
 from vitcnn.seeds import role_seed
 from vitcnn.training.device import pick_device
@@ -79,7 +79,13 @@ def train_cell(
     torch.manual_seed(role_seed(cell.seed, "init"))
     network, size = build(cell.model, data.info, cell.recipe.init)
     network = network.to(memory_format=torch.channels_last)
-    module = CellModule(network, Eyes.of(data.train[0], size), cell.recipe, cell.steps, role_seed(cell.seed, "order"))
+    module = CellModule(
+        network,
+        eyes(cell.model, data.info, data.train[0], size),
+        cell.recipe,
+        cell.steps,
+        role_seed(cell.seed, "order"),
+    )
     val_every = max(2, -(-cell.steps // CURVE_POINTS))  # 2: an interrupted cell is saved between validations
     keeper = Keeper(places.cell(cell.id), val_every, stop)
     logger = tracker(cell, places, tracking)

@@ -2,7 +2,7 @@
 
 import torch
 
-from vitcnn.config import ConfigError
+from vitcnn.base import ConfigError
 
 
 def pick_device(wanted: str) -> torch.device:

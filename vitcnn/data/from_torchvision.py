@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vitcnn.config import ConfigError, near
+from vitcnn.base import ConfigError, near
 from vitcnn.data.cache import Arrays, FetchError, Info
 from vitcnn.data.images import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
 

@@ -1,0 +1,26 @@
+"""What a study's parts are made of: models that refuse what they do not know, and errors that a person can mend."""
+
+import difflib
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ConfigError(Exception):
+    """A mistake in a study that a person can mend; the message says where it is and what to change."""
+
+
+def near(word: str, known: Any, all_of_them: bool = True) -> str:
+    """What to say behind an unknown name: the nearest known one, and all of them."""
+    known = sorted(map(str, known))
+    close = difflib.get_close_matches(word, known, 1)
+    nearest = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{nearest or ';'} known: {', '.join(known)}" if all_of_them else nearest
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

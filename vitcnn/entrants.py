@@ -1,0 +1,153 @@
+"""The models that a study can name, and their options.
+
+The defaults of `vit`, `local` and `cnn` are matched dimensions: about 0.5 M parameters and 9 M MACs at 16 words.
+"""
+
+import hashlib
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from vitcnn.base import Frozen, Positive, near
+
+
+class ViT(Frozen):
+    """Patch-based Vision Transformer (Dosovitskiy et al. 2021): 16×16 patches as words."""
+
+    model: Literal["vit"] = "vit"
+    width: Positive = 96
+    depth: Positive = 4
+    heads: Positive = 3
+    patch_size: Positive = 16
+    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 words
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Local(Frozen):
+    """Self-attention inside shifted windows (Swin, Liu et al. 2021)."""
+
+    model: Literal["local"] = "local"
+    width: Positive = 60
+    depths: tuple[Positive, ...] = (1, 2)
+    heads: tuple[Positive, ...] = (2, 4)
+    window: Positive = 4
+    patch_size: Positive = 8
+    image_size: Positive | None = None  # None: the ViT's
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class CNN(Frozen):
+    """Residual convolutional network (He et al. 2016)."""
+
+    model: Literal["cnn"] = "cnn"
+    channels: tuple[Positive, ...] = (16, 48, 192)
+    blocks: tuple[Positive, ...] = (1, 1, 1)
+    stem_stride: Literal[1, 2] = 2
+    image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
+
+
+class Linear(Frozen):
+    """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
+
+    model: Literal["linear"] = "linear"
+    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
+
+
+class Timm(Frozen):
+    """Any classification architecture of timm (Wightman 2019), adapted to the data: `timm/resnet18`.
+
+    `pretrained` takes timm's weights from their hub, `weights` a file of them (.safetensors or .pth); either way the
+    head is new, and pixels are scaled as timm scaled them. `options` go to `timm.create_model`.
+    """
+
+    model: Annotated[str, Field(pattern=r"^timm/[\w.-]+$")]
+    image_size: Positive | None = None  # None: timm's own with weights, else a ViT's (behind a cifar stem: the CNN's)
+    pretrained: bool = False
+    weights: str | None = None
+    weights_sha256: str | None = None  # filled in; stands for the file in a cell's id
+    stem: Literal["cifar", "imagenet"] | None = None  # of a ResNet; None: cifar up to 40 pixels and without weights
+    options: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hash_weights(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("weights"), str) or value.get("weights_sha256"):
+            return value
+        if value.get("pretrained"):
+            raise ValueError("give `pretrained` or `weights`, one of the two")
+        path = Path(value["weights"]).expanduser()
+        try:
+            return value | {"weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        except OSError as error:
+            raise ValueError(f"weights: {path}: {error.strerror or error}") from None
+
+
+class Imported(Frozen):
+    """A network of one's own: `import:mypkg.net:build`, called as
+    `build(image_size=…, channels=…, classes=…, **options)`, to return an `nn.Module` from images (B, channels,
+    image_size, image_size) float to logits (B, classes). Looked for on Python's path and in the current folder.
+    """
+
+    model: Annotated[str, Field(pattern=r"^import:[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    image_size: Positive | None = None  # None: the data's own
+    options: dict[str, Any] = Field(default={})
+    source_sha256: str | None = None  # of the module's file, filled in: changed code is another cell
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hash_source(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
+            return value
+        _, module, _ = (value["model"] + "::").split(":")[:3]
+        return value | {"source_sha256": hashlib.sha256(find_source(module).read_bytes()).hexdigest()}
+
+
+def find_source(module: str) -> Path:
+    """The file of a module, found without running it or its parents. Raises ValueError where there is none."""
+    path: list[str] = [str(Path.cwd()), *sys.path]
+    parts = module.split(".")
+    for depth in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
+        if spec is None:
+            raise ValueError(f"no module {module!r} on Python's path or in {Path.cwd()}")
+        path = list(spec.submodule_search_locations or [])
+    if not spec.origin or not Path(spec.origin).is_file():
+        raise ValueError(f"module {module!r} has no source file")
+    return Path(spec.origin)
+
+
+MODELS = {
+    "vit": ViT,
+    "local": Local,
+    "cnn": CNN,
+    "linear": Linear,
+    "timm/NAME": Timm,
+    "import:MODULE:FUNCTION": Imported,
+}
+
+
+def kind(model: Any) -> str:
+    """The key of `MODELS` for what stands behind `model:`. Raises ValueError, naming the nearest."""
+    name = model.get("model") if isinstance(model, dict) else getattr(model, "model", None)
+    for prefix, key in (("timm/", "timm/NAME"), ("import:", "import:MODULE:FUNCTION")):
+        if str(name).startswith(prefix):
+            return key
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}{near(str(name), MODELS)}")
+    return name
+
+
+Model = Annotated[
+    Annotated[ViT, Tag("vit")]
+    | Annotated[Local, Tag("local")]
+    | Annotated[CNN, Tag("cnn")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Timm, Tag("timm/NAME")]
+    | Annotated[Imported, Tag("import:MODULE:FUNCTION")],
+    Discriminator(kind),
+]

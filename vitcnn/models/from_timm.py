@@ -1,0 +1,83 @@
+"""Any classification architecture of timm, adapted to image size, channels and classes."""
+
+from pathlib import Path
+
+import timm
+from timm.models.resnet import ResNet
+from torch import nn
+
+from vitcnn.base import ConfigError, near
+from vitcnn.data.cache import Info
+from vitcnn.entrants import Timm
+
+CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
+
+
+def network(model: Timm, data: Info, size: int) -> nn.Module:
+    """Raises ConfigError, with what timm said, where the architecture does not fit."""
+    name = _known(model)
+    loaded = {"pretrained": model.pretrained or bool(model.weights)}
+    if model.weights:
+        loaded["pretrained_cfg_overlay"] = {"file": str(Path(model.weights).expanduser())}
+    common = {"in_chans": data.channels, "num_classes": data.classes, **loaded, **model.options}
+    try:
+        try:
+            made = timm.create_model(name, img_size=size, **common)
+        except TypeError as error:  # most convolutional networks take any size and have no such argument
+            if "img_size" not in str(error):
+                raise
+            made = timm.create_model(name, **common)
+    except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
+        raise ConfigError(
+            f"{model.model} at {size} pixels: {type(error).__name__}: {error}{_own(name, size)}"
+        ) from error
+    if stem(model, size) == "cifar":
+        if not isinstance(made, ResNet):
+            raise ConfigError(f"{model.model}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
+        _cifar_stem(made, data.channels)
+    return made
+
+
+def stem(model: Timm, cnn: int) -> str | None:
+    """`cifar`, or None for timm's own; `cnn`: the image size that our CNN takes."""
+    if model.stem:
+        return "cifar" if model.stem == "cifar" else None
+    fresh = not (model.pretrained or model.weights)
+    is_resnet = timm.models.model_entrypoint(_known(model)).__module__ == "timm.models.resnet"
+    return "cifar" if is_resnet and fresh and (model.image_size or cnn) <= CIFAR else None
+
+
+def default_size(model: Timm, vit: int, cnn: int) -> int:
+    """With weights, the size that timm trained them at; behind a cifar stem, our CNN's; else a ViT's."""
+    if model.pretrained or model.weights:
+        return timm.get_pretrained_cfg(_known(model)).input_size[-1]
+    return cnn if stem(model, cnn) == "cifar" else vit
+
+
+def pixel_statistics(model: Timm, data: Info) -> tuple[list[float], list[float]] | None:
+    """(mean, deviation) a channel in [0, 1] that weights were trained with; None where training begins anew."""
+    if not (model.pretrained or model.weights):
+        return None
+    about = timm.get_pretrained_cfg(_known(model))
+    mean, std = list(about.mean), list(about.std)
+    return (mean, std) if data.channels == 3 else ([sum(mean) / 3], [sum(std) / 3])
+
+
+def _known(model: Timm) -> str:
+    name = model.model.removeprefix("timm/")
+    if not timm.is_model(name):
+        raise ConfigError(f"timm {timm.__version__} has no {name!r}{near(name, timm.list_models(), all_of_them=False)}")
+    return name
+
+
+def _own(name: str, size: int) -> str:
+    about = timm.get_pretrained_cfg(name)
+    own = about.input_size[-1] if about else size
+    return f"; timm's own size is {own}: try image_size: {own}" if own != size else ""
+
+
+def _cifar_stem(made: ResNet, channels: int) -> None:
+    """A 3×3 convolution of stride 1 and no pooling (He et al. 2016, section 4.2)."""
+    made.conv1 = nn.Conv2d(channels, made.bn1.num_features, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(made.conv1.weight, mode="fan_out", nonlinearity="relu")
+    made.maxpool = nn.Identity()
