@@ -77,9 +77,17 @@ def plan(
     """Shows the cells, what is done, what each entrant costs and how long it may take. Trains nothing."""
     from rich.console import Console
 
+    from vitcnn.analysis.power import detectable_gaps
+    from vitcnn.analysis.results import Results
     from vitcnn.launch.plan import plan as render
+    from vitcnn.records import read_records
 
-    Console().print(render(*_load(study, overrides, results, runs, data_dir), workers))
+    loaded, about, all_cells, places = _load(study, overrides, results, runs, data_dir)
+    console = Console()
+    console.print(render(loaded, about, all_cells, places, workers))
+    if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
+        finished = Results.of(loaded, all_cells, read_records(places.records)[0])
+        console.print(detectable_gaps(finished), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -174,6 +182,30 @@ def report(study: StudyFile, overrides: Overrides = None, results: Results = RES
     loaded, about, all_cells, places = _load(study, overrides, results, runs)
     path = write_report(loaded, all_cells, places, about)
     typer.echo(f"written to {path}")
+
+
+@app.command()
+def export(
+    study: StudyFile,
+    csv: Annotated[Path, typer.Option("--csv", help="The file to write; - for the terminal.")],
+    overrides: Overrides = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Writes a study's finished cells as a table, one row a cell."""
+    from vitcnn.analysis.tidy import tidy
+    from vitcnn.base import ConfigError
+    from vitcnn.records import read_records
+
+    _, _, all_cells, places = _load(study, overrides, results, runs)
+    records, wrong = read_records(places.records)
+    wanted = {cell.id for cell in all_cells}
+    mine = [record for record in records if record.id in wanted]
+    if not mine:
+        raise ConfigError("\n".join([f"{places.study}: no cell is finished, there is nothing to export", *wrong]))
+    tidy(mine).to_csv(sys.stdout if str(csv) == "-" else csv, index=False)
+    for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
+        typer.echo(line, err=True)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,28 @@ def mean(values: Sequence[float], level: float = 0.95) -> Mean:
         raise ValueError(f"no mean of {values!r}")
     if len(x) == 1:
         return Mean(float(x[0]), np.nan, np.nan, 1, level)
-    half = stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = stats.t.ppf((1 + level) / 2, len(x) - 1) * deviation(x) / np.sqrt(len(x))
     return Mean(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x), level)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The sample's standard deviation; nan below two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+
+
+def detectable(spread: float, count: int, level: float = 0.95, power: float = 0.8) -> float:
+    """The smallest mean difference that a paired t test over `count` pairs finds with probability `power`, its sign
+    right.
+
+    `spread`: the differences' deviation; `level`: of a two-sided test. Solved on the noncentral t distribution (Cohen
+    1988, chapter 2). nan below two pairs.
+    """
+    if count < 2:
+        return np.nan
+    critical = stats.t.ppf((1 + level) / 2, count - 1)
+
+    shift = optimize.brentq(lambda shift: stats.nct.sf(critical, count - 1, shift) - power, 0, 5 * critical)
+    return shift * spread / np.sqrt(count)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
