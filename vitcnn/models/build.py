@@ -1,5 +1,6 @@
 """From an entrant's fields and a data set's to a network, with what tables say about it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -115,26 +116,26 @@ def facts(model: Model, data: Info) -> Facts:
         try:
             out = network(torch.zeros(1, data.channels, size, size))
         except Exception as error:  # whatever a network raises on an image of a size that it cannot take
-            raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}") from error
+            more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
+            raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}") from error
     if not isinstance(out, Tensor) or out.shape != (1, data.classes):
         what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ConfigError(f"{model.model}: the output for one image is {what}, not logits of shape {(1, data.classes)}")
-    patch = _patch(model, network)
+    words = _words(model, network, size)
     return Facts(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=counter.get_total_flops() // 2,
         image_size=size,
-        words=(size // patch) ** 2 if patch else None,
-        native_pixels_per_word=data.size * patch / size if patch else None,
+        words=words,
+        native_pixels_per_word=data.size / math.sqrt(words) if words else None,
     )
 
 
-def _patch(model: Model, network: nn.Module) -> int | None:
-    """The side of the first layer's words in pixels; None where there are none."""
+def _words(model: Model, network: nn.Module, size: int) -> int | None:
+    """How many words the first layer cuts an image into; None where there are none."""
     if isinstance(model, Timm):
-        size = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-        return size[0] if isinstance(size, tuple) else size
-    return getattr(model, "patch_size", None)
+        return getattr(getattr(network, "patch_embed", None), "num_patches", None)
+    return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -1,8 +1,10 @@
 """Any classification architecture of timm, adapted to image size, channels and classes."""
 
 from pathlib import Path
+from typing import Any
 
 import timm
+import torch
 from timm.models.resnet import ResNet
 from torch import nn
 
@@ -14,28 +16,50 @@ CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own
 
 
 def network(model: Timm, data: Info, size: int) -> nn.Module:
-    """Raises ConfigError, with what timm said, where the architecture does not fit."""
-    name = _known(model)
-    loaded = {"pretrained": model.pretrained or bool(model.weights)}
-    if model.weights:
-        loaded["pretrained_cfg_overlay"] = {"file": str(Path(model.weights).expanduser())}
-    common = {"in_chans": data.channels, "num_classes": data.classes, **loaded, **model.options}
+    """Draws from torch's global generator. Raises ConfigError, with what timm said, where the architecture does not
+    fit or the weights are not its own."""
+    name, state = _known(model), torch.get_rng_state()
+    common = {"in_chans": data.channels, "num_classes": data.classes, **model.options}
     try:
         try:
             made = timm.create_model(name, img_size=size, **common)
+            common["img_size"] = size
         except TypeError as error:  # most convolutional networks take any size and have no such argument
             if "img_size" not in str(error):
                 raise
             made = timm.create_model(name, **common)
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
-        raise ConfigError(
-            f"{model.model} at {size} pixels: {type(error).__name__}: {error}{_own(name, size)}"
-        ) from error
+        raise ConfigError(f"{model.model} at {size} pixels: {_said(error)}{hint(model, size)}") from error
+    if model.pretrained or model.weights:
+        torch.set_rng_state(state)
+        made = _with_weights(model, name, common, made)
     if stem(model, size) == "cifar":
         if not isinstance(made, ResNet):
             raise ConfigError(f"{model.model}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
         _cifar_stem(made, data.channels)
     return made
+
+
+def _with_weights(model: Timm, name: str, common: dict[str, Any], fresh: nn.Module) -> nn.Module:
+    """The same network with weights; `fresh` is drawn from the same state, to see which tensors were loaded.
+
+    timm loads what fits and says nothing where nothing does, because a new head never fits.
+    """
+    file = {"pretrained_cfg_overlay": {"file": str(Path(model.weights).expanduser())}} if model.weights else {}
+    where = model.weights or "timm's hub"
+    try:
+        made = timm.create_model(name, pretrained=True, **file, **common)
+    except Exception as error:  # whatever a host or a file can do wrong
+        raise ConfigError(f"{model.model}: no weights from {where}: {_said(error)}") from error
+    pairs = [(p, q) for p, q in zip(fresh.parameters(), made.parameters(), strict=True) if p.ndim > 1]
+    loaded = sum(not torch.equal(p, q) for p, q in pairs)
+    if loaded < len(pairs) / 2:
+        raise ConfigError(f"{model.model}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
+    return made
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}"
 
 
 def stem(model: Timm, cnn: int) -> str | None:
@@ -70,8 +94,9 @@ def _known(model: Timm) -> str:
     return name
 
 
-def _own(name: str, size: int) -> str:
-    about = timm.get_pretrained_cfg(name)
+def hint(model: Timm, size: int) -> str:
+    """What may help where an architecture refuses an image of this size."""
+    about = timm.get_pretrained_cfg(_known(model))
     own = about.input_size[-1] if about else size
     return f"; timm's own size is {own}: try image_size: {own}" if own != size else ""
 
