@@ -83,7 +83,7 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
     [
         ("sizes=[50,200,50]", "sizes: 50 stands there more than once"),
         ("seeds=[4,1,4]", "seeds: 4 stands there more than once"),
-        ("entrants=[vit,cnn,vit]", "entrants: an entrant stands there more than once"),
+        ("entrants=[vit,cnn,vit]", "entrants: vit stands there more than once"),
         ("budget={}", "budget: give images_seen or epochs, one of the two"),
         ("budget={images_seen: 100, epochs: 2}", "budget: give images_seen or epochs, one of the two"),
         ("sizes=[5]", "sizes: 5 images are fewer than one for each of the 10 classes"),

@@ -15,8 +15,9 @@ class ConfigError(Exception):
 def near(word: str, known: Any, all_of_them: bool = True) -> str:
     """What to say behind an unknown name: the nearest known one, and all of them."""
     known = sorted(map(str, known))
-    close = difflib.get_close_matches(word, known, 1)
-    nearest = f"; did you mean {close[0]!r}?" if close else ""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, 1)
+    nearest = f"; did you mean {by_lower[close[0]]!r}?" if close else ""
     return f"{nearest or ';'} known: {', '.join(known)}" if all_of_them else nearest
 
 

@@ -92,6 +92,19 @@ class Entrant(Frozen):
     recipe: dict[str, Any] = Field(default={})
 
 
+def by_name(entrants: Any) -> Any:
+    """`[vit, {deep: {depth: 8}}]` as one mapping from names to options; what is no such list comes back as it is.
+
+    Raises ValueError where a name stands there twice.
+    """
+    if not isinstance(entrants, list) or not all(isinstance(item, str | dict) for item in entrants):
+        return entrants
+    pairs = [pair for item in entrants for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
+    if twice := sorted({str(name) for name, _ in pairs if [n for n, _ in pairs].count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} stands there more than once")
+    return dict(pairs)
+
+
 class Study(Frozen):
     """One YAML file of `configs/`."""
 
@@ -128,12 +141,11 @@ class Study(Frozen):
     @field_validator("entrants", mode="before")
     @classmethod
     def _entrants(cls, value: Any) -> Any:
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            if len(set(value)) < len(value):
-                raise ValueError("an entrant stands there more than once")
-            value = {name: {} for name in value}
-        if not isinstance(value, dict):
+        value = by_name(value)
+        if isinstance(value, tuple):  # made in Python
             return value
+        if not isinstance(value, dict):
+            raise ValueError(f"a list of names, or names with options, not {value!r}")
         entrants = []
         for name, options in value.items():
             if not isinstance(options or {}, dict):
@@ -143,7 +155,7 @@ class Study(Frozen):
             options.setdefault("model", str(name))
             kind(options)
             entrants.append({"name": str(name), "model": options, "recipe": recipe})
-        return entrants
+        return tuple(entrants)
 
     @field_validator("grid")
     @classmethod

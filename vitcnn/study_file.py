@@ -6,7 +6,7 @@ import yaml
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, near
-from vitcnn.config import Budget, BudgetCheck, Recipe, Study
+from vitcnn.config import Budget, BudgetCheck, Recipe, Study, by_name
 from vitcnn.entrants import MODELS
 
 
@@ -25,8 +25,13 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     if not isinstance(text, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
     text.setdefault("name", path.stem)
-    for override in overrides:
-        _override(text, override)
+    try:
+        text["entrants"] = by_name(text.get("entrants"))
+        for override in overrides:
+            _override(text, override)
+        text["entrants"] = by_name(text["entrants"])
+    except ValueError as error:
+        raise ConfigError(f"{path}: entrants: {error}") from None
     for key in ("chosen", "search"):
         if key in text:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `recipes` names")
@@ -37,7 +42,8 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     except ValidationError as error:
         errors = error.errors()
         deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1}
-        told = [_explain(e) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
+        names = list(text["entrants"] if isinstance(text["entrants"], dict) else ())
+        told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
         raise ConfigError(f"{path}: " + "\n".join(told)) from None
 
 
@@ -47,9 +53,9 @@ def _override(text: dict, override: str) -> None:
         raise ConfigError(f"{override!r} is no override; write key=value, for instance seeds=1 or recipe.lr=1e-3")
     *parents, last = key.split(".")
     for parent in parents:
-        if parent == "entrants" and isinstance(names := text.get(parent), list) and len(set(names)) == len(names):
-            text[parent] = {str(name): {} for name in names}
-        text = text.setdefault(parent, {}) if isinstance(text, dict) else None
+        if isinstance(text, dict) and text.get(parent) is None:
+            text[parent] = {}
+        text = text[parent] if isinstance(text, dict) else None
         if text is None:
             raise ConfigError(f"{override!r}: {parent!r} holds no keys")
     if not isinstance(text, dict):
@@ -72,16 +78,21 @@ def _read_recipes(path: Path) -> tuple[dict, str]:
         raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
 
 
-_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, **MODELS}
+_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck}
 
 
-def _explain(error: dict) -> str:
-    """One pydantic error as a sentence: where, what, and the nearest known key."""
-    where = [str(part) for part in error["loc"]]
+def _explain(error: dict, names: list) -> str:
+    """One pydantic error as a sentence: where, what, and the nearest known key. `names`: of the entrants."""
+    where, owner = [str(part) for part in error["loc"]], None
+    if where[:1] == ["entrants"] and len(where) > 2 and isinstance(error["loc"][1], int):
+        if where[2] == "model" and len(where) > 3:
+            owner = MODELS[where[3]]
+        where = ["entrants", str(names[error["loc"][1]]), *where[4 if where[2] == "model" else 2 :]]
     if error["type"] == "extra_forbidden":
         *parents, key = where
-        owner = next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
-        known = set(owner.model_fields) - {"chosen", "search"} | ({"recipe"} if owner in MODELS.values() else set())
+        owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
+        known = set(owner.model_fields) - {"chosen", "search", "weights_sha256", "source_sha256"}
+        known |= {"recipe"} if owner in MODELS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     given = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"

@@ -10,7 +10,7 @@ from vitcnn.data.cache import Info
 from vitcnn.matrix import Cell
 from vitcnn.records import Record
 
-Measure = Callable[[Record], float]
+Measure = Callable[[Record], float | None]  # None: the record does not have it
 
 
 def test_accuracy(record: Record) -> float:
@@ -20,6 +20,20 @@ def test_accuracy(record: Record) -> float:
 def overfitting(record: Record) -> float:
     """Train minus test accuracy."""
     return record.train.accuracy - record.test.accuracy
+
+
+def macro_accuracy(record: Record) -> float | None:
+    """On the test set: the mean over classes of the accuracy on each."""
+    return record.test.macro_accuracy
+
+
+def calibration_error(record: Record) -> float | None:
+    return record.test.ece
+
+
+def loss(record: Record) -> float:
+    """Negative log-likelihood on the test set, in nats."""
+    return record.test.nll
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,9 @@ class Results:
         return self._by_place.get((entrant, n, role), {})
 
     def values(self, entrant: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> dict[int, float]:
-        return {seed: measure(record) for seed, record in self.at(entrant, n, role).items()}
+        """By seed; records that do not have the measure are left out."""
+        measured = {seed: measure(record) for seed, record in self.at(entrant, n, role).items()}
+        return {seed: value for seed, value in measured.items() if value is not None}
 
     def mean(self, entrant: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> Mean | None:
         """None where no seed is finished."""
@@ -79,6 +95,21 @@ class Results:
     def floor(self) -> str | None:
         """The linear entrant's name."""
         return next((e.name for e in self.study.entrants if e.model.model == "linear"), None)
+
+
+def leak(results: Results) -> str:
+    """What the leak check found, as a sentence; empty where no record knows."""
+    known = [r.data for r in results.records.values() if "test_in_train" in r.data]
+    if not known:
+        return ""
+    worst = max(known, key=lambda data: data["test_in_train"])
+    if not worst["test_in_train"]:
+        return "No test image is an exact copy of a training image."
+    images = next(iter(results.records.values())).test.images
+    return (
+        f"**{worst['test_in_train']:,} of the {images:,} test images are exact copies of images in the training pool** "
+        f"({worst['other_label']:,} of them under another class): test accuracy is not that on new images."
+    )
 
 
 def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:

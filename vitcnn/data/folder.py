@@ -38,28 +38,35 @@ def root_of(name: str) -> Path:
 def find(root: Path) -> list[File]:
     """Every image under `root`, sorted by path. Raises ConfigError where there are no two class folders.
 
-    Where `root` holds `train` and `test` (or `train` and `val`, which then is the test set), these are kept apart; a
-    `val` beside a `test` joins `train`. Files that are no images, and names that begin with a dot, are passed over.
+    Where `root` holds `train` and `test` (or `train` and `val`, which then is the test set), these are kept apart and
+    what lies beside them is passed over; a `val` beside a `test` joins `train`. Files that are no images, and names
+    that begin with a dot, are passed over too.
     """
     if not root.is_dir():
         raise ConfigError(f"folder:{root}: there is no such folder")
     tops = {path.name: path for path in root.iterdir() if path.is_dir() and path.name in SPLITS}
-    if "train" not in tops or len(tops) == 1:
-        tops = {"": root}
-    role = dict.fromkeys(tops, "train") | {"": ""}
-    role |= {name: "test" for name in tops if name == "test" or (name != "train" and "test" not in tops)}
+    if "train" not in tops or len(tops) == 1:  # one folder called train: a class among others, or all there is
+        alone = "train" in tops and len(_folders(root)) == 1
+        tops = {"": tops["train"] if alone else root}
+    tests = {"test"} if "test" in tops else tops.keys() - {"train"}
+    role = {name: "test" if name in tests else "train" for name in tops} | {"": ""}
     files = [
         File(role[top], label.name, path)
         for top, folder in tops.items()
-        for label in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        for label in _folders(folder)
         for path in sorted(_images(label))
     ]
-    _check_classes(root, files, {label.name for f in tops.values() for label in f.iterdir() if label.is_dir()})
+    _check_classes(root, files, {label.name for folder in tops.values() for label in _folders(folder)})
     return files
 
 
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _images(folder: Path) -> Iterator[Path]:
-    for where, _, names in os.walk(folder):
+    for where, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(where, name)
@@ -72,7 +79,7 @@ def _check_classes(root: Path, files: list[File], folders: set[str]) -> None:
             f"folder:{root}: images lie in one folder for each class, two classes or more; "
             f"found {len(train)} with images ({', '.join(sorted(train)) or 'none'})"
         )
-    if empty := sorted(name for name in folders if not name.startswith(".") and name not in train | test):
+    if empty := sorted(folders - train - test):
         raise ConfigError(f"folder:{root}: no image in the class folder {', '.join(empty)}; fill or remove it")
     if test and test != train:
         only = [f"only {side}: {', '.join(sorted(names))}" for side, names in
@@ -108,10 +115,11 @@ def prepare(
     images, beside, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
     wrong += broken
     if wrong and not skip_unreadable:
+        at = f" --resolution {resolution}" if resolution else ""
         shown = "\n  ".join(wrong[:50]) + (f"\n  … and {len(wrong) - 50} more" if len(wrong) > 50 else "")
         raise FetchError(
             f"{name}: {len(wrong)} of {len(found):,} images cannot be read:\n  {shown}\nMend or remove them, or leave "
-            f"them out with `vitcnn data fetch {name} --skip-unreadable`"
+            f"them out with `vitcnn data fetch {name}{at} --skip-unreadable`"
         )
     kept = [file for file, _ in beside]
     _check_classes(root, kept, set(names))

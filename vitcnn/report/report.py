@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts
+from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts, leak
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
@@ -91,6 +91,7 @@ def _text(results: Results) -> str:
         f"{results.title}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
         f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
         f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
+        leak(results) + "\n" if leak(results) else "",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
         tables.accuracy(results),
         _whole_pool(results),
@@ -99,6 +100,8 @@ def _text(results: Results) -> str:
         "accuracy, in points.\n\n"
         "![train minus test accuracy](overfitting.png)\n",
         tables.overfit(results),
+        "## Beside accuracy\n\nOn the test set, of the last step's weights.\n",
+        tables.beside_accuracy(results),
         "## Training curves\n\n![validation accuracy over images seen](curves.png)\n",
         "## Entrants\n",
         tables.cost(results),

@@ -1,8 +1,17 @@
 """The tables of a report, as Markdown. Every mean states the seeds behind it; what is missing is shown as missing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
+from vitcnn.analysis.results import (
+    Measure,
+    Results,
+    calibration_error,
+    loss,
+    macro_accuracy,
+    overfitting,
+    test_accuracy,
+)
 from vitcnn.analysis.stats import Mean, mean
 from vitcnn.records import Record
 
@@ -30,11 +39,16 @@ def percent(m: Mean | None, signed: bool = False) -> str:
     return f"{100 * m.mean:{sign}.1f} ± {100 * m.half:.1f} {seeds}"
 
 
-def by_size(results: Results, measure: Measure, signed: bool = False) -> str:
-    rows = (
-        [f"{n:,}", *(percent(results.mean(e, n, measure), signed) for e in results.entrants)]
-        for n in results.study.sizes
-    )
+def nats(m: Mean | None) -> str:
+    """`0.812 ± 0.030 (5 seeds)`."""
+    if m is None:
+        return MISSING
+    seeds = f"({m.count} seed{'s' if m.count > 1 else ''})"
+    return f"{m.mean:.3f} {seeds}" if m.count == 1 else f"{m.mean:.3f} ± {m.half:.3f} {seeds}"
+
+
+def by_size(results: Results, measure: Measure, show: Callable[[Mean | None], str] = percent) -> str:
+    rows = ([f"{n:,}", *(show(results.mean(e, n, measure)) for e in results.entrants)] for n in results.study.sizes)
     return markdown(["n", *results.entrants], rows)
 
 
@@ -43,7 +57,21 @@ def accuracy(results: Results) -> str:
 
 
 def overfit(results: Results) -> str:
-    return by_size(results, overfitting, signed=True)
+    return by_size(results, overfitting, partial(percent, signed=True))
+
+
+def beside_accuracy(results: Results) -> str:
+    """Macro accuracy, loss and calibration error on the test set, a table each, as far as the records have them."""
+    tests = [r.test for r in results.records.values() if r.test.macro_accuracy is not None]
+    text = ""
+    if all(abs(t.macro_accuracy - t.accuracy) < 1e-9 for t in tests):
+        text += "Macro accuracy equals accuracy: the test classes are of one size.\n\n" if tests else ""
+    else:
+        text += f"Macro accuracy (mean over classes), in percent:\n\n{by_size(results, macro_accuracy)}\n"
+    text += f"Negative log-likelihood, in nats:\n\n{by_size(results, loss, nats)}"
+    if tests:
+        text += f"\nExpected calibration error (15 bins), in points:\n\n{by_size(results, calibration_error)}"
+    return text
 
 
 def gap(results: Results) -> str:

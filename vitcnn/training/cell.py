@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vitcnn.data.batches import TrainStream
-from vitcnn.data.cell_data import CellData, cell_data
+from vitcnn.data.cell_data import CellData, OnDisk, cell_data
 from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits, write_progress
@@ -109,6 +109,8 @@ def train_cell(
     stream = TrainStream(
         *data.train, batch_size=cell.recipe.batch_size, steps=cell.steps, seed=module.seed, start=start
     )
+    if isinstance(data.train[0], OnDisk):  # a process of its own reads ahead
+        stream = DataLoader(stream, batch_size=None, num_workers=1, pin_memory=where.type == "cuda")
     watched = DataLoader(list(batches(data.validation, CURVE_IMAGES)), batch_size=None)  # the batches are ready made
     try:
         with warnings.catch_warnings():
