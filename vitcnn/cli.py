@@ -3,18 +3,13 @@
 import os
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
+from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli_data import DataDir, data_app
-
-if TYPE_CHECKING:
-    from vitcnn.config import Study
-    from vitcnn.data.cache import Info
-    from vitcnn.matrix import Cell
-    from vitcnn.records import Places
+from vitcnn.cli_results import export, report, select, verdict
 
 app = typer.Typer(
     name="vitcnn",
@@ -24,45 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.", metavar="STUDY.yaml")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Changes to the study: seeds=1 'sizes=[50,100]' recipe.lr=1e-3 …", metavar="[KEY=VALUE]…"),
-]
-Results = Annotated[Path, typer.Option("--results", help="Where records and reports are kept.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Where checkpoints and W&B files are kept.")]
 app.add_typer(data_app, name="data")
-RESULTS, RUNS = Path("results"), Path("runs")
-
-
-class Loaded(NamedTuple):
-    """A study read from its file, what is known of its data, its cells, and where its files are."""
-
-    study: "Study"
-    about: "Info"
-    cells: "list[Cell]"
-    places: "Places"
-
-
-def _load(
-    path: Path, overrides: list[str] | None, results: Path, runs: Path, data_dir: Path | None = None, get: bool = False
-) -> Loaded:
-    """`get`: look at the images of a data set that is known only from these (and fetch it, for that)."""
-    from vitcnn.data.fetch import about_data, fetch
-    from vitcnn.data.sources import BUILT_IN
-    from vitcnn.matrix import cells
-    from vitcnn.records import Places, write_atomically
-    from vitcnn.study_file import load_study
-
-    study = load_study(path, overrides or ())
-    places = Places(study.name, results, runs)
-    if get and study.dataset not in BUILT_IN:
-        fetch(study.dataset, data_dir, study.resolution)
-        about = about_data(study.dataset, data_dir, study.resolution)
-        write_atomically(places.dataset, about.model_dump_json() + "\n")  # reports need no images
-    else:
-        about = about_data(study.dataset, data_dir, study.resolution, beside=places.dataset)
-    return Loaded(study, about, cells(study, about), places)
 
 
 @app.command()
@@ -82,7 +39,7 @@ def plan(
     from vitcnn.launch.plan import plan as render
     from vitcnn.records import read_records
 
-    loaded, about, all_cells, places = _load(study, overrides, results, runs, data_dir)
+    loaded, about, all_cells, places = load(study, overrides, results, runs, data_dir)
     console = Console()
     console.print(render(loaded, about, all_cells, places, workers))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
@@ -119,7 +76,7 @@ def run(
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
-    loaded, about, all_cells, places = _load(study, overrides, results, runs, data_dir, get=True)
+    loaded, about, all_cells, places = load(study, overrides, results, runs, data_dir, get=True)
     waiting = [state.cell for state in states(all_cells, places) if state.kind != "done"]
     console = Console(soft_wrap=True)
     if not waiting:
@@ -160,52 +117,8 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
     from vitcnn.launch.table import table
     from vitcnn.records import states
 
-    _, _, all_cells, places = _load(study, overrides, results, runs)
+    _, _, all_cells, places = load(study, overrides, results, runs)
     Console().print(table(states(all_cells, places), places))
-
-
-@app.command()
-def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
-    from vitcnn.analysis.select import choose, write_recipes
-
-    loaded, _, all_cells, places = _load(study, overrides, results, runs)
-    path = write_recipes(choose(loaded, all_cells, places), places)
-    typer.echo(path.read_text(encoding="utf-8") + f"\nwritten to {path}")
-
-
-@app.command()
-def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Writes `results/<study>/report.md` and its figures from the records."""
-    from vitcnn.report.report import write_report
-
-    loaded, about, all_cells, places = _load(study, overrides, results, runs)
-    path = write_report(loaded, all_cells, places, about)
-    typer.echo(f"written to {path}")
-
-
-@app.command()
-def export(
-    study: StudyFile,
-    csv: Annotated[Path, typer.Option("--csv", help="The file to write; - for the terminal.")],
-    overrides: Overrides = None,
-    results: Results = RESULTS,
-    runs: Runs = RUNS,
-) -> None:
-    """Writes a study's finished cells as a table, one row a cell."""
-    from vitcnn.analysis.tidy import tidy
-    from vitcnn.base import ConfigError
-    from vitcnn.records import read_records
-
-    _, _, all_cells, places = _load(study, overrides, results, runs)
-    records, wrong = read_records(places.records)
-    wanted = {cell.id for cell in all_cells}
-    mine = [record for record in records if record.id in wanted]
-    if not mine:
-        raise ConfigError("\n".join([f"{places.study}: no cell is finished, there is nothing to export", *wrong]))
-    tidy(mine).to_csv(sys.stdout if str(csv) == "-" else csv, index=False)
-    for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
-        typer.echo(line, err=True)
 
 
 @app.command()
@@ -213,11 +126,15 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Opens W&B's own terminal viewer on the study's offline runs."""
     from vitcnn.base import ConfigError
 
-    places = _load(study, overrides, results, runs).places
+    places = load(study, overrides, results, runs).places
     folder = places.run / "wandb"
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no W&B runs there; `vitcnn run` writes them unless --wandb off")
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
+
+
+for command in (select, report, verdict, export):
+    app.command()(command)
 
 
 def main() -> None:

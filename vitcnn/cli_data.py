@@ -49,7 +49,8 @@ def list_(data_dir: DataDir = None) -> None:
     there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("*/*/about.json"))}
     known = [(source.info, read_about(cache / name)) for name, source in BUILT_IN.items()]
     known += [(Info.model_validate(about["info"]), about) for about in there.values()]
-    out = Table(*(Column(head, no_wrap=True) for head in ("name", "train + test", "pixels", "classes", "fetched")))
+    rest = (Column(head, no_wrap=True) for head in ("train + test", "pixels", "classes", "fetched"))
+    out = Table(Column("name", overflow="fold"), *rest)  # a folder's long name must not push the others out
     for s, about in known:
         pixels = f"{s.size}×{s.size}×{s.channels}"
         fetched = "yes" if about else "no"
@@ -94,6 +95,11 @@ def show(
     typer.echo(f"lies in: {place(name, resolution, data_dir)}")
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
+    if n > (room := info.train - info.validation):
+        raise ConfigError(
+            f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
+            f"{info.validation:,} of them kept for validation)"
+        )
     path = out or Path(f"{info.title.replace(':', '-')}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(info, arrays, n=n, seed=seed, augment=augment).savefig(path, dpi=110)

@@ -1,7 +1,7 @@
 """A study's records put in order: who reached what at which n, what is missing, and what has to be said first."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
@@ -44,11 +44,13 @@ class Results:
     cells: Sequence[Cell]
     records: dict[str, Record]  # by cell id
     about: Info | None = None  # the data set, where the caller knows it
+    strangers: int = field(default=0, compare=False)  # records of other cells: another recipe, size or seed
 
     @classmethod
     def of(cls, study: Study, cells: Sequence[Cell], records: Sequence[Record], about: Info | None = None) -> "Results":
         wanted = {cell.id for cell in cells}
-        return cls(study, cells, {r.id: r for r in records if r.id in wanted}, about)
+        mine = {r.id: r for r in records if r.id in wanted}
+        return cls(study, cells, mine, about, len({r.id for r in records}) - len(mine))
 
     @property
     def title(self) -> str:
@@ -95,6 +97,17 @@ class Results:
     def floor(self) -> str | None:
         """The linear entrant's name."""
         return next((e.name for e in self.study.entrants if e.model.model == "linear"), None)
+
+
+def whole_pool(results: Results) -> str:
+    """A sentence where the largest n is all there is to train on; else empty."""
+    study = results.study
+    if not results.about or len(study.seeds) < 2 or study.sizes[-1] < results.about.train - results.cells[0].validation:
+        return ""
+    return (
+        f"At n = {study.sizes[-1]:,} every seed trains on the same images, all there are: the spread there is that of "
+        "initialisation and order alone."
+    )
 
 
 def leak(results: Results) -> str:

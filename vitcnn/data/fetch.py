@@ -46,7 +46,7 @@ def fetch(
     here = place(name, resolution, folder)
     about = read_about(here)
     mark = own.fingerprint(own.root_of(name)) if name.startswith("folder:") else None
-    if about and mark == about.get("fingerprint") and not (skip_unreadable and not about["skip_unreadable"]):
+    if about and mark == about.get("fingerprint"):
         return here
     here.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=here.parent) as text:

@@ -54,9 +54,9 @@ def prepare(
     say(f"{name}: torchvision downloads it to {downloads}, unless it is there")
     try:
         parts = [_open(short, downloads, split) for split in (*pool, *([test] if test else []))]
+        heads = [parts[0][i][0] for i in range(min(LOOK, len(parts[0])))]
     except Exception as error:  # whatever a host, an archive or a disk can do wrong; reported as it is
         raise FetchError(f"{name}: torchvision could not make it: {type(error).__name__}: {error}") from error
-    heads = [parts[0][i][0] for i in range(min(LOOK, len(parts[0])))]
     size = kept_size([image.size for image in heads], resolution)
     channels = 1 if all(image.mode in GREY for image in heads) else 3
     say(f"{name}: reading {sum(map(len, parts)):,} images at {size}×{size} pixels")
@@ -103,5 +103,6 @@ def _read(item: tuple[int, int], parts: list[Any], size: int, channels: int) -> 
 
 def _class_names(data: Any, values: np.ndarray) -> tuple[str, ...]:
     names = getattr(data, "classes", None) or getattr(data, "categories", None) or []
+    names = [name[0] if isinstance(name, tuple) else name for name in names]  # Imagenette: with its synonyms
     whole = len(names) > max(values)
     return tuple(str(names[v]) if whole else str(v) for v in values.tolist())

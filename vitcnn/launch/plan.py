@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
@@ -41,7 +41,7 @@ def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, worke
 
 
 def _entrants(cost: dict[str, Facts]) -> Table:
-    out = Table("entrant", "parameters", "MACs/image", "sees", "words", "native pixels per word")
+    out = Table(Column("entrant", no_wrap=True), "parameters", "MACs/image", "sees", "words", "native pixels per word")
     for name, c in cost.items():
         native = "" if c.native_pixels_per_word is None else f"{c.native_pixels_per_word:g}"
         sees = f"{c.image_size} px"

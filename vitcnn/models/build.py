@@ -134,7 +134,8 @@ def facts(model: Model, data: Info) -> Facts:
 def _words(model: Model, network: nn.Module, size: int) -> int | None:
     """How many words the first layer cuts an image into; None where there are none."""
     if isinstance(model, Timm):
-        return getattr(getattr(network, "patch_embed", None), "num_patches", None)
+        embed = getattr(network, "patch_embed", None)  # VOLO's has no img_size: it always counts those of 224 pixels
+        return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
     return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
 
 

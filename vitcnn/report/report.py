@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts, leak
+from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts, leak, whole_pool
+from vitcnn.analysis.verdict import verdict
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
@@ -14,6 +15,7 @@ from vitcnn.matrix import Cell, describe_budget
 from vitcnn.records import Places, read_records, write_atomically
 from vitcnn.report import figures, tables
 from vitcnn.report.search import search_report
+from vitcnn.report.verdict import verdict_text
 
 STYLE = {
     "svg.hashsalt": "vitcnn",
@@ -94,8 +96,9 @@ def _text(results: Results) -> str:
         leak(results) + "\n" if leak(results) else "",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
         tables.accuracy(results),
-        _whole_pool(results),
+        whole_pool(results) + "\n" if whole_pool(results) else "",
         _gap(results),
+        _verdict(results),
         "## Overfitting\n\nAccuracy on the training images (the first 10,000 of them), not augmented, minus test "
         "accuracy, in points.\n\n"
         "![train minus test accuracy](overfitting.png)\n",
@@ -121,14 +124,10 @@ def _missing(results: Results) -> str:
     return f"**{len(results.missing)} of {len(results.cells)} cells are missing:** {tables.cell(names)}{more}.\n"
 
 
-def _whole_pool(results: Results) -> str:
-    study, cell = results.study, results.cells[0]
-    if study.sizes[-1] < results.about.train - cell.validation or len(study.seeds) < 2:
-        return ""
-    return (
-        f"At n = {study.sizes[-1]:,} every seed trains on the same images, all there are: the spread there is that of "
-        "initialisation and order alone.\n"
-    )
+def _verdict(results: Results) -> str:
+    if not set(results.study.pair) <= set(results.entrants):
+        return f"## Verdict\n\nNone: no entrants are called {' and '.join(results.study.pair)} (`pair`).\n"
+    return f"## Verdict\n\n{verdict_text(results, verdict(results))}"
 
 
 def _gap(results: Results) -> str:

@@ -1,0 +1,233 @@
+"""The note's claim, taken apart into claims that records can support, contradict or leave open.
+
+Each is declared here, before any result: which numbers, at which sizes, in which direction. `first` is the limited
+model (the CNN), `second` the flexible one (the ViT); any pair of entrants can take their places.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from vitcnn.analysis.crossing import crossing, multiplier
+from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
+from vitcnn.analysis.twoway import Estimate
+from vitcnn.analysis.words import interval, points, signed
+
+Outcome = Literal["supported", "contradicted", "undecided", "cannot be said"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`effect` is counted so that above 0 is the claim's direction; `p` is that of its two-sided test, `adjusted` after
+    Holm."""
+
+    key: str
+    says: str  # the claim, as a sentence
+    outcome: Outcome = "cannot be said"
+    effect: Estimate | None = None
+    unit: str = "points"
+    sizes: tuple[int, ...] = ()
+    p: float = math.nan
+    adjusted: float = math.nan
+    why: str = ""  # for what cannot be said
+    found: str = ""  # what was found, as a sentence
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What claims are about: two entrants, sizes in order, and an entrant in between, where there is one."""
+
+    evidence: Evidence
+    first: str
+    second: str
+    sizes: tuple[int, ...]
+    between: str | None
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return self.sizes[0], self.sizes[-1]
+
+    def gap(self, n: int, scale: Scale = "accuracy") -> list[tuple[float, Number]]:
+        """The terms of: by how much the first is better."""
+        sign = 1.0 if scale == "accuracy" else -1.0
+        return [(sign, Number(self.first, n, scale)), (-sign, Number(self.second, n, scale))]
+
+    def estimate(self, terms: list[tuple[float, Number]], scale: float = 1.0) -> Estimate:
+        return self.evidence.sample([[(w * scale, x) for w, x in terms]]).estimate([1.0])
+
+
+def minus(terms: list[tuple[float, Number]]) -> list[tuple[float, Number]]:
+    return [(-w, x) for w, x in terms]
+
+
+def cnn_wins_small(p: Pair) -> Claim:
+    n = p.sizes[0]
+    e = p.estimate(p.gap(n), 100)
+    who = p.first if e.value > 0 else p.second
+    return Claim(
+        "cnn-wins-small",
+        f"On the least data (n = {n:,}) {p.first} is better than {p.second}.",
+        effect=e,
+        sizes=(n,),
+        found=f"At n = {n:,} {who} leads by {points(e, absolute=True)} in test accuracy.",
+    )
+
+
+def gap_closes(p: Pair) -> Claim:
+    small, large = _two_sizes(p)
+    e = p.estimate(p.gap(small) + minus(p.gap(large)), 100)
+    at = [p.estimate(p.gap(n), 100) for n in (small, large)]
+    last = p.estimate(p.gap(large) + minus(p.gap(p.sizes[-2])), 100 / math.log2(large / p.sizes[-2]))
+    return Claim(
+        "gap-closes",
+        f"From n = {small:,} to n = {large:,} the lead of {p.first} over {p.second} shrinks.",
+        effect=e,
+        sizes=(small, large),
+        found=(
+            f"The lead of {p.first} goes from {at[0].value:+.1f} points at n = {small:,} to {at[1].value:+.1f} at "
+            f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points; from n = {p.sizes[-2]:,} on it "
+            f"changes by {signed(last.value, last.low, last.high)} points a doubling."
+        ),
+    )
+
+
+def gap_closes_log_error(p: Pair) -> Claim:
+    small, large = _two_sizes(p)
+    e = p.estimate(p.gap(small, "log error") + minus(p.gap(large, "log error")))
+    ratio = [math.exp(p.estimate(p.gap(n, "log error")).value) for n in (small, large)]
+    return Claim(
+        "gap-closes-log-error",
+        f"From n = {small:,} to n = {large:,} the errors of {p.second} and {p.first} come closer in ratio.",
+        effect=e,
+        unit="log error",
+        sizes=(small, large),
+        found=(
+            f"{p.second} makes {ratio[0]:.2f} times the errors of {p.first} at n = {small:,} and {ratio[1]:.2f} times "
+            f"at n = {large:,}."
+        ),
+    )
+
+
+def cnn_saturates(p: Pair) -> Claim:
+    large, before = _two_sizes(p)[1], p.sizes[-2]
+    terms = minus(p.gap(large, "log error")) + p.gap(before, "log error")
+    doublings = math.log2(large / before)
+    e = p.estimate(terms, 1 / doublings)
+    falls = []
+    for name in (p.first, p.second):
+        slope = [(1.0, Number(name, large, "log error")), (-1.0, Number(name, before, "log error"))]
+        falls.append(100 * (1 - math.exp(p.estimate(slope, 1 / doublings).value)))
+    return Claim(
+        "cnn-saturates",
+        f"From n = {before:,} to n = {large:,} more data helps {p.first} less than {p.second}.",
+        effect=e,
+        unit="log error a doubling",
+        sizes=(before, large),
+        found=(
+            f"From n = {before:,} to n = {large:,} each doubling of the data takes {falls[0]:.1f} % off the error of "
+            f"{p.first} and {falls[1]:.1f} % off that of {p.second}."
+        ),
+    )
+
+
+def vit_overfits_small(p: Pair) -> Claim:
+    n = p.sizes[0]
+    over = {name: [(1.0, Number(name, n, "overfitting"))] for name in (p.first, p.second)}
+    e = p.estimate(over[p.second] + minus(over[p.first]), 100)
+    a, b = (p.estimate(over[name], 100) for name in (p.second, p.first))
+    return Claim(
+        "vit-overfits-small",
+        f"On the least data (n = {n:,}) {p.second} overfits more than {p.first} (train minus test accuracy).",
+        effect=e,
+        sizes=(n,),
+        found=(
+            f"At n = {n:,} train minus test accuracy is {a.value:.1f} points for {p.second} and {b.value:.1f} for "
+            f"{p.first}, a difference of {points(e)}."
+        ),
+    )
+
+
+def local_in_between(p: Pair) -> Claim:
+    n = p.sizes[0]
+    says = f"On the least data (n = {n:,}) the local model lies between {p.second} and {p.first}."
+    if p.between is None:
+        return Claim("local-in-between", says, why="the study has no local-window entrant beside the pair")
+    below = p.estimate([(1.0, Number(p.first, n)), (-1.0, Number(p.between, n))], 100)
+    above = p.estimate([(1.0, Number(p.between, n)), (-1.0, Number(p.second, n))], 100)
+    weakest = max((below, above), key=lambda e: (e.value <= 0, e.p if e.value > 0 else -e.p))
+    return Claim(
+        "local-in-between",
+        says,
+        effect=weakest,
+        sizes=(n,),
+        found=(
+            f"At n = {n:,} {p.between} is {points(below)} below {p.first} and {points(above)} above {p.second} "
+            "(negative: on the other side)."
+        ),
+    )
+
+
+def crossing_(p: Pair) -> Claim:
+    """Supported where the first leads at the smallest n and the second at the largest; contradicted where the first
+    still leads at the largest."""
+    small, large = _two_sizes(p)
+    at_small, lead = p.estimate(p.gap(small), 100), p.estimate(minus(p.gap(large)), 100)
+    alpha = lead.p
+    if lead.value > 0:  # the first must lead at the smallest n too: the weaker of the two tests counts
+        alpha = max(lead.p, at_small.p) if at_small.value > 0 else 1.0
+    place = crossing(p.evidence, p.first, p.second, p.sizes)
+    if place.value is not None:
+        found = f"{p.second} overtakes {p.first} at n ≈ {place.value:,.0f} ({interval(place)})."
+    elif place.excluded and lead.value < 0:
+        found = f"Not reached: up to n = {large:,} {p.first} leads, there by {points(lead, absolute=True)}."
+    elif lead.value < 0:
+        found = f"{p.first} leads up to n = {large:,}, there by {points(lead, absolute=True)}: {interval(place)}."
+    else:
+        found = f"{p.second} leads at n = {large:,} by {points(lead)}; where it overtakes is not inside these sizes."
+    says = f"{p.second} overtakes {p.first} by n = {large:,}."
+    return Claim("crossing", says, effect=lead, p=alpha, sizes=p.sizes, found=found)
+
+
+def data_multiplier(p: Pair) -> Claim:
+    """The test of cnn-wins-small, read along n instead of along accuracy."""
+    _two_sizes(p)
+    n = p.sizes[0]
+    parts = [describe_multiplier(p, size) for size in p.sizes[:-1]]
+    return Claim(
+        "data-multiplier",
+        f"{p.second} needs more data than {p.first} for the accuracy that {p.first} has with n = {n:,}.",
+        effect=p.estimate(p.gap(n), 100),
+        sizes=p.sizes,
+        found=" ".join(parts),
+    )
+
+
+def describe_multiplier(p: Pair, n: int) -> str:
+    place, most = multiplier(p.evidence, p.first, p.second, n, p.sizes), p.sizes[-1] / n
+    start = f"For what {p.first} reaches with n = {n:,}, {p.second} needs"
+    if place.value is not None:
+        return f"{start} {place.value:.1f} times the images ({interval(place, 'times', '.1f')})."
+    if place.excluded or place.low is not None:
+        at_least = place.low if place.low is not None else most
+        return f"{start} more than {at_least:.1f} times the images (not reached with {most:.1f} times)."
+    return f"{start} no more than {p.sizes[0] / n:.1f} times the images." if not place.low else start
+
+
+def _two_sizes(p: Pair) -> tuple[int, int]:
+    if len(p.sizes) < 2:
+        raise NotEnough("it takes two sizes")
+    return p.ends
+
+
+CLAIMS: dict[str, Callable[[Pair], Claim]] = {
+    "cnn-wins-small": cnn_wins_small,
+    "gap-closes": gap_closes,
+    "gap-closes-log-error": gap_closes_log_error,
+    "crossing": crossing_,
+    "cnn-saturates": cnn_saturates,
+    "vit-overfits-small": vit_overfits_small,
+    "data-multiplier": data_multiplier,
+    "local-in-between": local_in_between,
+}
+SAME_TEST = {"data-multiplier": "cnn-wins-small"}  # counted once among several tests

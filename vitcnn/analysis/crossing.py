@@ -1,0 +1,76 @@
+"""Where one learning curve meets another, by inverting a test: every n at which "no difference" is not rejected.
+
+Between measured sizes accuracies are joined by straight lines over log n; nothing is read beyond them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from vitcnn.analysis.evidence import Evidence, Number
+from vitcnn.analysis.twoway import Sample
+
+STEPS = 60  # grid points between two measured sizes
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place on the axis of n (or of multiples of n). `value` is None where the curves do not meet on the axis; an
+    end of the interval that the axis cuts off is None: open."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    excluded: bool  # "no difference" is rejected at every point of the axis
+
+
+def interpolation(sizes: Sequence[int], n: float) -> np.ndarray:
+    """(K,) weights of the measured sizes for the straight line over log n."""
+    x = np.log(np.asarray(sizes, float))
+    k = int(np.clip(np.searchsorted(x, np.log(n), side="right") - 1, 0, len(x) - 2))
+    share = (np.log(n) - x[k]) / (x[k + 1] - x[k])
+    out = np.zeros(len(x))
+    out[k], out[k + 1] = 1 - share, share
+    return out
+
+
+def invert(sample: Sample, axis: np.ndarray, weights: Sequence[np.ndarray], level: float = 0.95) -> Place:
+    """Where Σ weights · numbers passes from above 0 to below along the axis; `weights`: one vector a point."""
+    estimates = [sample.estimate(w, level) for w in weights]
+    values = np.array([e.value for e in estimates])
+    kept = np.array([not abs(e.value) > e.half for e in estimates])  # where nothing varies: not rejected
+    down = np.flatnonzero((values[:-1] > 0) & (values[1:] <= 0))
+    value = None
+    if len(down):
+        k = down[-1]
+        share = values[k] / (values[k] - values[k + 1])
+        value = float(np.exp(np.log(axis[k]) + share * (np.log(axis[k + 1]) - np.log(axis[k]))))
+    inside = np.flatnonzero(kept)
+    low = float(axis[inside[0]]) if len(inside) and inside[0] > 0 else None
+    high = float(axis[inside[-1]]) if len(inside) and inside[-1] < len(axis) - 1 else None
+    return Place(value, low, high, not len(inside))
+
+
+def grid(sizes: Sequence[int]) -> np.ndarray:
+    """Points of the axis: the measured sizes and `STEPS` between each two, evenly over log n."""
+    parts = [np.geomspace(a, b, STEPS, endpoint=False) for a, b in pairwise(sizes)]
+    return np.concatenate([*parts, [float(sizes[-1])]])
+
+
+def crossing(evidence: Evidence, first: str, second: str, sizes: Sequence[int], level: float = 0.95) -> Place:
+    """The n at which `second` overtakes `first`. Raises NotEnough."""
+    gaps = [[(1.0, Number(first, n)), (-1.0, Number(second, n))] for n in sizes]
+    axis = grid(sizes)
+    return invert(evidence.sample(gaps), axis, [interpolation(sizes, n) for n in axis], level)
+
+
+def multiplier(evidence: Evidence, first: str, second: str, n: int, sizes: Sequence[int], level: float = 0.95) -> Place:
+    """How many times n images `second` needs for the accuracy that `first` has with n. Raises NotEnough."""
+    numbers = [[(1.0, Number(first, n))], *([(1.0, Number(second, size))] for size in sizes)]
+    axis = grid(sizes)
+    weights = [np.concatenate([[1.0], -interpolation(sizes, m)]) for m in axis]
+    place = invert(evidence.sample(numbers), axis, weights, level)
+    scaled = (None if v is None else v / n for v in (place.value, place.low, place.high))
+    return Place(*scaled, place.excluded)

@@ -1,0 +1,80 @@
+"""Per-seed numbers and per-image bits of a study, as the samples that claims are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vitcnn.analysis.results import Results
+from vitcnn.analysis.twoway import Sample
+
+Scale = Literal["accuracy", "log error", "overfitting"]
+
+
+class NotEnough(Exception):
+    """Why a number cannot be had: the sentence that a claim gives."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a seed: test accuracy, log of the test error, or train minus test accuracy, of an entrant at n."""
+
+    entrant: str
+    n: int
+    scale: Scale = "accuracy"
+
+
+class Evidence:
+    """Reads each record's bits once."""
+
+    def __init__(self, results: Results):
+        self.results = results
+        self._bits: dict[str, np.ndarray] = {}
+
+    def seeds(self, entrant: str, n: int) -> set[int]:
+        return set(self.results.at(entrant, n))
+
+    def sample(self, combinations: Sequence[Sequence[tuple[float, Number]]]) -> Sample:
+        """One number a combination Σ weight · number, paired by seed over all of them. Raises NotEnough."""
+        wanted = [number for combination in combinations for _, number in combination]
+        common = set.intersection(*(self.seeds(number.entrant, number.n) for number in wanted))
+        if len(common) < 2:
+            have = ", ".join(
+                f"{len(self.seeds(e, n))} of {e} at n = {n:,}"
+                for e, n in dict.fromkeys((number.entrant, number.n) for number in wanted)
+            )
+            raise NotEnough(f"it takes two seeds in common, and {len(common)} are finished ({have})")
+        seeds = sorted(common)
+        values = np.array([[sum(w * self._value(x, s) for w, x in c) for c in combinations] for s in seeds])
+        sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}
+        if len(sizes) > 1:
+            raise NotEnough(f"the records' test sets differ in size ({', '.join(map(str, sorted(sizes)))})")
+        influence = np.array([[sum(w * self._influence(x, s) for w, x in c) for c in combinations] for s in seeds])
+        return Sample.of(values, influence)
+
+    def _wrong(self, x: Number, seed: int) -> np.ndarray:
+        record = self.results.at(x.entrant, x.n)[seed]
+        if record.id not in self._bits:
+            self._bits[record.id] = ~record.test.correct()
+        return self._bits[record.id]
+
+    def _value(self, x: Number, seed: int) -> float:
+        record = self.results.at(x.entrant, x.n)[seed]
+        if x.scale == "overfitting":
+            return record.train.accuracy - record.test.accuracy
+        if x.scale == "log error":
+            return float(np.log(smoothed_error(1 - record.test.accuracy, record.test.images)))
+        return record.test.accuracy
+
+    def _influence(self, x: Number, seed: int) -> np.ndarray:
+        """(N,): the derivative of the value by each image's weight, times its number of images."""
+        wrong = self._wrong(x, seed).astype(np.float32)
+        if x.scale == "log error":
+            return wrong / smoothed_error(wrong.mean(), len(wrong))
+        return wrong if x.scale == "overfitting" else -wrong
+
+
+def smoothed_error(error: float, images: int) -> float:
+    """Half an image is counted as wrong, so that a perfect test has a logarithm."""
+    return (error * images + 0.5) / (images + 1)

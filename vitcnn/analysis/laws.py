@@ -1,0 +1,118 @@
+"""Learning curves as power laws: error = a · n^(−b) + c (Hestness et al. 2017; Rosenfeld et al. 2020).
+
+A law is a description of the sizes that were measured. Where it is asked about others, the answer is flagged, carries
+the spread of laws fitted to resampled seeds, and stops at ten times the largest size (Viering & Loog 2022 show how
+often such extrapolation fails).
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq, least_squares
+
+from vitcnn.analysis.results import Results
+
+FEWEST = 5  # sizes
+FAR = 10  # times the largest size
+OFF = 3.0  # standard errors from which a size is said not to follow the law
+RESAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Law:
+    """`off`: the sizes whose mean error lies `OFF` standard errors or more from the law; `worst`: the largest distance,
+    in error; `r2`: share of the variance of log error explained."""
+
+    a: float
+    b: float
+    c: float
+    worst: float
+    r2: float
+    off: tuple[int, ...]
+
+    def error(self, n: float | np.ndarray) -> float | np.ndarray:
+        return self.a * np.asarray(n, float) ** -self.b + self.c
+
+
+def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray) -> Law:
+    """Weighted least squares, a > 0, b ≥ 0, c ≥ 0. Raises ValueError below `FEWEST` sizes."""
+    if len(sizes) < FEWEST:
+        raise ValueError(f"{len(sizes)} sizes; a law is fitted from {FEWEST} on")
+    n, se = np.asarray(sizes, float), np.maximum(se, 1e-4)  # an error's spread below 0.01 points is luck
+    x = np.log(n / n[0])
+    best = None
+    for c in (0.0, 0.5 * errors.min(), 0.9 * errors.min()):  # the surface has more than one valley
+        slope = -np.polyfit(x, np.log(np.maximum(errors - c, 1e-6)), 1)[0]
+        start = [np.log(max(errors[0] - c, 1e-6)), max(slope, 1e-3), c]
+        found = least_squares(
+            lambda p: (np.exp(p[0] - p[1] * x) + p[2] - errors) / se, start, bounds=([-30, 0, 0], [5, 10, 1])
+        )
+        best = found if best is None or found.cost < best.cost else best
+    log_a, b, c = best.x
+    law = Law(float(np.exp(log_a) * n[0] ** b), float(b), float(c), 0.0, 0.0, ())
+    away = law.error(n) - errors
+    logs = np.log(np.maximum(errors, 1e-6))
+    r2 = 1 - np.sum((np.log(law.error(n)) - logs) ** 2) / max(1e-12, np.sum((logs - logs.mean()) ** 2))
+    off = tuple(int(size) for size, d in zip(sizes, np.abs(away) / se, strict=True) if d >= OFF)
+    return Law(law.a, law.b, law.c, float(np.abs(away).max()), float(r2), off)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The laws of two entrants, and the n beyond the largest size at which the second would overtake.
+
+    `crossing`: None where the laws do not cross up to `FAR` times the largest size; `range`: over resampled seeds,
+    None for an end beyond that; `share`: of the resamples that cross at all.
+    """
+
+    first: Law
+    second: Law
+    crossing: float | None
+    range: tuple[float | None, float | None]
+    share: float
+
+
+def curves(results: Results, first: str, second: str, seed: int = 0) -> Curves:
+    """From the seeds that both have at every size. Raises ValueError below two of these, or below `FEWEST` sizes."""
+    sizes = results.study.sizes
+    if len(sizes) < FEWEST:
+        raise ValueError(f"{len(sizes)} sizes; a law is fitted from {FEWEST} on")
+    errors = {e: [results.values(e, n) for n in sizes] for e in (first, second)}
+    common = sorted(set.intersection(*(set(values) for e in errors for values in errors[e])))
+    if len(common) < 2:
+        raise ValueError(f"{len(common)} seeds have every size of both; a law is fitted from two on")
+    table = {e: 1 - np.array([[values[s] for values in errors[e]] for s in common]) for e in errors}  # (S, K)
+    laws = {e: fit(sizes, t.mean(0), t.std(0, ddof=1) / np.sqrt(len(common))) for e, t in table.items()}
+    rng, count = np.random.default_rng(seed), len(common)
+    draws = (
+        list(itertools.product(range(count), repeat=count))
+        if count <= 3
+        else rng.integers(count, size=(RESAMPLES, count))
+    )
+    found = []
+    for draw in draws:  # whole curves, the same seeds of both
+        rows = list(draw)
+        pair = [fit(sizes, t[rows].mean(0), t.std(0, ddof=1) / np.sqrt(count)) for t in (table[first], table[second])]
+        found.append(beyond(*pair, sizes[-1]))
+    crossed = [c for c in found if c is not None]
+    ends = np.quantile([np.inf if c is None else c for c in found], [0.025, 0.975], method="nearest")
+    low, high = (None if np.isinf(end) else float(end) for end in ends)
+    return Curves(
+        laws[first], laws[second], beyond(laws[first], laws[second], sizes[-1]), (low, high), len(crossed) / len(found)
+    )
+
+
+def beyond(first: Law, second: Law, largest: int) -> float | None:
+    """The first n past `largest` at which the second law's error falls below the first's; None by `FAR` times it."""
+
+    def lead(x: float) -> float:
+        return float(second.error(np.exp(x)) - first.error(np.exp(x)))
+
+    xs = np.linspace(np.log(largest), np.log(FAR * largest), 200)
+    values = np.array([lead(x) for x in xs])
+    if values[0] <= 0 or (values > 0).all():
+        return None
+    k = int(np.argmax(values <= 0))
+    return float(np.exp(brentq(lead, xs[k - 1], xs[k])))

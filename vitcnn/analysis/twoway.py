@@ -1,0 +1,124 @@
+"""Intervals over seeds and test images at once.
+
+A study's numbers are means over seeds (subset, initialisation, order) and over the images of one finite test set. What
+is wanted is their value for new seeds and new test images, so both count. With S seeds, N images and the influence ψ_si
+of image i on seed s's value, two-way random effects (Cornfield & Tukey 1956) give
+
+    variance = seeds' variance / S + images' own variance / N.
+
+The first part is known with S − 1 degrees of freedom only, the second nearly exactly: the critical value is the mean of
+Student's t and the normal one, weighted by the parts (Cochran 1964), which is Student's paired t where the images add
+nothing, and never too short.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error, the share of its variance that the finite test set is behind, and its seeds."""
+
+    value: float
+    se: float
+    image_share: float
+    seeds: int
+    level: float = 0.95
+
+    @property
+    def half(self) -> float:
+        """Half the two-sided interval; nan where nothing varies."""
+        return _critical(self.level, self.seeds, self.image_share) * self.se if self.se else np.nan
+
+    @property
+    def low(self) -> float:
+        return self.value - self.half
+
+    @property
+    def high(self) -> float:
+        return self.value + self.half
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of "it is 0": the level at which the interval just reaches 0. nan where nothing varies."""
+        if not self.se:
+            return np.nan
+        ratio = abs(self.value) / self.se
+
+        def short(log_p: float) -> float:
+            return _critical(1 - np.exp(log_p), self.seeds, self.image_share) - ratio
+
+        if short(-1e-12) > 0:
+            return 1.0
+        return float(np.exp(optimize.brentq(short, np.log(1e-15), -1e-12))) if short(np.log(1e-15)) > 0 else 1e-15
+
+
+@lru_cache(maxsize=1000)
+def _quantiles(level: float, seeds: int) -> tuple[float, float]:
+    return float(stats.t.ppf((1 + level) / 2, seeds - 1)), float(stats.norm.ppf((1 + level) / 2))
+
+
+def _critical(level: float, seeds: int, image_share: float) -> float:
+    t, z = _quantiles(level, seeds)
+    return (1 - image_share) * t + image_share * z
+
+
+@dataclass(frozen=True)
+class Sample:
+    """K numbers of each of S seeds, ready for any weighted sum of them.
+
+    `mean` (K,); `seeds` (K, K): covariance of the K over seeds; `images` (K, K): the test images' own covariance,
+    already divided by their number.
+    """
+
+    mean: np.ndarray
+    seeds: np.ndarray
+    images: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, values: np.ndarray, influence: np.ndarray | None = None) -> "Sample":
+        """`values` (S, K); `influence` (S, K, N): what each test image adds to the value beyond the mean; None: no
+        test image has a part in it. Raises ValueError below two seeds and on values that are not finite."""
+        values = np.asarray(values, float)
+        S, K = values.shape
+        if S < 2:
+            raise ValueError(f"{S} seeds; an interval takes two")
+        if not np.isfinite(values).all():
+            raise ValueError("values that are not finite")
+        images = np.zeros((K, K)) if influence is None else _images(np.asarray(influence, float))
+        return cls(values.mean(0), np.atleast_2d(np.cov(values, rowvar=False)), images, S)
+
+    def estimate(self, weights: Sequence[float], level: float = 0.95) -> Estimate:
+        """Of Σ weights · numbers."""
+        w = np.asarray(weights, float)
+        seeds, images = w @ self.seeds @ w / self.count, max(0.0, w @ self.images @ w)
+        variance = max(0.0, seeds + images)
+        if variance < 1e-18:  # rounding
+            return Estimate(float(w @ self.mean), 0.0, 0.0, self.count, level)
+        return Estimate(float(w @ self.mean), float(np.sqrt(variance)), float(images / variance), self.count, level)
+
+
+def _images(influence: np.ndarray) -> np.ndarray:
+    """(K, K): the covariance of the images' effects (of all seeds alike), divided by their number; unbiased, so a
+    diagonal element may come out below 0."""
+    S, _, N = influence.shape
+    centred = influence - influence.mean(2, keepdims=True)
+    by_image = centred.mean(0)  # (K, N)
+    rest = centred - by_image
+    noise = np.einsum("skn,sln->kl", rest, rest) / ((S - 1) * (N - 1))
+    return (by_image @ by_image.T / (N - 1) - noise / S) / N
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p values (Holm 1979): a family-wise error of α where those up to α count. nan stays, uncounted."""
+    order = [i for i in np.argsort(p) if np.isfinite(p[i])]
+    out, worst = [float("nan")] * len(p), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(order) - rank) * p[i]))
+        out[i] = worst
+    return out

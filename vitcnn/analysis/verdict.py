@@ -1,0 +1,100 @@
+"""What a study's records say about the note's claim: claim by claim, and what weakens it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from vitcnn.analysis.claims import CLAIMS, SAME_TEST, Claim, Pair
+from vitcnn.analysis.evidence import Evidence, NotEnough
+from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
+from vitcnn.analysis.twoway import holm
+from vitcnn.base import ConfigError, near
+
+ALPHA = 0.05  # the chance that any claim at all comes out supported where none is true
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Claims in a fixed order, and caveats: sentences to be read before them."""
+
+    first: str
+    second: str
+    claims: tuple[Claim, ...]
+    caveats: tuple[str, ...]
+
+
+def verdict(results: Results, pair: tuple[str, str] | None = None) -> Verdict:
+    """`pair`: in the places of CNN and ViT; by default the study's. Raises ConfigError for names it does not have."""
+    first, second = pair or results.study.pair
+    for name in (first, second):
+        if name not in results.entrants:
+            raise ConfigError(f"pair: no entrant is called {name!r}{near(name, results.entrants)}")
+    if first == second:
+        raise ConfigError(f"pair: {first!r} cannot be compared with itself")
+    models = {entrant.name: entrant.model.model for entrant in results.study.entrants}
+    between = next((name for name, model in models.items() if model == "local" and name not in (first, second)), None)
+    sizes = tuple(n for n in results.study.sizes if len(results.at(first, n).keys() & results.at(second, n).keys()) > 1)
+    evidence = Evidence(results)
+    claims = [_claim(key, Pair(evidence, first, second, sizes, between), results) for key in CLAIMS]
+    caveats = tuple(_caveats(results, first, second, sizes))
+    return Verdict(first, second, tuple(_decide(claims)), caveats)
+
+
+def _claim(key: str, pair: Pair, results: Results) -> Claim:
+    says = key.replace("-", " ")
+    if not pair.sizes:
+        return Claim(key, says, why=f"no size has two seeds finished of both {pair.first} and {pair.second}")
+    try:
+        claim = CLAIMS[key](pair)
+        return replace(claim, p=claim.effect.p) if claim.effect and math.isnan(claim.p) else claim
+    except NotEnough as reason:
+        return Claim(key, says, why=str(reason))
+
+
+def _decide(claims: Sequence[Claim]) -> list[Claim]:
+    """Outcomes at the family-wise level `ALPHA`, after Holm, over the claims that could be tested."""
+    tested = [c for c in claims if c.effect and c.key not in SAME_TEST]
+    adjusted = dict(zip((c.key for c in tested), holm([c.p for c in tested]), strict=True))
+    out = []
+    for claim in claims:
+        if claim.effect is None:
+            out.append(claim)
+            continue
+        p = adjusted[SAME_TEST.get(claim.key, claim.key)]
+        if math.isnan(p):
+            out.append(replace(claim, why="nothing varies between seeds or test images; there is no interval"))
+            continue
+        outcome = "undecided" if p > ALPHA else "supported" if claim.effect.value > 0 else "contradicted"
+        out.append(replace(claim, adjusted=p, outcome=outcome))
+    return out
+
+
+def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) -> list[str]:
+    out = []
+    if results.missing:
+        out.append(f"{len(results.missing)} of {len(results.cells)} cells are missing.")
+    if left := [n for n in results.study.sizes if n not in sizes]:
+        out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
+    out += [s for s in below_floor(results) if s.startswith((f"{first} ", f"{second} "))]
+    if results.floor is None:
+        out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
+    checked = (first, second) == results.study.pair
+    for shift in budget_shifts(results) if checked else ():
+        if shift.limited:
+            out.append(
+                f"Budget-limited at n = {shift.n:,}: with {shift.factor:g}× the training the gap goes from "
+                f"{100 * shift.gap:+.1f} to {100 * shift.longer:+.1f} points, more than half its interval."
+            )
+    if results.study.budget_check is None or not checked:
+        out.append("No budget check of this pair: whether more training moves the gap is not known.")
+    if results.study.search is None:
+        out.append("No recipe search stands behind this study.")
+    if shared := whole_pool(results):
+        out.append(shared)
+    if results.strangers:
+        out.append(
+            f"{results.strangers} records in the folder are of other cells (another recipe, size or seed): left out."
+        )
+    if "exact copies" in (found := leak(results)):
+        out.append(found.replace("**", ""))
+    return out

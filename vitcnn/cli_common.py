@@ -1,0 +1,51 @@
+"""What the commands on a study share: their arguments, and reading the study with its data and places."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from vitcnn.config import Study
+    from vitcnn.data.cache import Info
+    from vitcnn.matrix import Cell
+    from vitcnn.records import Places
+
+StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.", metavar="STUDY.yaml")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes to the study: seeds=1 'sizes=[50,100]' recipe.lr=1e-3 …", metavar="[KEY=VALUE]…"),
+]
+Results = Annotated[Path, typer.Option("--results", help="Where records and reports are kept.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where checkpoints and W&B files are kept.")]
+RESULTS, RUNS = Path("results"), Path("runs")
+
+
+class Loaded(NamedTuple):
+    """A study read from its file, what is known of its data, its cells, and where its files are."""
+
+    study: "Study"
+    about: "Info"
+    cells: "list[Cell]"
+    places: "Places"
+
+
+def load(
+    path: Path, overrides: list[str] | None, results: Path, runs: Path, data_dir: Path | None = None, get: bool = False
+) -> Loaded:
+    """`get`: look at the images of a data set that is known only from these (and fetch it, for that)."""
+    from vitcnn.data.fetch import about_data, fetch
+    from vitcnn.data.sources import BUILT_IN
+    from vitcnn.matrix import cells
+    from vitcnn.records import Places, write_atomically
+    from vitcnn.study_file import load_study
+
+    study = load_study(path, overrides or ())
+    places = Places(study.name, results, runs)
+    if get and study.dataset not in BUILT_IN:
+        fetch(study.dataset, data_dir, study.resolution)
+        about = about_data(study.dataset, data_dir, study.resolution)
+        write_atomically(places.dataset, about.model_dump_json() + "\n")  # reports need no images
+    else:
+        about = about_data(study.dataset, data_dir, study.resolution, beside=places.dataset)
+    return Loaded(study, about, cells(study, about), places)

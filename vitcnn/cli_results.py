@@ -1,0 +1,73 @@
+"""Commands that read finished cells: select, report, verdict, export."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+
+
+def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+    """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
+    from vitcnn.analysis.select import choose, write_recipes
+
+    loaded, _, all_cells, places = load(study, overrides, results, runs)
+    path = write_recipes(choose(loaded, all_cells, places), places)
+    typer.echo(path.read_text(encoding="utf-8") + f"\nwritten to {path}")
+
+
+def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+    """Writes `results/<study>/report.md` and its figures from the records."""
+    from vitcnn.report.report import write_report
+
+    loaded, about, all_cells, places = load(study, overrides, results, runs)
+    path = write_report(loaded, all_cells, places, about)
+    typer.echo(f"written to {path}")
+
+
+def verdict(
+    study: StudyFile,
+    overrides: Overrides = None,
+    pair: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two entrants in the places of CNN and ViT; else the study's pair.")
+    ] = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Says claim by claim what the records support, how sure that is, and what is missing."""
+    from vitcnn.analysis.results import Results as StudyResults
+    from vitcnn.analysis.verdict import verdict as judge
+    from vitcnn.records import read_records
+    from vitcnn.report.verdict import verdict_text
+
+    loaded, about, all_cells, places = load(study, overrides, results, runs)
+    records, wrong = read_records(places.records)
+    finished = StudyResults.of(loaded, all_cells, records, about)
+    typer.echo(verdict_text(finished, judge(finished, pair)))
+    for line in wrong:
+        typer.echo(f"no record: {line}", err=True)
+
+
+def export(
+    study: StudyFile,
+    csv: Annotated[Path, typer.Option("--csv", help="The file to write; - for the terminal.")],
+    overrides: Overrides = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Writes a study's finished cells as a table, one row a cell."""
+    from vitcnn.analysis.tidy import tidy
+    from vitcnn.base import ConfigError
+    from vitcnn.records import read_records
+
+    _, _, all_cells, places = load(study, overrides, results, runs)
+    records, wrong = read_records(places.records)
+    wanted = {cell.id for cell in all_cells}
+    mine = [record for record in records if record.id in wanted]
+    if not mine:
+        raise ConfigError("\n".join([f"{places.study}: no cell is finished, there is nothing to export", *wrong]))
+    tidy(mine).to_csv(sys.stdout if str(csv) == "-" else csv, index=False)
+    for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
+        typer.echo(line, err=True)

@@ -1,0 +1,92 @@
+"""The verdict in words, for the terminal and for the report."""
+
+import math
+
+from vitcnn.analysis import laws
+from vitcnn.analysis.claims import SAME_TEST, Claim
+from vitcnn.analysis.results import Results
+from vitcnn.analysis.verdict import ALPHA, Verdict
+from vitcnn.report.tables import cell, markdown
+
+FINE_PRINT = """\
+Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} claims tested (data-multiplier is
+cnn-wins-small read along n), so that the chance of any false one among them is at most that; claims and sizes are fixed
+beforehand. Intervals are for one claim each, paired by seed, and speak of new seeds (subset, initialisation, order) and
+new test images alike; the last column says how much of their variance the finite test set is behind. Crossings and
+multiples invert the paired test over n, on straight lines over log n between the sizes measured.
+"""
+
+
+def verdict_text(results: Results, verdict: Verdict) -> str:
+    """Caveats first, then a table of the claims, what was found, and what the words mean. Markdown."""
+    parts = []
+    if verdict.caveats:
+        parts.append("Read first:\n\n" + "\n".join(f"- {cell(c)}" for c in verdict.caveats) + "\n")
+    if all(claim.effect is None for claim in verdict.claims):
+        parts.append(f"No claim can be judged: {verdict.claims[0].why}.\n")
+        return "\n".join(parts)
+    head = ["claim", "outcome", "effect (above 0: as claimed)", "95 % interval", "p, Holm", "seeds", "test set's share"]
+    parts.append(markdown(head, [_row(claim) for claim in verdict.claims]))
+    parts.append("\n".join(f"- {sentence(claim)}" for claim in verdict.claims) + "\n")
+    parts.append(_curves(results, verdict))
+    tested = sum(not math.isnan(claim.adjusted) and claim.key not in SAME_TEST for claim in verdict.claims)
+    parts.append(FINE_PRINT.format(alpha=ALPHA, tested=tested))
+    return "\n".join(parts)
+
+
+def sentence(claim: Claim) -> str:
+    """`**supported**: On the least data … . At n = 250 …`; a person can quote it."""
+    if claim.effect is None or claim.outcome == "cannot be said":
+        return f"`{claim.key}` **cannot be said**: {claim.why}."
+    return f"`{claim.key}` **{claim.outcome}**: {claim.says} {cell(claim.found)}"
+
+
+def _row(claim: Claim) -> list[str]:
+    e = claim.effect
+    if e is None:
+        return [claim.key, claim.outcome, "–", "–", "–", "–", "–"]
+    digits = 1 if claim.unit == "points" else 3
+    bounds = "none" if math.isnan(e.half) else f"{e.low:+.{digits}f} to {e.high:+.{digits}f}"
+    p = "–" if math.isnan(claim.adjusted) else f"{claim.adjusted:.3f}" if claim.adjusted >= 0.001 else "< 0.001"
+    return [
+        claim.key,
+        claim.outcome,
+        f"{e.value:+.{digits}f} {claim.unit}",
+        bounds,
+        p,
+        str(e.seeds),
+        f"{e.image_share:.0%}",
+    ]
+
+
+def _curves(results: Results, verdict: Verdict) -> str:
+    """The laws fitted to both entrants, and the crossing that they promise: flagged as extrapolated."""
+    try:
+        both = laws.curves(results, verdict.first, verdict.second)
+    except ValueError as reason:
+        return f"Learning curves (error = a · n^−b + c): none fitted, {reason}.\n"
+    rows = []
+    for name, law in ((verdict.first, both.first), (verdict.second, both.second)):
+        off = ", ".join(f"{n:,}" for n in law.off) or "none"
+        rows.append(
+            [name, f"{law.a:.3g}", f"{law.b:.3f}", f"{law.c:.4f}", f"{100 * law.worst:.1f}", f"{law.r2:.3f}", off]
+        )
+    head = [
+        "error = a · n^−b + c",
+        "a",
+        "b",
+        "c",
+        "largest miss, points",
+        "R² of log error",
+        f"n off by {laws.OFF:g} se or more",
+    ]
+    largest = results.study.sizes[-1]
+    if both.crossing is None:
+        said = (
+            f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"
+        )
+    else:
+        low, high = (f"{v:,.0f}" if v else f"beyond {laws.FAR * largest:,}" for v in both.range)
+        where = f"n ≈ {both.crossing:,.0f} (resampled seeds: {low} to {high})"
+        said = f"Extrapolated, not measured: the fitted curves cross at {where}"
+    return f"{markdown(head, rows)}\n{said}; {both.share:.0%} of the resamples of whole seeds cross by then.\n"
