@@ -1,11 +1,13 @@
-"""What every test has: the digits in a data folder of their own, one CPU thread, and a way to write a study."""
+"""What every test has: the digits in a data folder of their own, one CPU thread, ways to write a study and to call."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from vitcnn import cli
 from vitcnn.config import Study
 from vitcnn.data.fetch import fetch
 from vitcnn.study_file import load_study
@@ -40,3 +42,20 @@ def study(tmp_path: Path) -> Callable[..., Study]:
         return load_study(path, overrides)
 
     return make
+
+
+@pytest.fixture
+def vitcnn(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """`vitcnn("status", file)`: the command in an empty folder; (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vitcnn", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return call

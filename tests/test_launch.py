@@ -9,6 +9,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from synthetic import every, write
 
 from vitcnn.launch.local import run_cells
 from vitcnn.launch.worker import Options
@@ -134,3 +135,17 @@ def test_a_second_run_of_the_same_study_is_refused(file, places):
         done = subprocess.run(command(file), capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "another `vitcnn run` is at work on 'tiny'" in done.stderr
+
+
+def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file, places, vitcnn):
+    only = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=64"]
+    larger = [*only, "seeds=2", "sizes=[50,60]"]
+    finished, wanted = (cells(load_study(file, overrides)) for overrides in (only, larger))
+    write(every(finished, lambda _: 0.9), places)
+    before = {path: path.read_bytes() for path in places.records.iterdir()}
+    code, out, _ = vitcnn("run", file, *larger, "--workers", 1, "--device", "cpu", "--wandb", "off")
+    assert code == 0
+    assert "6 of 8 cells to train" in out
+    assert {path.stem for path in places.records.iterdir()} == {cell.id for cell in wanted}
+    assert {path: path.read_bytes() for path in before} == before
+    assert vitcnn("run", file, *larger)[:2] == (0, "tiny: all 8 cells are done\n")

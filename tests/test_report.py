@@ -144,7 +144,8 @@ def test_what_is_missing_is_listed_and_never_a_number(partial):
     assert {line[3] for line in shown} == {MISSING}
     assert [line[1] for line in rows(text, "Gap")[1:]] == ["+10.0 (1 seed)", "+10.0 ± 0.0 (2 seeds)"] + [MISSING] * 2
     assert set(rows(text, "Entrants")[3][1:]) == {MISSING}
-    assert not re.search(r"^\|.*\| [+-]?0\.0 ", text, re.MULTILINE)
+    without = re.sub(r"## Verdict.*?(?=\n## )", "", text, flags=re.DOTALL)  # an effect there may well be 0.0
+    assert not re.search(r"^\|.*\| [+-]?0\.0 ", without, re.MULTILINE)
 
 
 def test_nobody_is_called_above_a_floor_that_is_not_there_yet(partial):

@@ -1,0 +1,216 @@
+"""`vitcnn data …`: what there is, what a data set is, and mistakes in one message."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitcnn.data.cache import Info
+from vitcnn.data.fetch import load
+from vitcnn.data.from_torchvision import SETS
+from vitcnn.data.show import contact_sheet
+from vitcnn.data.sources import BUILT_IN
+
+
+def plant(root: Path, count: int = 10) -> Path:
+    """A folder of cats and dogs, `count` of each, all of one colour."""
+    for k in range(2 * count):
+        path = root / ("cat" if k < count else "dog") / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (k, 100, 200)).save(path)
+    return root
+
+
+def rows(out: str) -> dict[str, list[str]]:
+    """The table of `data list`: name -> the other columns."""
+    lines = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if "│" in line]
+    return {line[0]: line[1:] for line in lines}
+
+
+# ---- list ----
+
+
+def test_the_list_says_of_every_built_in_set_how_large_it_is_and_whether_it_is_fetched(vitcnn):
+    code, out, _ = vitcnn("data", "list")
+    assert code == 0
+    assert rows(out) == {
+        "digits": ["1,297 + 500", "8×8×1", "10", "yes"],
+        "fashion-mnist": ["60,000 + 10,000", "28×28×1", "10", "no"],
+        "cifar10": ["50,000 + 10,000", "32×32×3", "10", "no"],
+        "cifar100": ["50,000 + 10,000", "32×32×3", "100", "no"],
+    }
+    for source in BUILT_IN.values():
+        assert f"{source.info.name}: {source.info.source}; licence: {source.info.licence}\n" in out
+
+
+def test_the_list_names_what_torchvision_has_and_ones_own_folders(vitcnn):
+    _, out, _ = vitcnn("data", "list")
+    line = next(line for line in out.splitlines() if line.startswith("torchvision:NAME"))
+    assert set(re.findall(r"\w+", line.partition(": ")[2])) == set(SETS)
+    assert "folder:PATH, your own images" in out
+
+
+def test_another_cache_folder_is_another_list(vitcnn, tmp_path):
+    _, out, _ = vitcnn("data", "list", "--data-dir", tmp_path / "new")
+    assert {name: columns[-1] for name, columns in rows(out).items()} == dict.fromkeys(BUILT_IN, "no")
+    assert f"cache: {tmp_path / 'new'}" in out
+    assert not (tmp_path / "new").exists()
+
+
+def test_fetched_folders_are_listed_too_and_their_long_names_leave_room_for_the_rest(vitcnn, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    root = plant(tmp_path / "my pets, all of them, in a folder with a long name")
+    assert vitcnn("data", "fetch", f"folder:{root}", "--data-dir", "cache")[0] == 0
+    _, out, _ = vitcnn("data", "list", "--data-dir", "cache")
+    assert ["16 + 4", "8×8×3", "2", "yes"] in rows(out).values()
+    assert rows(out)["cifar100"] == ["50,000 + 10,000", "32×32×3", "100", "no"]
+    assert f"folder:{root}: {root}; licence: your own" in out
+
+
+# ---- fetch ----
+
+
+def test_fetching_says_what_it_does_and_that_there_is_nothing_to_do(vitcnn, tmp_path):
+    name = f"folder:{plant(tmp_path / 'pets')}"
+    _, out, _ = vitcnn("data", "fetch", name, "--data-dir", "cache")
+    assert f"{name}: 16 + 4 images in cache/folder/pets-" in out
+    assert "already" not in out
+    _, out, _ = vitcnn("data", "fetch", name, "--data-dir", "cache")
+    assert re.fullmatch(rf"{name} is already in cache/folder/pets-\w+\n", out)
+
+
+def test_broken_images_are_left_out_only_when_that_is_asked_for_at_the_resolution_that_is(vitcnn, tmp_path):
+    root = plant(tmp_path / "pets")
+    (root / "cat" / "0.png").write_text("no image")
+    words = ("data", "fetch", f"folder:{root}", "--data-dir", "cache", "--resolution", "16")
+    code, _, err = vitcnn(*words)
+    assert code == 2
+    assert f"  {root}/cat/0.png: UnidentifiedImageError" in err
+    assert f"`vitcnn data fetch folder:{root} --resolution 16 --skip-unreadable`" in err
+    code, out, _ = vitcnn(*words, "--skip-unreadable")
+    assert code == 0
+    assert f"1 unreadable images are left out:\n  {root}/cat/0.png" in out
+    assert "already" in vitcnn(*words, "--skip-unreadable")[1]
+    assert "already" in vitcnn(*words)[1]
+
+
+def test_leaving_out_broken_images_means_nothing_where_there_are_none_to_read(vitcnn, data_folder):
+    code, out, _ = vitcnn("data", "fetch", "digits", "--skip-unreadable")
+    assert (code, out) == (0, f"digits is already in {data_folder / 'digits'}\n")
+
+
+# ---- show ----
+
+
+def test_showing_says_what_is_known_and_draws_a_picture(vitcnn, tmp_path, data_folder):
+    code, out, err = vitcnn("data", "show", "digits", "--n", "3", "--augment", "shift:1")
+    assert (code, err) == (0, "")
+    info, _, facts = load("digits")
+    assert "digits: 1,297 training and 500 test images, 10 classes, 8×8×1 pixels\n" in out
+    assert "validation: 297 of the training images" in out
+    assert f"licence: CC BY 4.0\nsource: {info.source}\nfetched from: scikit-learn (embedded)\n" in out
+    assert f"lies in: {data_folder / 'digits'}\n" in out
+    assert all(
+        re.search(rf"{part} +{sha}\n", out) for part, sha in zip(("train", "test"), facts["sha256"], strict=True)
+    )
+    assert "no test image is among the training images" in out
+    with Image.open(tmp_path / "digits.png") as image:
+        assert (image.format, image.width > 1000) == ("PNG", True)
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_showing_fetches_first_and_draws_where_it_is_told(vitcnn, tmp_path):
+    root = plant(tmp_path / "pets")
+    shutil.copy(root / "cat" / "0.png", root / "cat" / "again.png")
+    words = ("--data-dir", "cache", "--n", "1", "--out", "deep/er/sheet.png", "--resolution", "10")
+    code, out, _ = vitcnn("data", "show", f"folder:{root}", *words)
+    assert code == 0
+    assert "looking at 21 images" in out
+    assert "2 classes, 10×10×3 pixels" in out
+    assert "drawn: deep/er/sheet.png" in out
+    with Image.open(tmp_path / "deep" / "er" / "sheet.png") as image:
+        image.verify()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "deep", "pets"]
+
+
+def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):
+    root = plant(tmp_path / "pets")
+    (root / "train").mkdir()
+    for label in ("cat", "dog"):
+        shutil.copytree(root / label, root / "test" / label)
+        (root / label).rename(root / "train" / label)
+    vitcnn("data", "fetch", f"folder:{root}", "--data-dir", "cache")
+    _, out, _ = vitcnn("data", "show", f"folder:{root}", "--data-dir", "cache", "--n", "1")
+    assert "WARNING: 20 of 20 test images are among the training images too, 0 of them with another class" in out
+    assert "drawn: pets.png" in out
+
+
+def written(figure) -> list[str]:
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of_the_subset():
+    info, arrays, _ = load("digits")
+    sheet = contact_sheet(info, arrays, n=2, seed=1, augment="none")
+    left, right = sheet.subfigs
+    counts = np.bincount(arrays.train_labels)
+    assert written(left) == [f"{c} ({counts[c]})" for c in range(10)]
+    shown = [ax.images[0].get_array() for ax in left.axes[10:20]]
+    ones = arrays.train_images[arrays.train_labels == 1][:10, :, :, 0]
+    assert np.array_equal(shown, ones)
+    row = [ax.images[0].get_array() for ax in right.axes[:10]]
+    assert all(np.array_equal(image, row[0]) for image in row)
+    assert len(right.axes) == 20
+
+
+def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
+    images, labels = np.zeros((50, 2, 2, 1), np.uint8), np.arange(50) % 25
+    facts = {"name": "folder:/many", "classes": 25, "train": 50, "test": 50, "size": 2, "validation": 25}
+    names = tuple(f"{c:02} and a very long name indeed" for c in range(25))
+    info = BUILT_IN["digits"].info.model_copy(update=facts | {"class_names": names})
+    arrays = load("digits").arrays._replace(train_images=images, train_labels=labels)
+    left, right = contact_sheet(Info.model_validate(info.model_dump()), arrays, n=1, seed=0, augment="flip").subfigs
+    assert left.get_suptitle() == "many: classes and their training images, 20 of 25 shown"
+    assert right.get_suptitle() == "1 images of the subset n = 1, seed 0; then flip"
+    assert len(written(left)) == 20
+    assert (written(left)[0], written(left)[-1]) == ("00 and a very long na…", "24 and a very long na…")
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "digits", "--augment", "flop"], "--augment: 'flop' is no augmentation; known: none, flip, shift:K"),
+        (["show", "digits", "--augment", "shift:0"], "--augment: 'shift:0' is no augmentation"),
+        (["show", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
+        (["fetch", "cifar"], "unknown data set 'cifar'; did you mean 'cifar"),
+        (["fetch", "torchvision:SVNH"], "torchvision:SVNH: no classification set that downloads by itself; did you me"),
+        (["show", "folder:nowhere"], "/nowhere: there is no such folder"),
+        (
+            ["fetch", "digits", "--resolution", "16"],
+            "resolution: digits is kept at its own 8 pixels; `image_size` of an",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message_that_says_what_to_change_and_leaves_nothing_behind(vitcnn, tmp_path, words, said):
+    code, out, err = vitcnn("data", *words, "--data-dir", "cache")
+    assert (code, out) == (2, "")
+    assert err.startswith("vitcnn: ")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subset_larger_than_the_data_set_is_a_mistake_too(vitcnn, tmp_path):
+    code, _, err = vitcnn("data", "show", "digits", "--n", "1001")
+    assert code == 2
+    assert err == (
+        "vitcnn: --n: 1,001 images asked for, 1,000 are there (digits has 1,297 training images, 297 of them kept for "
+        "validation)\n"
+    )
+    assert list(tmp_path.iterdir()) == []

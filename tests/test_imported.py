@@ -1,0 +1,256 @@
+"""A network of one's own: called as promised, run by no one who only reads a study, and refused where it is none."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitcnn.base import ConfigError
+from vitcnn.data.fetch import about_data
+from vitcnn.entrants import Imported
+from vitcnn.launch.local import run_cells
+from vitcnn.launch.plan import check
+from vitcnn.launch.worker import Options
+from vitcnn.matrix import Cell, cells
+from vitcnn.models.build import build, facts
+from vitcnn.records import Places, read_record
+from vitcnn.training.cell import train_cell, weights_hash
+
+DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
+STUDY = """
+dataset: digits
+sizes: [50]
+seeds: 1
+validation: 50
+entrants: {mine: {model: "import:nets:build", options: {width: 4}}}
+budget: {images_seen: 48}
+recipe: {batch_size: 16}
+"""
+NETS = """
+from torch import nn
+
+seen = []
+
+
+def build(**given):
+    seen.append(given)
+    inputs, width = given["channels"] * given["image_size"] ** 2, given.get("width", 3)
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, given["classes"]))
+
+
+def constant(**_):
+    return {"no": "module"}
+
+
+def short(channels, image_size, **_):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, 3))
+
+
+class Pair(nn.Flatten):
+    def forward(self, x):
+        return x, x
+
+
+def pair(**_):
+    return Pair()
+
+
+def stubborn(**_):
+    return nn.Linear(12345, 10)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """`own(nets=…)`: a module of that text in the current folder, an empty one; forgotten at the end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+
+    def write(text: str = NETS, path: str = "nets.py") -> Path:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        return file
+
+    yield write
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def one_cell(study):
+    def pick(*overrides: str) -> Cell:
+        (cell,) = cells(study(*overrides, text=STUDY))
+        return cell
+
+    return pick
+
+
+# ---- what works ----
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "given"),
+    [
+        (DIGITS, {}, {"image_size": 8, "channels": 1, "classes": 10}),
+        (FASHION, {"options": {"width": 5}}, {"image_size": 28, "channels": 1, "classes": 10, "width": 5}),
+        (FASHION.model_copy(update={"channels": 3, "classes": 7}), {"image_size": 16},
+         {"image_size": 16, "channels": 3, "classes": 7}),
+    ],
+)  # fmt: skip
+def test_the_function_is_called_with_what_the_data_and_the_options_say_and_its_network_taken(own, data, model, given):
+    own()
+    network, size = build(Imported(model="import:nets:build", **model), data)
+    assert sys.modules["nets"].seen == [given]
+    assert size == given["image_size"]
+    assert network(torch.zeros(2, data.channels, size, size)).shape == (2, data.classes)
+
+
+def test_a_module_in_a_package_is_found_beside_the_study(own, study):
+    own("")  # nets.py, which is not meant
+    own("", "lab/__init__.py")
+    own("", "lab/deep/__init__.py")
+    own(NETS, "lab/deep/nets.py")
+    (cell,) = cells(study("entrants={mine: {model: 'import:lab.deep.nets:build'}}", text=STUDY))
+    counted = facts(cell.model, DIGITS)
+    assert (counted.parameters, counted.macs) == (64 * 3 + 3 + 3 * 10 + 10, 64 * 3 + 3 * 10)
+    assert (counted.image_size, counted.words) == (8, None)
+
+
+def test_its_weights_are_its_own_affair_whatever_the_recipe_says(own):
+    own(NETS + "\n\ndef ones(**given):\n    net = build(**given)\n    nn.init.ones_(net[1].weight)\n    return net\n")
+    for init in ("xavier", "normal"):
+        assert torch.equal(build(Imported(model="import:nets:ones"), DIGITS, init)[0][1].weight, torch.ones(3, 64))
+
+
+def test_the_seed_decides_what_it_draws(own):
+    own()
+    hashes = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        hashes.append(weights_hash(build(Imported(model="import:nets:build"), DIGITS)[0]))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp_path):
+    own()
+    cell, places = one_cell(), Places("own", tmp_path / "results", tmp_path / "runs")
+    outcome = run_cells([cell], places, Options(device="cpu", tracking="off"), workers=1)
+    assert (outcome.done, outcome.failed) == ([cell], {})
+    assert "nets" not in sys.modules  # it was built there
+    record = read_record(places.record(cell.id))
+    assert (record.cost.steps, record.cost.parameters) == (3, 64 * 4 + 4 + 4 * 10 + 10)
+    assert record.weights == train_cell(cell, places=Places("other", tmp_path, tmp_path)).weights
+
+
+# ---- its id ----
+
+
+def test_the_id_of_a_cell_changes_with_the_modules_text_and_with_the_options(own, one_cell):
+    own()
+    before = one_cell().id
+    assert one_cell().id == before
+    assert one_cell("entrants.mine.options.width=5").id != before
+    assert one_cell("entrants.mine.model='import:nets:short'").id != before
+    own("", "bystander.py")
+    assert one_cell().id == before
+    own(NETS + "# other\n")
+    assert one_cell().id != before
+
+
+def test_the_id_of_a_cell_does_not_change_with_the_folder_that_the_module_lies_in(own, one_cell, tmp_path, monkeypatch):
+    own(path="here/nets.py")
+    own(path="there/nets.py")
+    ids = set()
+    for folder in ("here", "there"):
+        monkeypatch.chdir(tmp_path / folder)
+        ids.add(one_cell().id)
+    assert len(ids) == 1
+
+
+def test_a_cell_is_read_back_where_its_module_is_gone(own, one_cell):
+    file = own()
+    cell = one_cell()
+    file.unlink()
+    assert Cell.model_validate_json(cell.model_dump_json()) == cell
+
+
+# ---- nothing is run where a study is only read ----
+
+
+def test_reading_a_study_runs_neither_the_module_nor_its_package(own, study):
+    own("raise RuntimeError('the package was run')", "lab/__init__.py")
+    own("raise RuntimeError('the module was run')", "lab/nets.py")
+    own("raise RuntimeError('boom')")
+    loaded = study("entrants={a: {model: 'import:lab.nets:build'}, b: {model: 'import:nets:build'}}", text=STUDY)
+    assert len({cell.id for cell in cells(loaded)}) == 2
+    assert not {"lab", "lab.nets", "nets"} & sys.modules.keys()
+    with pytest.raises(ConfigError, match=r"import:lab\.nets:build: RuntimeError: the package was run"):
+        facts(loaded.entrants[0].model, DIGITS)
+    with pytest.raises(ConfigError, match="import:nets:build: RuntimeError: boom"):
+        facts(loaded.entrants[1].model, DIGITS)
+
+
+# ---- what is no network ----
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("import:nowhere:build", "entrants.mine: no module 'nowhere' on Python's path or in {folder}"),
+        ("import:nets.deeper:build", "entrants.mine: no module 'nets.deeper' on Python's path or in {folder}"),
+        ("import:plain:build", "entrants.mine: module 'plain' has no source file"),
+        ("import:nets", "entrants.mine.model: String should match pattern '^import:"),
+        ("import:nets:", "entrants.mine.model: String should match pattern '^import:"),
+        ("import:nets:build()", "(got 'import:nets:build()')"),
+        ("import:nets:build:more", "(got 'import:nets:build:more')"),
+        ("import:nets:1", "(got 'import:nets:1')"),
+        ("import:", "entrants.mine: no module ''"),
+        ("import::build", "entrants.mine: no module ''"),
+        ("import:..nets:build", "entrants.mine: no module '..nets'"),
+        ("import:nets.py:build", "entrants.mine: no module 'nets.py'"),
+        ("import:nets/deep:build", "entrants.mine: no module 'nets/deep'"),
+    ],
+)
+def test_what_names_no_module_is_refused_when_the_study_is_read(own, study, tmp_path, model, said):
+    own()
+    own("", "plain/readme.txt")
+    with pytest.raises(ConfigError) as caught:
+        study(f"entrants={{mine: {{model: '{model}'}}}}", text=STUDY)
+    assert str(caught.value).startswith(f"{tmp_path / 'small.yaml'}: ")
+    assert said.format(folder=tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("biuld", {}, "import:nets:biuld: AttributeError: module 'nets' has no attribute 'biuld'"),
+        ("seen", {}, "import:nets:seen: TypeError: 'list' object is not callable"),
+        (
+            "short",
+            {"image_size": 4},
+            "import:nets:short: TypeError: .*multiple values for keyword argument 'image_size'",
+        ),
+        ("constant", {}, "import:nets:constant returned dict, not an nn.Module"),
+        ("short", {}, r"the output for one image is \(1, 3\), not logits of shape \(1, 10\)"),
+        ("pair", {}, r"the output for one image is tuple, not logits of shape \(1, 10\)"),
+        ("stubborn", {}, "import:nets:stubborn at 8 pixels: RuntimeError: "),
+    ],
+)
+def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(own, study, name, options, said):
+    own()
+    loaded = study(f"entrants={{mine: {{model: 'import:nets:{name}', options: {options}}}}}", text=STUDY)
+    with pytest.raises(ConfigError, match=said):
+        check(loaded, DIGITS, "cpu")
+
+
+def test_a_key_that_an_imported_entrant_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):
+    own()
+    with pytest.raises(ConfigError, match=r"unknown key 'option' in entrants\.mine; did you mean 'options'") as caught:
+        study("entrants={mine: {model: 'import:nets:build', option: {}}}", text=STUDY)
+    assert "source_sha256" not in str(caught.value)
