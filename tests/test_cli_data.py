@@ -80,6 +80,10 @@ def test_fetching_says_what_it_does_and_that_there_is_nothing_to_do(vitcnn, tmp_
     assert "already" not in out
     _, out, _ = vitcnn("data", "fetch", name, "--data-dir", "cache")
     assert re.fullmatch(rf"{name} is already in cache/folder/pets-\w+\n", out)
+    plant(tmp_path / "pets", 11)
+    _, out, _ = vitcnn("data", "fetch", name, "--data-dir", "cache")
+    assert "looking at 23 images" in out
+    assert "already" not in out
 
 
 def test_broken_images_are_left_out_only_when_that_is_asked_for_at_the_resolution_that_is(vitcnn, tmp_path):
@@ -123,12 +127,12 @@ def test_showing_says_what_is_known_and_draws_a_picture(vitcnn, tmp_path, data_f
 
 
 def test_showing_fetches_first_and_draws_where_it_is_told(vitcnn, tmp_path):
-    root = plant(tmp_path / "pets")
+    root = plant(tmp_path / "pets", 5)
     shutil.copy(root / "cat" / "0.png", root / "cat" / "again.png")
-    words = ("--data-dir", "cache", "--n", "1", "--out", "deep/er/sheet.png", "--resolution", "10")
+    words = ("--data-dir", "cache", "--n", "7", "--out", "deep/er/sheet.png", "--resolution", "10")
     code, out, _ = vitcnn("data", "show", f"folder:{root}", *words)
     assert code == 0
-    assert "looking at 21 images" in out
+    assert "looking at 11 images" in out
     assert "2 classes, 10×10×3 pixels" in out
     assert "drawn: deep/er/sheet.png" in out
     with Image.open(tmp_path / "deep" / "er" / "sheet.png") as image:
@@ -143,7 +147,9 @@ def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):
         shutil.copytree(root / label, root / "test" / label)
         (root / label).rename(root / "train" / label)
     vitcnn("data", "fetch", f"folder:{root}", "--data-dir", "cache")
+    Image.new("RGB", (8, 8)).save(root / "train" / "cat" / "new.png")
     _, out, _ = vitcnn("data", "show", f"folder:{root}", "--data-dir", "cache", "--n", "1")
+    assert f"folder:{root}: 21 training and 20 test images" in out
     assert "WARNING: 20 of 20 test images are among the training images too, 0 of them with another class" in out
     assert "drawn: pets.png" in out
 
@@ -154,7 +160,7 @@ def written(figure) -> list[str]:
 
 def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of_the_subset():
     info, arrays, _ = load("digits")
-    sheet = contact_sheet(info, arrays, n=2, seed=1, augment="none")
+    sheet = contact_sheet(info, arrays, n=2, seed=1, augment="shift:1")
     left, right = sheet.subfigs
     counts = np.bincount(arrays.train_labels)
     assert written(left) == [f"{c} ({counts[c]})" for c in range(10)]
@@ -162,7 +168,8 @@ def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of
     ones = arrays.train_images[arrays.train_labels == 1][:10, :, :, 0]
     assert np.array_equal(shown, ones)
     row = [ax.images[0].get_array() for ax in right.axes[:10]]
-    assert all(np.array_equal(image, row[0]) for image in row)
+    assert (arrays.train_images[..., 0] == row[0]).all((1, 2)).any()  # first as it is, then draws of the augmentation
+    assert len({image.tobytes() for image in row}) > 3
     assert len(right.axes) == 20
 
 

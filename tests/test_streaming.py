@@ -111,6 +111,7 @@ def test_what_is_scored_is_the_same_from_the_disk(limit, pair):
     memory, disk = (list(batches((images, labels), limit)) for images in pair)
     assert sum(len(y) for _, y in disk) == min(limit or 2500, 2500)
     assert max(len(y) for _, y in disk) == 500
+    assert all(len(x) == len(y) for x, y in disk)
     assert all(torch.equal(x, x_) and torch.equal(y, y_) for (x, y), (x_, y_) in zip(memory, disk, strict=True))
 
 

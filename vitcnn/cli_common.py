@@ -45,7 +45,8 @@ def load(
     if get and study.dataset not in BUILT_IN:
         fetch(study.dataset, data_dir, study.resolution)
         about = about_data(study.dataset, data_dir, study.resolution)
-        write_atomically(places.dataset, about.model_dump_json() + "\n")  # reports need no images
+        shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
+        write_atomically(places.dataset, shared.model_dump_json() + "\n")  # reports need no images
     else:
         about = about_data(study.dataset, data_dir, study.resolution, beside=places.dataset)
     return Loaded(study, about, cells(study, about), places)

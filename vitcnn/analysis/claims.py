@@ -175,10 +175,12 @@ def crossing_(p: Pair) -> Claim:
     at_small, lead = p.estimate(p.gap(small), 100), p.estimate(minus(p.gap(large)), 100)
     alpha = lead.p
     if lead.value > 0:  # the first must lead at the smallest n too: the weaker of the two tests counts
-        alpha = max(lead.p, at_small.p) if at_small.value > 0 else 1.0
+        alpha = max(lead.p, at_small.p) if at_small.value > 0 and at_small.se else 1.0
     place = crossing(p.evidence, p.first, p.second, p.sizes)
     if place.value is not None:
         found = f"{p.second} overtakes {p.first} at n ≈ {place.value:,.0f} ({interval(place)})."
+    elif lead.value < 0 and at_small.value < 0:
+        found = f"{p.second} leads at n = {small:,}, {p.first} at n = {large:,}, by {points(lead, absolute=True)}."
     elif place.excluded and lead.value < 0:
         found = f"Not reached: up to n = {large:,} {p.first} leads, there by {points(lead, absolute=True)}."
     elif lead.value < 0:
@@ -208,10 +210,13 @@ def describe_multiplier(p: Pair, n: int) -> str:
     start = f"For what {p.first} reaches with n = {n:,}, {p.second} needs"
     if place.value is not None:
         return f"{start} {place.value:.1f} times the images ({interval(place, 'times', '.1f')})."
+    if not place.above:
+        sure = "" if place.excluded else f" ({interval(place, 'times', '.1f')})"
+        return f"{start} no more than {p.sizes[0] / n:.1f} times the images{sure}."
     if place.excluded or place.low is not None:
         at_least = place.low if place.low is not None else most
         return f"{start} more than {at_least:.1f} times the images (not reached with {most:.1f} times)."
-    return f"{start} no more than {p.sizes[0] / n:.1f} times the images." if not place.low else start
+    return f"{start}, on average, more than {most:.1f} times the images ({interval(place, 'times', '.1f')})."
 
 
 def _two_sizes(p: Pair) -> tuple[int, int]:

@@ -24,6 +24,7 @@ class Place:
     low: float | None
     high: float | None
     excluded: bool  # "no difference" is rejected at every point of the axis
+    above: bool  # at the axis's end the sum is still above 0
 
 
 def interpolation(sizes: Sequence[int], n: float) -> np.ndarray:
@@ -41,6 +42,8 @@ def invert(sample: Sample, axis: np.ndarray, weights: Sequence[np.ndarray], leve
     estimates = [sample.estimate(w, level) for w in weights]
     values = np.array([e.value for e in estimates])
     kept = np.array([not abs(e.value) > e.half for e in estimates])  # where nothing varies: not rejected
+    turns = np.flatnonzero((values[:-1] > 0) != (values[1:] > 0))
+    kept[turns] = kept[turns + 1] = True  # it is 0 in between, however fine the test
     down = np.flatnonzero((values[:-1] > 0) & (values[1:] <= 0))
     value = None
     if len(down):
@@ -50,7 +53,7 @@ def invert(sample: Sample, axis: np.ndarray, weights: Sequence[np.ndarray], leve
     inside = np.flatnonzero(kept)
     low = float(axis[inside[0]]) if len(inside) and inside[0] > 0 else None
     high = float(axis[inside[-1]]) if len(inside) and inside[-1] < len(axis) - 1 else None
-    return Place(value, low, high, not len(inside))
+    return Place(value, low, high, not len(inside), bool(values[-1] > 0))
 
 
 def grid(sizes: Sequence[int]) -> np.ndarray:
@@ -73,4 +76,4 @@ def multiplier(evidence: Evidence, first: str, second: str, n: int, sizes: Seque
     weights = [np.concatenate([[1.0], -interpolation(sizes, m)]) for m in axis]
     place = invert(evidence.sample(numbers), axis, weights, level)
     scaled = (None if v is None else v / n for v in (place.value, place.low, place.high))
-    return Place(*scaled, place.excluded)
+    return Place(*scaled, place.excluded, place.above)

@@ -45,7 +45,7 @@ def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray) -> Law:
     best = None
     for c in (0.0, 0.5 * errors.min(), 0.9 * errors.min()):  # the surface has more than one valley
         slope = -np.polyfit(x, np.log(np.maximum(errors - c, 1e-6)), 1)[0]
-        start = [np.log(max(errors[0] - c, 1e-6)), max(slope, 1e-3), c]
+        start = [np.log(max(errors[0] - c, 1e-6)), np.clip(slope, 1e-3, 10), c]
         found = least_squares(
             lambda p: (np.exp(p[0] - p[1] * x) + p[2] - errors) / se, start, bounds=([-30, 0, 0], [5, 10, 1])
         )
@@ -95,7 +95,8 @@ def curves(results: Results, first: str, second: str, seed: int = 0) -> Curves:
     for draw in draws:  # whole curves, the same seeds of both
         rows = list(draw)
         pair = [fit(sizes, t[rows].mean(0), t.std(0, ddof=1) / np.sqrt(count)) for t in (table[first], table[second])]
-        found.append(beyond(*pair, sizes[-1]))
+        behind = pair[0].error(sizes[-1]) <= pair[1].error(sizes[-1])
+        found.append(beyond(*pair, sizes[-1]) if behind else float(sizes[-1]))  # it has crossed by then
     crossed = [c for c in found if c is not None]
     ends = np.quantile([np.inf if c is None else c for c in found], [0.025, 0.975], method="nearest")
     low, high = (None if np.isinf(end) else float(end) for end in ends)

@@ -78,15 +78,16 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     out += [s for s in below_floor(results) if s.startswith((f"{first} ", f"{second} "))]
     if results.floor is None:
         out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
-    checked = (first, second) == results.study.pair
-    for shift in budget_shifts(results) if checked else ():
+    checked, sign = {first, second} == set(results.study.pair), 100 if first == results.study.pair[0] else -100
+    shifts = budget_shifts(results) if checked else []
+    for shift in shifts:
         if shift.limited:
             out.append(
                 f"Budget-limited at n = {shift.n:,}: with {shift.factor:g}× the training the gap goes from "
-                f"{100 * shift.gap:+.1f} to {100 * shift.longer:+.1f} points, more than half its interval."
+                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points, more than half its interval."
             )
-    if results.study.budget_check is None or not checked:
-        out.append("No budget check of this pair: whether more training moves the gap is not known.")
+    if not shifts:
+        out.append("No budget check of this pair is finished: whether more training moves the gap is not known.")
     if results.study.search is None:
         out.append("No recipe search stands behind this study.")
     if shared := whole_pool(results):

@@ -55,11 +55,7 @@ def fetch(
             info, arrays, left_out = own.prepare(name, resolution, scratch, skip_unreadable, say)
             if left_out:
                 say(f"{name}: {len(left_out)} unreadable images are left out:\n  " + "\n  ".join(left_out))
-            more = {
-                "origin": info.source,
-                "fingerprint": mark,
-                "skip_unreadable": skip_unreadable,
-            }
+            more = {"origin": "a folder", "fingerprint": mark}
         elif name.startswith("torchvision:"):
             downloads = cache_folder(folder) / "downloads" / from_torchvision.known(name)
             info, arrays = from_torchvision.prepare(name, resolution, scratch, downloads, say)

@@ -81,7 +81,9 @@ def _curves(results: Results, verdict: Verdict) -> str:
         f"n off by {laws.OFF:g} se or more",
     ]
     largest = results.study.sizes[-1]
-    if both.crossing is None:
+    if both.second.error(largest) < both.first.error(largest):
+        said = f"At n = {largest:,} the fitted error of {verdict.second} is the lower one already"
+    elif both.crossing is None:
         said = (
             f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"
         )
