@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthetic import make_study
 
 from vitcnn.analysis.claims import Pair, describe_multiplier
-from vitcnn.analysis.crossing import crossing, grid, interpolation, invert, multiplier
+from vitcnn.analysis.crossing import Lines, grid, interpolation, invert
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number
 from vitcnn.analysis.simulate import Truth, draw
 from vitcnn.analysis.twoway import Sample
@@ -142,10 +142,10 @@ FALLING = {"cnn": [0.75, 0.78, 0.80, 0.81], "vit": [0.65, 0.74, 0.84, 0.89]}
 
 def test_a_crossing_of_drawn_records_is_near_the_truths_and_its_mirror_is_none(tmp_path):
     known = evidence(tmp_path, SIZES, seeds=10, spread=0.005, **FALLING)
-    found = crossing(known, "cnn", "vit", SIZES)
+    found = Lines.of(known, "cnn", "vit", SIZES).crossing()
     assert found.low < 100 * math.sqrt(2) < found.high
     assert found.value == pytest.approx(100 * math.sqrt(2), rel=0.15)
-    mirror = crossing(known, "vit", "cnn", SIZES)
+    mirror = Lines.of(known, "vit", "cnn", SIZES).crossing()
     assert (mirror.value, mirror.low, mirror.high) == (None, found.low, found.high)
 
 
@@ -153,9 +153,15 @@ def test_a_crossing_of_drawn_records_is_near_the_truths_and_its_mirror_is_none(t
 def test_doubling_every_n_doubles_the_crossing_and_leaves_the_multiplier_alone(tmp_path, seed):
     small = evidence(tmp_path, SIZES, seed=seed, **FALLING)
     large = evidence(tmp_path, [2 * n for n in SIZES], seed=seed, **FALLING)
-    a, b = crossing(small, "cnn", "vit", SIZES), crossing(large, "cnn", "vit", [2 * n for n in SIZES])
+    a, b = (
+        Lines.of(small, "cnn", "vit", SIZES).crossing(),
+        Lines.of(large, "cnn", "vit", [2 * n for n in SIZES]).crossing(),
+    )
     assert (b.value, b.low, b.high) == pytest.approx((2 * a.value, 2 * a.low, 2 * a.high))
-    a, b = multiplier(small, "cnn", "vit", 50, SIZES), multiplier(large, "cnn", "vit", 100, [2 * n for n in SIZES])
+    a, b = (
+        Lines.of(small, "cnn", "vit", SIZES).multiplier(50),
+        Lines.of(large, "cnn", "vit", [2 * n for n in SIZES]).multiplier(100),
+    )
     assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high))
 
 
@@ -166,7 +172,7 @@ def test_a_curve_that_needs_so_many_times_the_images_has_that_multiplier(tmp_pat
 
     curves = {"cnn": [curve(n) for n in SIZES], "vit": [curve(n / times) for n in SIZES]}
     known = evidence(tmp_path, SIZES, seeds=10, spread=0.001, images=40_000, seed=1, **curves)
-    found = multiplier(known, "cnn", "vit", 100 if times < 4 else 50, SIZES)
+    found = Lines.of(known, "cnn", "vit", SIZES).multiplier(100 if times < 4 else 50)
     assert found.value == pytest.approx(times, rel=0.1)
     assert found.low < times < found.high
 
@@ -174,7 +180,7 @@ def test_a_curve_that_needs_so_many_times_the_images_has_that_multiplier(tmp_pat
 def test_the_same_records_under_two_names_have_multiplier_1(tmp_path):
     known = evidence(tmp_path, SIZES, **FALLING)
     for n in SIZES[1:]:
-        assert multiplier(known, "cnn", "cnn", n, SIZES).value == pytest.approx(1)
+        assert Lines.of(known, "cnn", "cnn", SIZES).multiplier(n).value == pytest.approx(1)
 
 
 def test_only_seeds_that_every_size_has_count_and_two_are_needed(tmp_path):
@@ -183,8 +189,8 @@ def test_only_seeds_that_every_size_has_count_and_two_are_needed(tmp_path):
     for cell in known.results.cells:
         if (cell.entrant, cell.n, cell.seed) in {("cnn", 50, 0), ("vit", 400, 1)}:
             del records[cell.id]
-    with pytest.raises(NotEnough, match=r"1 are finished \(2 of cnn at n = 50, 3 of vit at n = 50"):
-        crossing(Evidence(known.results), "cnn", "vit", SIZES)
+    with pytest.raises(NotEnough, match=r"1 are finished \(2 of cnn at n = 50, 3 of cnn at n = 100"):
+        Lines.of(Evidence(known.results), "cnn", "vit", SIZES).crossing()
 
 
 # ---- in words ----
@@ -201,7 +207,7 @@ LOW, HIGH = [0.5, 0.55, 0.6, 0.65], [0.8, 0.85, 0.9, 0.95]
             50,
             r"(1\.9|2\.\d) times the images \(95 %: 1\.\d to 2\.\d t",
         ),
-        (HIGH, LOW, 50, r"more than 8\.0 times the images \(not reached with 8\.0 times\)"),
+        (HIGH, LOW, 50, r"more than 8\.0 times the images \(8\.0 times were measured: not enough\)"),
         (HIGH, LOW, 200, r"more than 2\.0 times"),
         (LOW, HIGH, 50, r"no more than 1\.0 times the images\.$"),
         (LOW, HIGH, 200, r"no more than 0\.2 times the images\.$"),

@@ -67,7 +67,7 @@ def test_rows_are_sorted_by_role_n_entrant_and_seed(tmp_path):
 
 def test_the_points_of_a_search_are_in_rows_of_their_own(tmp_path):
     _, all_cells, _ = make_study(tmp_path, text=SEARCH)
-    table = tidy(every(all_cells, accuracy))
+    table = tidy(every(all_cells[::-1], accuracy))
     assert len(table) == 24
     assert set(table["role"]) == {"search"}
     one = table[(table["entrant"] == "vit") & (table["n"] == 50)]

@@ -7,9 +7,10 @@ model (the CNN), `second` the flexible one (the ViT); any pair of entrants can t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from vitcnn.analysis.crossing import crossing, multiplier
+from vitcnn.analysis.crossing import Lines
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
 from vitcnn.analysis.twoway import Estimate
 from vitcnn.analysis.words import interval, points, signed
@@ -44,6 +45,10 @@ class Pair:
     sizes: tuple[int, ...]
     between: str | None
 
+    @cached_property
+    def lines(self) -> Lines:
+        return Lines.of(self.evidence, self.first, self.second, self.sizes)
+
     @property
     def ends(self) -> tuple[int, int]:
         return self.sizes[0], self.sizes[-1]
@@ -76,16 +81,16 @@ def cnn_wins_small(p: Pair) -> Claim:
 
 def gap_closes(p: Pair) -> Claim:
     small, large = _two_sizes(p)
-    e = p.estimate(p.gap(small) + minus(p.gap(large)), 100)
-    at = [p.estimate(p.gap(n), 100) for n in (small, large)]
+    both = p.evidence.sample([[(100 * w, x) for w, x in p.gap(n)] for n in (small, large)])  # seeds that have both
+    e, at = both.estimate([1, -1]), both.mean
     last = p.estimate(p.gap(large) + minus(p.gap(p.sizes[-2])), 100 / math.log2(large / p.sizes[-2]))
     return Claim(
         "gap-closes",
-        f"From n = {small:,} to n = {large:,} the lead of {p.first} over {p.second} shrinks.",
+        f"From n = {small:,} to n = {large:,} {p.second} gains on {p.first} in accuracy.",
         effect=e,
         sizes=(small, large),
         found=(
-            f"The lead of {p.first} goes from {at[0].value:+.1f} points at n = {small:,} to {at[1].value:+.1f} at "
+            f"{p.first} minus {p.second} goes from {at[0]:+.1f} points at n = {small:,} to {at[1]:+.1f} at "
             f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points; from n = {p.sizes[-2]:,} on it "
             f"changes by {signed(last.value, last.low, last.high)} points a doubling."
         ),
@@ -98,7 +103,7 @@ def gap_closes_log_error(p: Pair) -> Claim:
     ratio = [math.exp(p.estimate(p.gap(n, "log error")).value) for n in (small, large)]
     return Claim(
         "gap-closes-log-error",
-        f"From n = {small:,} to n = {large:,} the errors of {p.second} and {p.first} come closer in ratio.",
+        f"From n = {small:,} to n = {large:,} {p.second} gains on {p.first} in the ratio of errors.",
         effect=e,
         unit="log error",
         sizes=(small, large),
@@ -114,20 +119,18 @@ def cnn_saturates(p: Pair) -> Claim:
     terms = minus(p.gap(large, "log error")) + p.gap(before, "log error")
     doublings = math.log2(large / before)
     e = p.estimate(terms, 1 / doublings)
-    falls = []
+    helps = []
     for name in (p.first, p.second):
         slope = [(1.0, Number(name, large, "log error")), (-1.0, Number(name, before, "log error"))]
-        falls.append(100 * (1 - math.exp(p.estimate(slope, 1 / doublings).value)))
+        change = 100 * (math.exp(p.estimate(slope, 1 / doublings).value) - 1)
+        helps.append(f"{abs(change):.1f} % {'off' if change < 0 else 'on top of'} the error of {name}")
     return Claim(
         "cnn-saturates",
         f"From n = {before:,} to n = {large:,} more data helps {p.first} less than {p.second}.",
         effect=e,
         unit="log error a doubling",
         sizes=(before, large),
-        found=(
-            f"From n = {before:,} to n = {large:,} each doubling of the data takes {falls[0]:.1f} % off the error of "
-            f"{p.first} and {falls[1]:.1f} % off that of {p.second}."
-        ),
+        found=(f"From n = {before:,} to n = {large:,} a doubling of the data brings {helps[0]} and {helps[1]}."),
     )
 
 
@@ -155,11 +158,10 @@ def local_in_between(p: Pair) -> Claim:
         return Claim("local-in-between", says, why="the study has no local-window entrant beside the pair")
     below = p.estimate([(1.0, Number(p.first, n)), (-1.0, Number(p.between, n))], 100)
     above = p.estimate([(1.0, Number(p.between, n)), (-1.0, Number(p.second, n))], 100)
-    weakest = max((below, above), key=lambda e: (e.value <= 0, e.p if e.value > 0 else -e.p))
     return Claim(
         "local-in-between",
         says,
-        effect=weakest,
+        effect=weaker(below, above),
         sizes=(n,),
         found=(
             f"At n = {n:,} {p.between} is {points(below)} below {p.first} and {points(above)} above {p.second} "
@@ -169,26 +171,32 @@ def local_in_between(p: Pair) -> Claim:
 
 
 def crossing_(p: Pair) -> Claim:
-    """Supported where the first leads at the smallest n and the second at the largest; contradicted where the first
-    still leads at the largest."""
+    """Supported where the first leads at the smallest n and the second at the largest; contradicted where either lead
+    is the other way. The effect is the weaker of the two."""
     small, large = _two_sizes(p)
-    at_small, lead = p.estimate(p.gap(small), 100), p.estimate(minus(p.gap(large)), 100)
-    alpha = lead.p
-    if lead.value > 0:  # the first must lead at the smallest n too: the weaker of the two tests counts
-        alpha = max(lead.p, at_small.p) if at_small.value > 0 and at_small.se else 1.0
-    place = crossing(p.evidence, p.first, p.second, p.sizes)
+    at_small, at_large = p.estimate(p.gap(small), 100), p.estimate(minus(p.gap(large)), 100)
+    place, last = p.lines.crossing(), points(at_large, absolute=True)
+    back = f"; at n = {large:,} {p.first} leads again, by {last}" if at_large.value < 0 else ""
     if place.value is not None:
-        found = f"{p.second} overtakes {p.first} at n ≈ {place.value:,.0f} ({interval(place)})."
-    elif lead.value < 0 and at_small.value < 0:
-        found = f"{p.second} leads at n = {small:,}, {p.first} at n = {large:,}, by {points(lead, absolute=True)}."
-    elif place.excluded and lead.value < 0:
-        found = f"Not reached: up to n = {large:,} {p.first} leads, there by {points(lead, absolute=True)}."
-    elif lead.value < 0:
-        found = f"{p.first} leads up to n = {large:,}, there by {points(lead, absolute=True)}: {interval(place)}."
+        found = f"{p.second} overtakes {p.first} at n ≈ {place.value:,.0f} ({interval(place)}){back}."
+    elif at_small.value < 0 and at_large.value < 0:
+        found = f"{p.second} leads at n = {small:,}, {p.first} at n = {large:,}, by {last}."
+    elif at_large.value < 0 and place.excluded:
+        found = f"Not reached: up to n = {large:,} {p.first} leads, there by {last}."
+    elif at_large.value < 0:
+        found = f"{p.first} leads up to n = {large:,}, there by {last}; {interval(place)}."
     else:
-        found = f"{p.second} leads at n = {large:,} by {points(lead)}; where it overtakes is not inside these sizes."
-    says = f"{p.second} overtakes {p.first} by n = {large:,}."
-    return Claim("crossing", says, effect=lead, p=alpha, sizes=p.sizes, found=found)
+        found = f"{p.second} leads from n = {small:,} on, there by {points(at_small, absolute=True)}."
+    says = f"{p.second} overtakes {p.first} between n = {small:,} and n = {large:,}."
+    return Claim("crossing", says, effect=weaker(at_small, at_large), sizes=p.sizes, found=found)
+
+
+def weaker(a: Estimate, b: Estimate) -> Estimate:
+    """Of two effects that a claim needs both: the one that speaks more against it."""
+    for e in (a, b):
+        if not e.se:  # no test of it: no test of both
+            return e
+    return max((a, b), key=lambda e: (e.value <= 0, e.p if e.value > 0 else -e.p))
 
 
 def data_multiplier(p: Pair) -> Claim:
@@ -206,16 +214,17 @@ def data_multiplier(p: Pair) -> Claim:
 
 
 def describe_multiplier(p: Pair, n: int) -> str:
-    place, most = multiplier(p.evidence, p.first, p.second, n, p.sizes), p.sizes[-1] / n
+    place, most = p.lines.multiplier(n), p.sizes[-1] / n
     start = f"For what {p.first} reaches with n = {n:,}, {p.second} needs"
     if place.value is not None:
-        return f"{start} {place.value:.1f} times the images ({interval(place, 'times', '.1f')})."
+        form = ".1f" if place.value >= 1 else ".2f"
+        return f"{start} {place.value:{form}} times the images ({interval(place, 'times', form)})."
     if not place.above:
         sure = "" if place.excluded else f" ({interval(place, 'times', '.1f')})"
         return f"{start} no more than {p.sizes[0] / n:.1f} times the images{sure}."
     if place.excluded or place.low is not None:
         at_least = place.low if place.low is not None else most
-        return f"{start} more than {at_least:.1f} times the images (not reached with {most:.1f} times)."
+        return f"{start} more than {at_least:.1f} times the images ({most:.1f} times were measured: not enough)."
     return f"{start}, on average, more than {most:.1f} times the images ({interval(place, 'times', '.1f')})."
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from vitcnn.analysis.evidence import Evidence, Number
-from vitcnn.analysis.twoway import Sample
+from vitcnn.analysis.twoway import Sample, critical
 
 STEPS = 60  # grid points between two measured sizes
 
@@ -37,11 +37,11 @@ def interpolation(sizes: Sequence[int], n: float) -> np.ndarray:
     return out
 
 
-def invert(sample: Sample, axis: np.ndarray, weights: Sequence[np.ndarray], level: float = 0.95) -> Place:
-    """Where Σ weights · numbers passes from above 0 to below along the axis; `weights`: one vector a point."""
-    estimates = [sample.estimate(w, level) for w in weights]
-    values = np.array([e.value for e in estimates])
-    kept = np.array([not abs(e.value) > e.half for e in estimates])  # where nothing varies: not rejected
+def invert(sample: Sample, axis: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Place:
+    """Where Σ weights · numbers passes from above 0 to below along the axis; `weights`: (points, numbers)."""
+    values, errors, shares = sample.along(np.asarray(weights))
+    kept = np.abs(values) <= critical(level, sample.count, shares) * errors
+    kept |= errors == 0  # where nothing varies nothing is rejected
     turns = np.flatnonzero((values[:-1] > 0) != (values[1:] > 0))
     kept[turns] = kept[turns + 1] = True  # it is 0 in between, however fine the test
     down = np.flatnonzero((values[:-1] > 0) & (values[1:] <= 0))
@@ -62,18 +62,29 @@ def grid(sizes: Sequence[int]) -> np.ndarray:
     return np.concatenate([*parts, [float(sizes[-1])]])
 
 
-def crossing(evidence: Evidence, first: str, second: str, sizes: Sequence[int], level: float = 0.95) -> Place:
-    """The n at which `second` overtakes `first`. Raises NotEnough."""
-    gaps = [[(1.0, Number(first, n)), (-1.0, Number(second, n))] for n in sizes]
-    axis = grid(sizes)
-    return invert(evidence.sample(gaps), axis, [interpolation(sizes, n) for n in axis], level)
+@dataclass(frozen=True)
+class Lines:
+    """Both entrants' accuracies at all sizes, of the seeds that have them all, joined by straight lines over log n."""
 
+    sample: Sample
+    sizes: tuple[int, ...]
 
-def multiplier(evidence: Evidence, first: str, second: str, n: int, sizes: Sequence[int], level: float = 0.95) -> Place:
-    """How many times n images `second` needs for the accuracy that `first` has with n. Raises NotEnough."""
-    numbers = [[(1.0, Number(first, n))], *([(1.0, Number(second, size))] for size in sizes)]
-    axis = grid(sizes)
-    weights = [np.concatenate([[1.0], -interpolation(sizes, m)]) for m in axis]
-    place = invert(evidence.sample(numbers), axis, weights, level)
-    scaled = (None if v is None else v / n for v in (place.value, place.low, place.high))
-    return Place(*scaled, place.excluded, place.above)
+    @classmethod
+    def of(cls, evidence: Evidence, first: str, second: str, sizes: Sequence[int]) -> "Lines":
+        """Raises NotEnough."""
+        return cls(evidence.sample([[(1.0, Number(e, n))] for e in (first, second) for n in sizes]), tuple(sizes))
+
+    def crossing(self, level: float = 0.95) -> Place:
+        """The n at which the second overtakes the first."""
+        axis = grid(self.sizes)
+        lines = np.array([interpolation(self.sizes, n) for n in axis])
+        return invert(self.sample, axis, np.hstack([lines, -lines]), level)
+
+    def multiplier(self, n: int, level: float = 0.95) -> Place:
+        """How many times n images the second needs for the accuracy that the first has with n."""
+        axis = grid(self.sizes)
+        lines = np.array([interpolation(self.sizes, m) for m in axis])
+        there = np.tile(interpolation(self.sizes, n), (len(axis), 1))
+        place = invert(self.sample, axis, np.hstack([there, -lines]), level)
+        scaled = (None if v is None else v / n for v in (place.value, place.low, place.high))
+        return Place(*scaled, place.excluded, place.above)

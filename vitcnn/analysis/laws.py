@@ -36,20 +36,26 @@ class Law:
         return self.a * np.asarray(n, float) ** -self.b + self.c
 
 
-def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray) -> Law:
-    """Weighted least squares, a > 0, b ≥ 0, c ≥ 0. Raises ValueError below `FEWEST` sizes."""
+def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray, near: Law | None = None) -> Law:
+    """Weighted least squares, a > 0, b ≥ 0, c ≥ 0; `near`: where to begin. Raises ValueError below `FEWEST` sizes."""
     if len(sizes) < FEWEST:
         raise ValueError(f"{len(sizes)} sizes; a law is fitted from {FEWEST} on")
     n, se = np.asarray(sizes, float), np.maximum(se, 1e-4)  # an error's spread below 0.01 points is luck
     x = np.log(n / n[0])
-    best = None
-    for c in (0.0, 0.5 * errors.min(), 0.9 * errors.min()):  # the surface has more than one valley
-        slope = -np.polyfit(x, np.log(np.maximum(errors - c, 1e-6)), 1)[0]
-        start = [np.log(max(errors[0] - c, 1e-6)), np.clip(slope, 1e-3, 10), c]
-        found = least_squares(
-            lambda p: (np.exp(p[0] - p[1] * x) + p[2] - errors) / se, start, bounds=([-30, 0, 0], [5, 10, 1])
-        )
-        best = found if best is None or found.cost < best.cost else best
+    if near:
+        starts = [(np.log(near.a * n[0] ** -near.b), near.b, near.c)]
+    else:
+        starts = []
+        for c in (0.0, 0.5 * errors.min(), 0.9 * errors.min()):  # the surface has more than one valley
+            slope = -np.polyfit(x, np.log(np.maximum(errors - c, 1e-6)), 1)[0]
+            starts.append((np.log(max(errors[0] - c, 1e-6)), slope, c))
+    low, high = [-30, 0, 0], [5, 10, 1]
+
+    def miss(p: np.ndarray) -> np.ndarray:
+        return (np.exp(p[0] - p[1] * x) + p[2] - errors) / se
+
+    tries = [least_squares(miss, np.clip(start, low, high), bounds=(low, high)) for start in starts]
+    best = min(tries, key=lambda found: found.cost)
     log_a, b, c = best.x
     law = Law(float(np.exp(log_a) * n[0] ** b), float(b), float(c), 0.0, 0.0, ())
     away = law.error(n) - errors
@@ -94,7 +100,7 @@ def curves(results: Results, first: str, second: str, seed: int = 0) -> Curves:
     found = []
     for draw in draws:  # whole curves, the same seeds of both
         rows = list(draw)
-        pair = [fit(sizes, t[rows].mean(0), t.std(0, ddof=1) / np.sqrt(count)) for t in (table[first], table[second])]
+        pair = [fit(sizes, t[rows].mean(0), t.std(0, ddof=1) / np.sqrt(count), near=laws[e]) for e, t in table.items()]
         behind = pair[0].error(sizes[-1]) <= pair[1].error(sizes[-1])
         found.append(beyond(*pair, sizes[-1]) if behind else float(sizes[-1]))  # it has crossed by then
     crossed = [c for c in found if c is not None]

@@ -7,8 +7,8 @@ of image i on seed s's value, two-way random effects (Cornfield & Tukey 1956) gi
     variance = seeds' variance / S + images' own variance / N.
 
 The first part is known with S − 1 degrees of freedom only, the second nearly exactly: the critical value is the mean of
-Student's t and the normal one, weighted by the parts (Cochran 1964), which is Student's paired t where the images add
-nothing, and never too short.
+Student's t and the normal one, weighted by the parts (Cochran 1964), and never less than makes the interval that of the
+seeds alone. Where the images add nothing this is Student's paired t.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Estimate:
     @property
     def half(self) -> float:
         """Half the two-sided interval; nan where nothing varies."""
-        return _critical(self.level, self.seeds, self.image_share) * self.se if self.se else np.nan
+        return critical(self.level, self.seeds, self.image_share) * self.se if self.se else np.nan
 
     @property
     def low(self) -> float:
@@ -50,7 +50,7 @@ class Estimate:
         ratio = abs(self.value) / self.se
 
         def short(log_p: float) -> float:
-            return _critical(1 - np.exp(log_p), self.seeds, self.image_share) - ratio
+            return critical(1 - np.exp(log_p), self.seeds, self.image_share) - ratio
 
         if short(-1e-12) > 0:
             return 1.0
@@ -62,9 +62,9 @@ def _quantiles(level: float, seeds: int) -> tuple[float, float]:
     return float(stats.t.ppf((1 + level) / 2, seeds - 1)), float(stats.norm.ppf((1 + level) / 2))
 
 
-def _critical(level: float, seeds: int, image_share: float) -> float:
+def critical(level: float, seeds: int, image_share: float | np.ndarray) -> float | np.ndarray:
     t, z = _quantiles(level, seeds)
-    return (1 - image_share) * t + image_share * z
+    return np.maximum((1 - image_share) * t + image_share * z, t * np.sqrt(1 - image_share))
 
 
 @dataclass(frozen=True)
@@ -90,27 +90,35 @@ class Sample:
             raise ValueError(f"{S} seeds; an interval takes two")
         if not np.isfinite(values).all():
             raise ValueError("values that are not finite")
-        images = np.zeros((K, K)) if influence is None else _images(np.asarray(influence, float))
+        images = np.zeros((K, K)) if influence is None else _images(np.asarray(influence))
         return cls(values.mean(0), np.atleast_2d(np.cov(values, rowvar=False)), images, S)
 
     def estimate(self, weights: Sequence[float], level: float = 0.95) -> Estimate:
         """Of Σ weights · numbers."""
-        w = np.asarray(weights, float)
-        seeds, images = w @ self.seeds @ w / self.count, max(0.0, w @ self.images @ w)
-        variance = max(0.0, seeds + images)
-        if variance < 1e-18:  # rounding
-            return Estimate(float(w @ self.mean), 0.0, 0.0, self.count, level)
-        return Estimate(float(w @ self.mean), float(np.sqrt(variance)), float(images / variance), self.count, level)
+        value, se, share = (float(a[0]) for a in self.along(np.asarray(weights, float)[None]))
+        return Estimate(value, se, share, self.count, level)
+
+    def along(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(P, K) weights -> (values, standard errors, the images' shares of the variance), (P,) each."""
+        seeds = np.einsum("pk,kl,pl->p", weights, self.seeds, weights) / self.count
+        images = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.images, weights))
+        variance = np.maximum(0.0, seeds + images)
+        there = variance > 1e-18  # rounding
+        share = np.divide(images, variance, out=np.zeros_like(variance), where=there)
+        return weights @ self.mean, np.sqrt(np.where(there, variance, 0.0)), share
 
 
 def _images(influence: np.ndarray) -> np.ndarray:
     """(K, K): the covariance of the images' effects (of all seeds alike), divided by their number; unbiased, so a
     diagonal element may come out below 0."""
-    S, _, N = influence.shape
-    centred = influence - influence.mean(2, keepdims=True)
-    by_image = centred.mean(0)  # (K, N)
-    rest = centred - by_image
-    noise = np.einsum("skn,sln->kl", rest, rest) / ((S - 1) * (N - 1))
+    S, K, N = influence.shape
+    centred = influence - influence.mean(2, keepdims=True, dtype=np.float64).astype(influence.dtype)
+    by_image = centred.mean(0, dtype=np.float64)  # (K, N)
+    total = np.zeros((K, K))
+    for one in centred:  # seed by seed: hundreds of them fit
+        rest = one - by_image
+        total += rest @ rest.T
+    noise = total / ((S - 1) * (N - 1))
     return (by_image @ by_image.T / (N - 1) - noise / S) / N
 
 

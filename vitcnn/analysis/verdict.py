@@ -34,13 +34,13 @@ def verdict(results: Results, pair: tuple[str, str] | None = None) -> Verdict:
     models = {entrant.name: entrant.model.model for entrant in results.study.entrants}
     between = next((name for name, model in models.items() if model == "local" and name not in (first, second)), None)
     sizes = tuple(n for n in results.study.sizes if len(results.at(first, n).keys() & results.at(second, n).keys()) > 1)
-    evidence = Evidence(results)
-    claims = [_claim(key, Pair(evidence, first, second, sizes, between), results) for key in CLAIMS]
+    compared = Pair(Evidence(results), first, second, sizes, between)
+    claims = [_claim(key, compared) for key in CLAIMS]
     caveats = tuple(_caveats(results, first, second, sizes))
     return Verdict(first, second, tuple(_decide(claims)), caveats)
 
 
-def _claim(key: str, pair: Pair, results: Results) -> Claim:
+def _claim(key: str, pair: Pair) -> Claim:
     says = key.replace("-", " ")
     if not pair.sizes:
         return Claim(key, says, why=f"no size has two seeds finished of both {pair.first} and {pair.second}")
@@ -62,7 +62,7 @@ def _decide(claims: Sequence[Claim]) -> list[Claim]:
             continue
         p = adjusted[SAME_TEST.get(claim.key, claim.key)]
         if math.isnan(p):
-            out.append(replace(claim, why="nothing varies between seeds or test images; there is no interval"))
+            out.append(replace(claim, why="no variance between seeds and test images could be estimated"))
             continue
         outcome = "undecided" if p > ALPHA else "supported" if claim.effect.value > 0 else "contradicted"
         out.append(replace(claim, adjusted=p, outcome=outcome))

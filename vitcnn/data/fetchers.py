@@ -7,21 +7,12 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from vitcnn.data.cache import Arrays
 from vitcnn.data.subsets import stratified_order
-
-
-class Arrays(NamedTuple):
-    """Images (N, H, W, C) uint8 and labels (N,) int64, official order."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
 
 
 def digits(_: Path) -> Arrays:

@@ -16,7 +16,11 @@ from vitcnn.data.cache import Arrays, FetchError, Info
 from vitcnn.data.images import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLITS = {"train": "train", "val": "train", "valid": "train", "validation": "train", "test": "test"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 class File(NamedTuple):
@@ -38,13 +42,13 @@ def root_of(name: str) -> Path:
 def find(root: Path) -> list[File]:
     """Every image under `root`, sorted by path. Raises ConfigError where there are no two class folders.
 
-    Where `root` holds `train` and `test` (or `train` and `val`, which then is the test set), these are kept apart and
-    what lies beside them is passed over; a `val` beside a `test` joins `train`. Files that are no images, and names
-    that begin with a dot, are passed over too.
+    Where `root` holds `train` and `test` (or `train` and `val`, which then is the test set; `Training`, `valid` … will
+    do), these are kept apart and what lies beside them is passed over; a `val` beside a `test` joins `train`. Files
+    that are no images, and names that begin with a dot, are passed over too.
     """
     if not root.is_dir():
         raise ConfigError(f"folder:{root}: there is no such folder")
-    tops = {path.name: path for path in root.iterdir() if path.is_dir() and path.name in SPLITS}
+    tops = {SPLITS[path.name.lower()]: path for path in _folders(root) if path.name.lower() in SPLITS}
     if "train" not in tops or len(tops) == 1:  # one folder called train: a class among others, or all there is
         alone = "train" in tops and len(_folders(root)) == 1
         tops = {"": tops["train"] if alone else root}

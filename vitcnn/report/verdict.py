@@ -10,10 +10,11 @@ from vitcnn.report.tables import cell, markdown
 
 FINE_PRINT = """\
 Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} claims tested (data-multiplier is
-cnn-wins-small read along n), so that the chance of any false one among them is at most that; claims and sizes are fixed
-beforehand. Intervals are for one claim each, paired by seed, and speak of new seeds (subset, initialisation, order) and
-new test images alike; the last column says how much of their variance the finite test set is behind. Crossings and
-multiples invert the paired test over n, on straight lines over log n between the sizes measured.
+cnn-wins-small read along n), so that the chance of any false one among them is at most that. The claims are fixed
+beforehand, at the smallest and the largest n that two seeds have finished. Intervals are for one claim each, paired by
+seed, and speak of new seeds (subset, initialisation, order) and new test images alike; the last column says how much of
+their variance the finite test set is behind. Crossings and multiples invert the paired test over n, on straight lines
+over log n between the sizes measured.
 """
 
 
@@ -47,7 +48,7 @@ def _row(claim: Claim) -> list[str]:
         return [claim.key, claim.outcome, "–", "–", "–", "–", "–"]
     digits = 1 if claim.unit == "points" else 3
     bounds = "none" if math.isnan(e.half) else f"{e.low:+.{digits}f} to {e.high:+.{digits}f}"
-    p = "–" if math.isnan(claim.adjusted) else f"{claim.adjusted:.3f}" if claim.adjusted >= 0.001 else "< 0.001"
+    p = "–" if math.isnan(claim.adjusted) else f"{claim.adjusted:.3f}" if claim.adjusted >= 0.001 else "under 0.001"
     return [
         claim.key,
         claim.outcome,
