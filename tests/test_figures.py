@@ -77,9 +77,12 @@ def test_curves_have_a_panel_a_size_and_a_line_a_seed(results):
     axes = list(Figure(figsize=(6, 2)).subplots(1, 3))
     assert training_curves(axes, results) is axes
     assert [ax.get_title() for ax in axes] == ["n = 50", "n = 200", "n = 1,000"]
-    assert [len(ax.get_lines()) for ax in axes] == [10, 7, 10]  # three trained entrants × three seeds, and the floor
-    x, y = (axes[0].get_lines()[0].get_data()[i] for i in (0, 1))
+    seeds = [[len(lines.get_segments()) for lines in ax.collections] for ax in axes]
+    assert seeds == [[3, 3, 3], [3, 3], [3, 3, 3]]  # three trained entrants × three seeds
+    assert [len(ax.get_lines()) for ax in axes] == [1, 1, 1]  # and the floor
+    x, y = axes[0].collections[0].get_segments()[0].T
     assert x[-1] == 1280
+    assert axes[0].get_xlim()[0] < x[0] < x[-1] < axes[0].get_xlim()[1]
     assert np.all(np.diff(y) > 0)
 
 

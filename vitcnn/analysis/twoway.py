@@ -100,9 +100,9 @@ class Sample:
 
     def along(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(P, K) weights -> (values, standard errors, the images' shares of the variance), (P,) each."""
-        seeds = np.einsum("pk,kl,pl->p", weights, self.seeds, weights) / self.count
+        seeds = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.seeds, weights)) / self.count
         images = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.images, weights))
-        variance = np.maximum(0.0, seeds + images)
+        variance = seeds + images
         there = variance > 1e-18  # rounding
         share = np.divide(images, variance, out=np.zeros_like(variance), where=there)
         return weights @ self.mean, np.sqrt(np.where(there, variance, 0.0)), share

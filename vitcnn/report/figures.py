@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
@@ -84,11 +85,15 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
     """Validation accuracy over images seen, one panel a size, one line a seed."""
     for ax, n in zip(axes, results.study.sizes, strict=True):
         for entrant in results.entrants:
-            for index, record in enumerate(results.at(entrant, n).values()):
-                if record.curve:
-                    x, y = zip(*((p.images_seen, p.val_accuracy) for p in record.curve), strict=True)
-                    look = {"color": style(results, entrant)["color"], "label": None if index else entrant}
-                    ax.plot(x, y, linewidth=1.2, alpha=0.8, **look)
+            lines = [
+                [(p.images_seen, p.val_accuracy) for p in record.curve]
+                for record in results.at(entrant, n).values()
+                if record.curve
+            ]
+            if lines:  # in one piece: there may be hundreds
+                look = {"color": style(results, entrant)["color"], "label": entrant}
+                ax.add_collection(LineCollection(lines, linewidth=1.2, alpha=0.8, **look))
+        ax.autoscale_view()
         if results.floor and (line := results.mean(results.floor, n, lambda r: r.validation.accuracy)):
             ax.axhline(line.mean, color=FLOOR, linestyle="--", linewidth=1, label=results.floor)
         ax.set_title(f"n = {n:,}", fontsize=10)
