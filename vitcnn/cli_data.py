@@ -46,7 +46,7 @@ def list_(data_dir: DataDir = None) -> None:
     from vitcnn.data.sources import BUILT_IN
 
     cache = cache_folder(data_dir)
-    there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("*/*/about.json"))}
+    there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("[!.]*/[!.]*/about.json"))}
     known = [(source.info, read_about(cache / name)) for name, source in BUILT_IN.items()]
     known += [(Info.model_validate(about["info"]), about) for about in there.values()]
     rest = (Column(head, no_wrap=True) for head in ("train + test", "pixels", "classes", "fetched"))

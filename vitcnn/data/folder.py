@@ -96,7 +96,9 @@ def fingerprint(root: Path) -> str:
     digest = hashlib.sha256()
     for file in find(root):
         stat = file.path.stat()
-        digest.update(f"{file.path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{file.path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()
 
 
@@ -129,7 +131,8 @@ def prepare(
     _check_classes(root, kept, set(names))
     labels = np.array([names.index(file.label) for file in kept], np.int64)
     lines = sorted(f"{f.split}/{f.label}/{f.path.relative_to(root)} {digest}\n" for f, digest in beside)
-    content = hashlib.sha256(f"{size} {channels}\n{''.join(lines)}".encode()).hexdigest()[:16]
+    told = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may be no UTF-8
+    content = hashlib.sha256(told).hexdigest()[:16]
     train = sum(file.split == "train" for file in kept)
     about = Info(
         name=name,

@@ -87,10 +87,14 @@ def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple
 
 
 def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """(train indices, test indices) where there is no official test set: stratified, by a fixed seed."""
+    """(train indices, test indices) where there is no official test set: stratified, by a fixed seed, and at least one
+    test image of each class that has two."""
     order = stratified_order(labels, np.arange(len(labels)), seed=0)
-    test = round(share * len(labels))
-    return np.sort(order[test:]), np.sort(order[:test])
+    test, train = np.split(order, [round(share * len(labels))])
+    for label in np.setdiff1d(labels, labels[test]):  # a rare class that the share passed by: one image of it
+        mine = train[labels[train] == label][:1] if np.sum(labels == label) > 1 else train[:0]
+        test, train = np.append(test, mine), np.setdiff1d(train, mine)
+    return np.sort(train), np.sort(test)
 
 
 def usual_validation(train: int, classes: int) -> int:

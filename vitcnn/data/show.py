@@ -43,4 +43,6 @@ def _grid(fig: SubFigure, rows: "list[np.ndarray] | np.ndarray", labels: list[st
         for ax, image in zip(line, row, strict=False):
             ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         short = label if len(label) <= 22 else label[:21] + "…"
-        line[0].text(-0.15, 0.5, short, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+        line[0].text(
+            -0.15, 0.5, short, transform=line[0].transAxes, ha="right", va="center", fontsize=8, parse_math=False
+        )
