@@ -80,11 +80,10 @@ class Timm(Frozen):
             return value
         if value.get("pretrained"):
             raise ValueError("give `pretrained` or `weights`, one of the two")
-        path = Path(value["weights"]).expanduser()
         try:
-            return value | {"weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            return value | {"weights_sha256": file_hash(Path(value["weights"]))}
         except OSError as error:
-            raise ValueError(f"weights: {path}: {error.strerror or error}") from None
+            raise ValueError(f"weights: {value['weights']}: {error.strerror or error}") from None
 
 
 class Imported(Frozen):
@@ -104,7 +103,13 @@ class Imported(Frozen):
         if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
             return value
         _, module, _ = (value["model"] + "::").split(":")[:3]
-        return value | {"source_sha256": hashlib.sha256(find_source(module).read_bytes()).hexdigest()}
+        return value | {"source_sha256": file_hash(find_source(module))}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises OSError."""
+    with path.expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_source(module: str) -> Path:

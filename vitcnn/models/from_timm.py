@@ -11,8 +11,10 @@ from torch import nn
 
 from vitcnn.base import ConfigError, near
 from vitcnn.data.cache import Info
-from vitcnn.entrants import Timm
+from vitcnn.entrants import Timm, file_hash
 
+OURS = {"pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size"}
+OURS |= {"pretrained_cfg", "pretrained_cfg_overlay"}
 CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
 
 
@@ -20,6 +22,8 @@ def network(model: Timm, data: Info, size: int) -> nn.Module:
     """Draws from torch's global generator. Raises ConfigError, with what timm said, where the architecture does not
     fit or the weights are not its own."""
     name, state = _known(model), torch.get_rng_state()
+    if taken := sorted(OURS & model.options.keys()):
+        raise ConfigError(f"{model.model}: options: {', '.join(taken)} is set by the study, not here")
     common = {"in_chans": data.channels, "num_classes": data.classes, **model.options}
     try:
         try:
@@ -59,6 +63,12 @@ def _with_weights(model: Timm, name: str, common: dict[str, Any], fresh: nn.Modu
     """
     file = {"pretrained_cfg_overlay": {"file": str(Path(model.weights).expanduser())}} if model.weights else {}
     where = model.weights or "timm's hub"
+    try:
+        changed = model.weights and file_hash(Path(model.weights)) != model.weights_sha256
+    except OSError as error:
+        raise ConfigError(f"{model.model}: weights: {where}: {error.strerror or error}") from None
+    if changed:
+        raise ConfigError(f"{model.model}: {where} is not the file that the study was begun with")
     try:
         made = timm.create_model(name, pretrained=True, **file, **common)
     except Exception as error:  # whatever a host or a file can do wrong

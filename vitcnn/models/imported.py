@@ -8,12 +8,18 @@ from torch import nn
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
-from vitcnn.entrants import Imported
+from vitcnn.entrants import Imported, file_hash, find_source
 
 
 def network(model: Imported, data: Info, size: int) -> nn.Module:
     """Calls it. Raises ConfigError where it cannot be found or called, or returns no module."""
     _, module, name = model.model.split(":")
+    try:
+        changed = file_hash(find_source(module)) != model.source_sha256
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{model.model}: {error}") from None
+    if changed:
+        raise ConfigError(f"{model.model}: its code has changed since the study was begun")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
