@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -111,7 +112,13 @@ def test_a_killed_worker_costs_a_retry_and_nothing_else(file, places, tmp_path):
 def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, places, tmp_path):
     cell = named(file, "vit", LONG)
     only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
-    run = subprocess.Popen(command(file, *only), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    run = subprocess.Popen(
+        command(file, *only),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     worker = wait_for(lambda: pid_in_a_step(places, cell))
     if how == "Ctrl-C":
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
