@@ -86,9 +86,8 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
             out.append(cell.model_copy(update=longer))
     seen: dict[str, Cell] = {}
     for cell in out:
-        if cell.id in seen:
-            raise ConfigError(f"{cell.title} and {seen[cell.id].title} are the same cell: same model, same recipe")
-        seen[cell.id] = cell
+        if (other := seen.setdefault(cell.id, cell)) is not cell:
+            raise ConfigError(f"{cell.title} and {other.title} are the same cell: same model, same recipe")
     return out
 
 

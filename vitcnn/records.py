@@ -162,8 +162,8 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"{path}: no record: {error.errors()[0]['msg']}") from None
     if record.id != path.stem:
         raise ValueError(f"{path}: holds the record of {record.id}")
-    if record.cell.id != record.id:  # edited, or made when a default was another one
-        raise ValueError(f"{path}: its fields are those of cell {record.cell.id}")
+    if (own := record.cell.id) != record.id:  # edited, or made when a default was another one
+        raise ValueError(f"{path}: its fields are those of cell {own}")
     return record
 
 

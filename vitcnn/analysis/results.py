@@ -59,14 +59,18 @@ class Results:
 
     @property
     def missing(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.id not in self.records]
+        return [cell for cell, cell_id in self._ids if cell_id not in self.records]
+
+    @cached_property
+    def _ids(self) -> list[tuple[Cell, str]]:
+        return [(cell, cell.id) for cell in self.cells]  # a hash each: once
 
     @cached_property
     def _by_place(self) -> dict[tuple[str, int, str], dict[int, Record]]:
         out: dict[tuple[str, int, str], dict[int, Record]] = {}
-        for cell in self.cells:
-            if cell.id in self.records:
-                out.setdefault((cell.entrant, cell.n, cell.role), {})[cell.seed] = self.records[cell.id]
+        for cell, cell_id in self._ids:
+            if cell_id in self.records:
+                out.setdefault((cell.entrant, cell.n, cell.role), {})[cell.seed] = self.records[cell_id]
         return out
 
     def at(self, entrant: str, n: int, role: str = "main") -> dict[int, Record]:
