@@ -60,8 +60,8 @@ def _series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dic
     x = np.array([n for n, _ in points])
     half = np.array([m.half for m in means])
     ax.errorbar(x, [m.mean for m in means], yerr=np.nan_to_num(half), label=label, capsize=3, markersize=5, **look)
-    for n, values in points:
-        ax.plot([n] * len(values), values, look["marker"], color=look["color"], alpha=0.35, markersize=3)
+    places, seeds = zip(*((n, value) for n, values in points for value in values), strict=True)
+    ax.plot(places, seeds, look["marker"], color=look["color"], alpha=0.35, markersize=3)
 
 
 def gap_against_n(ax: Axes, results: Results) -> Axes:

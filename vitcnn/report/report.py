@@ -71,6 +71,8 @@ def _figures(results: Results, folder: Path) -> None:
 
 def _save(fig: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    fig.get_layout_engine().execute(fig)  # once, not for each file
+    fig.set_layout_engine("none")
     fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     fig.savefig(path.with_suffix(".png"), metadata={"Software": None})
 
