@@ -9,7 +9,14 @@ from synthetic import every, make_study
 from vitcnn.analysis.results import Results
 from vitcnn.base import ConfigError
 from vitcnn.report import figures
-from vitcnn.report.figures import accuracy_against_n, gap_against_n, overfitting_against_n, style, training_curves
+from vitcnn.report.figures import (
+    accuracy_against_n,
+    gap_against_n,
+    overfitting_against_n,
+    panels,
+    style,
+    training_curves,
+)
 
 LEVELS = {"vit": 0.5, "local": 0.8, "cnn": 0.9, "linear": 0.6}
 
@@ -111,3 +118,11 @@ def test_any_name_that_a_study_accepts_can_be_drawn_and_is_in_the_legend(tmp_pat
 @pytest.mark.parametrize(("n", "text"), [(50, "50"), (1000, "1k"), (1500, "1.5k"), (60_000, "60k"), (2e6, "2M")])
 def test_large_sizes_are_written_short(n, text):
     assert figures.thousands(n) == text
+
+
+def test_many_sizes_share_nine_panels_that_reach_both_ends():
+    sizes = [100 * (k + 1) for k in range(20)]
+    shown = panels(sizes)
+    assert (len(shown), shown[0], shown[-1]) == (9, 100, 2000)
+    assert shown == sorted(set(shown))
+    assert panels(sizes[:4]) == sizes[:4]

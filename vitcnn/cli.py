@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
 
+import gc
 import os
 import sys
 import time
@@ -142,6 +143,7 @@ def main() -> None:
     from vitcnn.base import ConfigError
     from vitcnn.data.cache import FetchError
 
+    gc.set_threshold(100_000)  # Python's 700 walks thousands of records again and again while they are read
     try:
         app()
     except (ConfigError, FetchError) as error:

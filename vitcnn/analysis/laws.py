@@ -38,8 +38,7 @@ class Law:
 
 def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray, near: Law | None = None) -> Law:
     """Weighted least squares, a > 0, b ≥ 0, c ≥ 0; `near`: where to begin. Raises ValueError below `FEWEST` sizes."""
-    if len(sizes) < FEWEST:
-        raise ValueError(f"{len(sizes)} sizes; a law is fitted from {FEWEST} on")
+    _enough(sizes)
     n, se = np.asarray(sizes, float), np.maximum(se, 1e-4)  # an error's spread below 0.01 points is luck
     x = np.log(n / n[0])
     if near:
@@ -57,12 +56,17 @@ def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray, near: Law | No
     tries = [least_squares(miss, np.clip(start, low, high), bounds=(low, high)) for start in starts]
     best = min(tries, key=lambda found: found.cost)
     log_a, b, c = best.x
-    law = Law(float(np.exp(log_a) * n[0] ** b), float(b), float(c), 0.0, 0.0, ())
-    away = law.error(n) - errors
-    logs = np.log(np.maximum(errors, 1e-6))
-    r2 = 1 - np.sum((np.log(law.error(n)) - logs) ** 2) / max(1e-12, np.sum((logs - logs.mean()) ** 2))
-    off = tuple(int(size) for size, d in zip(sizes, np.abs(away) / se, strict=True) if d >= OFF)
-    return Law(law.a, law.b, law.c, float(np.abs(away).max()), float(r2), off)
+    logs, fitted = np.log(np.maximum(errors, 1e-6)), np.exp(log_a - b * x) + c
+    r2 = 1 - np.sum((np.log(fitted) - logs) ** 2) / max(1e-12, np.sum((logs - logs.mean()) ** 2))
+    off = tuple(int(size) for size, d in zip(sizes, np.abs(best.fun), strict=True) if d >= OFF)
+    return Law(
+        float(np.exp(log_a) * n[0] ** b), float(b), float(c), float(np.abs(fitted - errors).max()), float(r2), off
+    )
+
+
+def _enough(sizes: Sequence[int]) -> None:
+    if len(sizes) < FEWEST:
+        raise ValueError(f"{len(sizes)} sizes; a law is fitted from {FEWEST} on")
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,7 @@ class Curves:
 def curves(results: Results, first: str, second: str, seed: int = 0) -> Curves:
     """From the seeds that both have at every size. Raises ValueError below two of these, or below `FEWEST` sizes."""
     sizes = results.study.sizes
-    if len(sizes) < FEWEST:
-        raise ValueError(f"{len(sizes)} sizes; a law is fitted from {FEWEST} on")
+    _enough(sizes)
     errors = {e: [results.values(e, n) for n in sizes] for e in (first, second)}
     common = sorted(set.intersection(*(set(values) for e in errors for values in errors[e])))
     if len(common) < 2:

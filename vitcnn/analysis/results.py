@@ -133,7 +133,7 @@ def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:
     """(entrant, its largest n that the floor has too, its mean, the floor's), where there is such an n."""
     floor, out = results.floor, []
     for entrant in results.entrants if floor else ():
-        finished = [n for n in results.study.sizes if results.mean(entrant, n) and results.mean(floor, n)]
+        finished = [n for n in results.study.sizes if results.at(entrant, n) and results.at(floor, n)]
         if entrant != floor and finished:
             n = finished[-1]
             out.append((entrant, n, results.mean(entrant, n), results.mean(floor, n)))

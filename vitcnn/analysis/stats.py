@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.optimize import brentq
+from scipy.special import nctdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def mean(values: Sequence[float], level: float = 0.95) -> Mean:
         raise ValueError(f"no mean of {values!r}")
     if len(x) == 1:
         return Mean(float(x[0]), np.nan, np.nan, 1, level)
-    half = stats.t.ppf((1 + level) / 2, len(x) - 1) * deviation(x) / np.sqrt(len(x))
+    half = stdtrit(len(x) - 1, (1 + level) / 2) * deviation(x) / np.sqrt(len(x))
     return Mean(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x), level)
 
 
@@ -48,9 +49,8 @@ def detectable(spread: float, count: int, level: float = 0.95, power: float = 0.
     """
     if count < 2:
         return np.nan
-    critical = stats.t.ppf((1 + level) / 2, count - 1)
-
-    shift = optimize.brentq(lambda shift: stats.nct.sf(critical, count - 1, shift) - power, 0, 5 * critical)
+    critical = stdtrit(count - 1, (1 + level) / 2)
+    shift = brentq(lambda shift: 1 - nctdtr(count - 1, shift, critical) - power, 0, 5 * critical)
     return shift * spread / np.sqrt(count)
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Estimate:
 
         if short(-1e-12) > 0:
             return 1.0
-        return float(np.exp(optimize.brentq(short, np.log(1e-15), -1e-12))) if short(np.log(1e-15)) > 0 else 1e-15
+        return float(np.exp(brentq(short, np.log(1e-15), -1e-12))) if short(np.log(1e-15)) > 0 else 1e-15
 
 
 @lru_cache(maxsize=1000)
 def _quantiles(level: float, seeds: int) -> tuple[float, float]:
-    return float(stats.t.ppf((1 + level) / 2, seeds - 1)), float(stats.norm.ppf((1 + level) / 2))
+    return float(stdtrit(seeds - 1, (1 + level) / 2)), float(ndtri((1 + level) / 2))
 
 
 def critical(level: float, seeds: int, image_share: float | np.ndarray) -> float | np.ndarray:

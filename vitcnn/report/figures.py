@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
@@ -14,6 +14,8 @@ from vitcnn.analysis.stats import mean
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
 FLOOR = "#777777"
+PANELS = 9  # of one figure
+LINES = 20  # of one entrant in a panel; more of them are one colour
 
 
 def style(results: Results, entrant: str) -> dict[str, object]:
@@ -81,16 +83,22 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
     return ax
 
 
+def panels(sizes: Sequence[int]) -> list[int]:
+    """The sizes that have a panel in `training_curves`: all, or `PANELS` of them spread over all, both ends among
+    them."""
+    return [sizes[k] for k in np.unique(np.linspace(0, len(sizes) - 1, min(len(sizes), PANELS)).round().astype(int))]
+
+
 def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
-    """Validation accuracy over images seen, one panel a size, one line a seed."""
-    for ax, n in zip(axes, results.study.sizes, strict=True):
+    """Validation accuracy over images seen, one of `panels` a size, one line a seed (of `LINES` at most)."""
+    for ax, n in zip(axes, panels(results.study.sizes), strict=True):
         for entrant in results.entrants:
             lines = [
                 [(p.images_seen, p.val_accuracy) for p in record.curve]
-                for record in results.at(entrant, n).values()
+                for record in list(results.at(entrant, n).values())[:LINES]
                 if record.curve
             ]
-            if lines:  # in one piece: there may be hundreds
+            if lines:
                 look = {"color": style(results, entrant)["color"], "label": entrant}
                 ax.add_collection(LineCollection(lines, linewidth=1.2, alpha=0.8, **look))
         ax.autoscale_view()
@@ -99,6 +107,7 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         ax.set_title(f"n = {n:,}", fontsize=10)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v)))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_xlabel("images seen")
         _quiet(ax)
     axes[0].set_ylabel("validation accuracy")

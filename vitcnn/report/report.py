@@ -57,7 +57,7 @@ def _figures(results: Results, folder: Path) -> None:
         fig = Figure(figsize=(6.4, 4.4), layout="constrained")
         draw(fig.subplots(), results).set_title(title)
         _save(fig, folder / name)
-    count = len(results.study.sizes)
+    count = len(figures.panels(results.study.sizes))
     columns = min(count, 3)
     rows = -(-count // columns)
     fig = Figure(figsize=(3.4 * columns, 2.8 * rows + 0.5), layout="constrained")
