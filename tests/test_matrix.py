@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Budget, Recipe
+from vitcnn.config import Budget, Recipe, Shuffle
 from vitcnn.entrants import CNN, Linear, Local, ViT
 from vitcnn.matrix import LABELS, Cell, cells
 from vitcnn.seeds import role_seed
@@ -67,6 +67,7 @@ OTHER_CELL = {
     "budget": Budget(images_seen=1001),
     "resolution": 32,
     "content": "0123456789abcdef",
+    "shuffle": Shuffle(),
 }
 
 

@@ -8,6 +8,7 @@ budget: {images_seen: 20_000}             # or {epochs: 50}
 recipe: {augment: "shift:1"}              # for every entrant
 recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
 grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value
+shuffle: {words: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
 """
 
 import math
@@ -19,13 +20,15 @@ from pydantic import Field, field_validator, model_validator
 from vitcnn.base import Frozen, Positive, near
 from vitcnn.entrants import Model, kind
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class Recipe(Frozen):
     """Everything about training that is not the model, the data or the budget."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05  # on matrices and kernels only
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the steps
+    warmup: Share = 0.1  # share of the steps
     batch_size: Positive = 128
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     clip_norm: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient; 0: no clipping
@@ -84,6 +87,21 @@ class BudgetCheck(Frozen):
     seeds: tuple[int, ...] = (0,)
 
 
+class Shuffle(Frozen):
+    """The limit as a dial: shares of the words of every image, and of the native pixels inside every word, that change
+    places, the same way in every image of the study. Given at all, images are enlarged by nearest neighbour."""
+
+    words: Share = 0.0
+    pixels: Share = 0.0
+    word: Positive | None = None  # native pixels along a word; None: as a ViT of 16×16 patches cuts the image
+    seed: Annotated[int, Field(ge=0)] = 0  # of the two permutations
+
+    def __str__(self) -> str:
+        shares = (("words", self.words), ("pixels", self.pixels))
+        moved = [f"{'all' if share == 1 else f'{share:.0%} of the'} {what}" for what, share in shares if share]
+        return f"{' and '.join(moved)} shuffled" if moved else "not shuffled"
+
+
 class Entrant(Frozen):
     """One model in the comparison, under the name that tables and figures use."""
 
@@ -121,6 +139,7 @@ class Study(Frozen):
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
+    shuffle: tuple[Shuffle, ...] = ()  # several: a dial, every cell once at each
     chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
         default={}
     )  # the contents of `recipes`, read in by load_study
@@ -137,6 +156,18 @@ class Study(Frozen):
         if twice := sorted({v for v in value if value.count(v) > 1}):
             raise ValueError(f"{', '.join(map(str, twice))} stands there more than once")
         return tuple(sorted(value))
+
+    @field_validator("shuffle", mode="before")
+    @classmethod
+    def _settings(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict) else value
+
+    @field_validator("shuffle")
+    @classmethod
+    def _settings_once(cls, value: tuple[Shuffle, ...]) -> tuple[Shuffle, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("the same setting stands there more than once")
+        return value
 
     @field_validator("entrants", mode="before")
     @classmethod

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, Frozen, near
-from vitcnn.config import Budget, Entrant, Recipe, Study, parse_augment
+from vitcnn.config import Budget, Entrant, Recipe, Shuffle, Study, parse_augment
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
+from vitcnn.data.shuffle import word_side
 from vitcnn.entrants import Model
 
 Role = Literal["main", "search", "budget-check"]
@@ -38,6 +39,7 @@ class Cell(Frozen):
     variant: str = ""  # in a search, the point of the grid
     resolution: int | None = None  # pixels that images are kept at; None: the data set's own
     content: str | None = None  # of a folder
+    shuffle: Shuffle | None = None
 
     @property
     def id(self) -> str:
@@ -64,6 +66,7 @@ class Cell(Frozen):
     def title(self) -> str:
         """`vit-n500-s0`: what a person calls it."""
         more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
+        more += f" ({self.shuffle})" if self.shuffle else ""
         return f"{self.entrant}-n{self.n}-s{self.seed}{more}"
 
 
@@ -75,10 +78,12 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
     data = data or about_data(study.dataset, resolution=study.resolution)
     _check_sizes(study, data, study.validation or data.validation)
     _check_pair(study)
+    _check_shuffle(study, data)
     out = []
     for seed, n, entrant in itertools.product(study.seeds, study.sizes, study.entrants):
         for recipe, variant in _recipes(study, entrant, n):
-            out.append(_cell(study, data, entrant, n, seed, recipe, variant))
+            for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # logistic regression cannot care
+                out.append(_cell(study, data, entrant, n, seed, recipe, variant, shuffle))
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
         for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
@@ -118,6 +123,13 @@ def _check_pair(study: Study) -> None:
             raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
     if extra := sorted(set(check.seeds) - set(study.seeds)):
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
+
+
+def _check_shuffle(study: Study, data: Info) -> None:
+    for shuffle in study.shuffle:
+        word_side(data.size, shuffle)
+    if study.grid and len(study.shuffle) > 1:
+        raise ConfigError("shuffle: a search is made at one setting; the recipes that it finds serve all")
 
 
 def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None, str]]:
@@ -161,7 +173,16 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
         raise ConfigError(f"entrant {name!r}, recipe {key}: {message}") from None
 
 
-def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe: Recipe | None, variant: str) -> Cell:
+def _cell(
+    study: Study,
+    data: Info,
+    entrant: Entrant,
+    n: int,
+    seed: int,
+    recipe: Recipe | None,
+    variant: str,
+    shuffle: Shuffle | None,
+) -> Cell:
     if recipe and parse_augment(recipe.augment)[0] and not data.flip:
         raise ConfigError(f"augment: {recipe.augment!r}: a mirrored image of {data.name} is not of the same class")
     return Cell(
@@ -178,6 +199,7 @@ def _cell(study: Study, data: Info, entrant: Entrant, n: int, seed: int, recipe:
         variant=variant,
         resolution=study.resolution,
         content=data.content,
+        shuffle=shuffle,
     )
 
 

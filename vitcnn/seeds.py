@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-Purpose = Literal["subset", "init", "order"]
+Purpose = Literal["subset", "init", "order", "shuffle"]
 
 
 def role_seed(seed: int, purpose: Purpose, *more: int) -> int:

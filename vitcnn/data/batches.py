@@ -80,17 +80,19 @@ class Eyes(torch.nn.Module):
     """From stored pixels to what the network sees: uint8 (B, C, H, W) -> float (B, C, S, S).
 
     Scaled to zero mean and unit deviation per channel, by the statistics of the training subset, then resized to the
-    network's own size S (bilinear; antialiased where it shrinks).
+    network's own size S (bilinear; antialiased where it shrinks). With `order`, pixels change places before that, and
+    nearest neighbours enlarge: no pixel is mixed with one that came to stand beside it.
     """
 
-    def __init__(self, size: int, mean: Tensor, std: Tensor):
+    def __init__(self, size: int, mean: Tensor, std: Tensor, order: Tensor | None = None):
         super().__init__()
         self.size = size
+        self.register_buffer("order", order, persistent=False)
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
 
     @classmethod
-    def of(cls, images: Tensor | OnDisk, size: int) -> "Eyes":
+    def of(cls, images: Tensor | OnDisk, size: int, order: Tensor | None = None) -> "Eyes":
         """With the statistics of `images` (N, C, H, W) uint8."""
         counts = []
         for start in range(0, len(images), 1000):  # bounds the memory that counting takes
@@ -100,11 +102,15 @@ class Eyes(torch.nn.Module):
         values, weight = torch.arange(256, dtype=torch.float64, device=histogram.device) / 255, histogram.sum(1)
         mean = histogram @ values / weight
         variance = histogram @ values**2 / weight - mean**2
-        return cls(size, mean.float(), variance.clamp_min(1e-6).sqrt().float())
+        return cls(size, mean.float(), variance.clamp_min(1e-6).sqrt().float(), order)
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.order is not None:
+            images = images.flatten(2)[..., self.order].view(images.shape)
         x = (images.float() / 255 - self.mean) / self.std
         if x.shape[-2:] == (self.size, self.size):
             return x
         shrinks = min(x.shape[-2:]) > self.size
+        if self.order is not None and not shrinks:
+            return F.interpolate(x, (self.size, self.size), mode="nearest-exact")
         return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)

@@ -9,16 +9,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn.base import ConfigError
+from vitcnn.config import Shuffle
 from vitcnn.data.batches import Eyes
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import OnDisk
+from vitcnn.data.shuffle import WORDS, order, words_along
 from vitcnn.entrants import CNN, Imported, Local, Model, Timm, ViT
 from vitcnn.models import from_timm, imported
 from vitcnn.models.cnn import ResNet
 from vitcnn.models.local import local
 from vitcnn.models.vit import VisionTransformer
-
-WORDS = 4  # a ViT on fewer than 4×4 words is no ViT
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def build(model: Model, data: Info, init: str = "xavier") -> tuple[nn.Module, in
 
 def image_size(model: Model, data: Info) -> int:
     """The side of the image a model is shown, in pixels: `model.image_size`, or by default the smallest that fits."""
-    vit = max(WORDS, -(-data.size // 16)) * 16  # what a ViT of 16×16 patches is shown
+    vit = words_along(data.size) * 16  # what a ViT of 16×16 patches is shown
     if isinstance(model, ViT):
         patch = model.patch_size
         if model.image_size and model.image_size < WORDS * patch:
@@ -71,7 +71,7 @@ def image_size(model: Model, data: Info) -> int:
                 f"vit: image_size {model.image_size} holds fewer than {WORDS}×{WORDS} words of {patch}×{patch} pixels; "
                 f"enlarge the image to {WORDS * patch} or more"
             )
-        return model.image_size or max(WORDS, -(-data.size // patch)) * patch
+        return model.image_size or words_along(data.size, patch) * patch
     if isinstance(model, Timm):
         return model.image_size or from_timm.default_size(model, vit, vit // 2)
     if isinstance(model, Imported):
@@ -82,10 +82,11 @@ def image_size(model: Model, data: Info) -> int:
     return model.image_size or vit // 2
 
 
-def eyes(model: Model, data: Info, images: Tensor | OnDisk, size: int) -> Eyes:
+def eyes(model: Model, data: Info, images: Tensor | OnDisk, size: int, shuffle: Shuffle | None = None) -> Eyes:
     """Pixels scaled by the training subset's statistics, or by those that loaded weights were trained with."""
     known = from_timm.pixel_statistics(model, data) if isinstance(model, Timm) else None
-    return Eyes(size, *map(torch.tensor, known)) if known else Eyes.of(images, size)
+    moved = torch.from_numpy(order(data.size, shuffle)) if shuffle else None
+    return Eyes(size, *map(torch.tensor, known), moved) if known else Eyes.of(images, size, moved)
 
 
 def initialise(network: nn.Module, init: str, patches: bool) -> None:

@@ -81,7 +81,7 @@ def train_cell(
     network = network.to(memory_format=torch.channels_last)
     module = CellModule(
         network,
-        eyes(cell.model, data.info, data.train[0], size),
+        eyes(cell.model, data.info, data.train[0], size, cell.shuffle),
         cell.recipe,
         cell.steps,
         role_seed(cell.seed, "order"),

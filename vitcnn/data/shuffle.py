@@ -1,0 +1,51 @@
+"""The limit as a dial: the same two permutations for every image of a study, of its words and of the pixels in them.
+
+What convolution takes for granted (near pixels belong together, everywhere alike) is made false by degrees, and what
+self-attention with learned positions takes for granted is left alone.
+"""
+
+import math
+
+import numpy as np
+
+from vitcnn.base import ConfigError
+from vitcnn.config import Shuffle
+from vitcnn.seeds import role_seed
+
+WORDS = 4  # a side, at least: a ViT on fewer than 4×4 words is no ViT
+
+
+def words_along(size: int, patch: int = 16) -> int:
+    """Words along a side of what a ViT is shown of an image of `size` × `size`: whole patches, four or more."""
+    return max(WORDS, math.ceil(size / patch))
+
+
+def word_side(size: int, shuffle: Shuffle) -> int:
+    """Native pixels along a word of an image of `size` × `size`. Raises ConfigError where words are not whole."""
+    words = words_along(size)
+    side = shuffle.word or size // words
+    if not side or size % side:
+        want = f"words of {side}×{side}" if shuffle.word else f"{words}×{words} whole words"
+        raise ConfigError(
+            f"shuffle: an image of {size} pixels is not made of {want}; give `word`, its native pixels a side"
+        )
+    return side
+
+
+def order(size: int, shuffle: Shuffle) -> np.ndarray:
+    """(size²,) int64: the pixel, counted row by row, that comes to stand at each place."""
+    side = word_side(size, shuffle)
+    grid = size // side
+    words = _permutation(grid**2, shuffle.words, role_seed(shuffle.seed, "shuffle", 0))
+    pixels = _permutation(side**2, shuffle.pixels, role_seed(shuffle.seed, "shuffle", 1))
+    places = np.arange(size**2).reshape(grid, side, grid, side).transpose(0, 2, 1, 3).reshape(grid**2, side**2)
+    moved = places[words][:, pixels]
+    return moved.reshape(grid, grid, side, side).transpose(0, 2, 1, 3).reshape(-1)
+
+
+def _permutation(count: int, share: float, seed: int) -> np.ndarray:
+    """Moves exactly that share of `count` things, round one random circle; a larger share moves the same and more."""
+    chosen = np.random.default_rng(seed).permutation(count)[: round(share * count)]
+    out = np.arange(count)
+    out[chosen] = np.roll(chosen, 1)
+    return out
