@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.base import ConfigError
+from vitcnn.base import ConfigError, Frozen
 from vitcnn.config import Budget, Recipe, Shuffle
-from vitcnn.entrants import CNN, Linear, Local, ViT
 from vitcnn.matrix import LABELS, Cell, cells
+from vitcnn.networks import CNN, RNN, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
 from vitcnn.seeds import role_seed
 
 PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}
@@ -17,6 +17,20 @@ VIT = Cell(**PLACE, model=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000
 CNN_ = Cell(**PLACE, model=CNN(), recipe=Recipe(lr=0.002), budget=Budget(images_seen=1000))
 LINEAR = Cell(**PLACE, model=Linear())
 
+WORDS = {
+    "width": (96, 48),
+    "depth": (4, 2),
+    "patch_size": (16, 8),
+    "image_size": (None, 128),
+    "mlp_ratio": (4.0, 2.0),
+    "drop_path": (0.0, 0.1),
+}
+VIT_FIELDS = WORDS | {
+    "heads": (3, 4),
+    "positions": ("learned", "sinusoidal"),
+    "score": ("scaled", "additive"),
+    "weights": ("softmax", "relu/n"),
+}
 # The default of every field and another value. A new field without a line here fails a test below.
 FIELDS = {
     Recipe: {
@@ -30,16 +44,9 @@ FIELDS = {
         "init": ("xavier", "normal"),
         "precision": ("float32", "bf16"),
     },
-    ViT: {
-        "width": (96, 48),
-        "depth": (4, 2),
-        "heads": (3, 4),
-        "patch_size": (16, 8),
-        "image_size": (None, 128),
-        "positions": ("learned", "sinusoidal"),
-        "mlp_ratio": (4.0, 2.0),
-        "drop_path": (0.0, 0.1),
-    },
+    ViT: VIT_FIELDS,
+    Hybrid: VIT_FIELDS,
+    ViTWindow: VIT_FIELDS | {"window": (3, 5)},
     Local: {
         "width": (60, 48),
         "depths": ((1, 2), (2, 2)),
@@ -54,6 +61,16 @@ FIELDS = {
         "blocks": ((1, 1, 1), (1, 2, 1)),
         "stem_stride": (2, 1),
         "image_size": (None, 64),
+    },
+    Mixer: WORDS | {"depth": (6, 2), "token_ratio": (0.5, 1.0)},
+    RNN: WORDS | {"mlp_ratio": (3.0, 2.0)},
+    PixelLocal: {
+        "channels": ((16, 48, 352), (16, 48, 192)),
+        "blocks": ((1, 1, 1), (1, 2, 1)),
+        "stem_stride": (2, 1),
+        "image_size": (None, 64),
+        "window": (5, 3),
+        "head_width": (16, 8),
     },
     Linear: {"C": ((0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), (1.0,))},
 }
@@ -71,7 +88,7 @@ OTHER_CELL = {
 }
 
 
-def with_part(part: Recipe | ViT | Local | CNN | Linear) -> Cell:
+def with_part(part: Frozen) -> Cell:
     return VIT.model_copy(update={"recipe" if isinstance(part, Recipe) else "model": part})
 
 

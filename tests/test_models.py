@@ -9,10 +9,9 @@ from torch import nn
 
 from vitcnn.base import ConfigError
 from vitcnn.data.fetch import about_data
-from vitcnn.entrants import CNN, Linear, Local, ViT
-from vitcnn.models.attention import SelfAttention
+from vitcnn.models.attention import SelfAttention, sinusoidal_2d
 from vitcnn.models.build import build, decay_groups, facts, image_size
-from vitcnn.models.vit import sinusoidal
+from vitcnn.networks import CNN, Linear, Local, ViT
 
 DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
 RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
@@ -195,7 +194,7 @@ def test_a_vit_knows_the_order_of_its_words_from_their_positions_alone(positions
 
 @pytest.mark.parametrize(("grid", "width"), [(4, 96), (8, 96), (14, 32)])
 def test_sinusoidal_positions_are_bounded_distinct_and_row_before_column(grid, width):
-    positions = sinusoidal(grid, width)
+    positions = sinusoidal_2d(grid, width)
     assert positions.shape == (grid**2, width)
     assert positions.abs().max() <= 1
     assert torch.cdist(positions, positions)[~torch.eye(grid**2, dtype=torch.bool)].min() > 0.1

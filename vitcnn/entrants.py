@@ -1,61 +1,15 @@
-"""The models that a study can name, and their options.
-
-The defaults of `vit`, `local` and `cnn` are matched dimensions: about 0.5 M parameters and 9 M MACs at 16 words.
-"""
+"""The models that a study can name: our networks, any of timm's, and a person's own."""
 
 import hashlib
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vitcnn.base import Frozen, Positive, near
-
-
-class ViT(Frozen):
-    """Patch-based Vision Transformer (Dosovitskiy et al. 2021): 16×16 patches as words."""
-
-    model: Literal["vit"] = "vit"
-    width: Positive = 96
-    depth: Positive = 4
-    heads: Positive = 3
-    patch_size: Positive = 16
-    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 words
-    positions: Literal["learned", "sinusoidal"] = "learned"
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class Local(Frozen):
-    """Self-attention inside shifted windows (Swin, Liu et al. 2021)."""
-
-    model: Literal["local"] = "local"
-    width: Positive = 60
-    depths: tuple[Positive, ...] = (1, 2)
-    heads: tuple[Positive, ...] = (2, 4)
-    window: Positive = 4
-    patch_size: Positive = 8
-    image_size: Positive | None = None  # None: the ViT's
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class CNN(Frozen):
-    """Residual convolutional network (He et al. 2016)."""
-
-    model: Literal["cnn"] = "cnn"
-    channels: tuple[Positive, ...] = (16, 48, 192)
-    blocks: tuple[Positive, ...] = (1, 1, 1)
-    stem_stride: Literal[1, 2] = 2
-    image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
-
-
-class Linear(Frozen):
-    """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
-
-    model: Literal["linear"] = "linear"
-    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
+from vitcnn.networks import CNN, RNN, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
 
 
 class Timm(Frozen):
@@ -127,8 +81,13 @@ def find_source(module: str) -> Path:
 
 
 MODELS = {
+    "mixer": Mixer,
+    "rnn": RNN,
     "vit": ViT,
+    "vit-window": ViTWindow,
+    "hybrid": Hybrid,
     "local": Local,
+    "pixel-local": PixelLocal,
     "cnn": CNN,
     "linear": Linear,
     "timm/NAME": Timm,
@@ -148,11 +107,6 @@ def kind(model: Any) -> str:
 
 
 Model = Annotated[
-    Annotated[ViT, Tag("vit")]
-    | Annotated[Local, Tag("local")]
-    | Annotated[CNN, Tag("cnn")]
-    | Annotated[Linear, Tag("linear")]
-    | Annotated[Timm, Tag("timm/NAME")]
-    | Annotated[Imported, Tag("import:MODULE:FUNCTION")],
+    Union[tuple(Annotated[fields, Tag(key)] for key, fields in MODELS.items())],  # noqa: UP007  made, not written out
     Discriminator(kind),
 ]

@@ -14,7 +14,7 @@ from vitcnn.config import Budget, Entrant, Recipe, Shuffle, Study, parse_augment
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import word_side
-from vitcnn.entrants import Model
+from vitcnn.entrants import Model, Timm
 
 Role = Literal["main", "search", "budget-check"]
 
@@ -48,7 +48,8 @@ class Cell(Frozen):
             mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
         )
         scientific["model"]["model"] = self.model.model
-        scientific["model"].pop("weights", None)  # their hash stands for the file
+        if isinstance(self.model, Timm):
+            scientific["model"].pop("weights", None)  # their hash stands for the file
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

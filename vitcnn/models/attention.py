@@ -1,30 +1,106 @@
-"""Self-attention as the lecture note writes it: q = W^q a, k = W^k a, v = W^v a; b^i = Σ_j softmax_j(q^i · k^j) v^j.
+"""Self-attention as the lecture note writes it, step by step.
 
-Shapes: B images, N words, D numbers a word, h heads of d = D / h numbers.
+    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       a word asks, is found, and speaks
+    α_ij = q^i · k^j                                    a score for every pair, a word with itself included
+    α'_i = softmax(α_i)                                 the scores of one word become weights
+    b^i = Σ_j α'_ij v^j                                 what it takes from all words
+
+All words at once this is A' = softmax(Q K^T), O = A' V, with words as rows. Several heads do so side by side, each with
+its own part of q, k and v and blind to the others; W^O mixes what they bring.
+
+Shapes: B images, N words, D numbers a word, h heads of d = D / h numbers; q, k, v are (B, h, N, d).
 """
 
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Score = Literal["scaled", "dot", "additive"]
+Weights = Literal["softmax", "relu", "relu/n"]
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017): (B, N, D) -> (B, N, D).
 
-    Every word looks at every word, itself included. The only things learned are W^q, W^k, W^v (one matrix, `qkv`) and
-    W^O (`out`). The score is the dot product divided by √d. Words have no positions here: permuting them permutes the
-    output. Raises ValueError where the heads do not divide D.
+    The only things learned are W^q, W^k, W^v (one matrix, `qkv`), W^O (`out`) and, for the additive score, w. Words
+    have no positions here: permuting them permutes the output. `mask` (N, N) bool: word i sees word j only where it is
+    true, the adjacency of any graph. Raises ValueError where the heads do not divide D, or a word sees none.
     """
 
-    def __init__(self, width: int, heads: int):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        score: Score = "scaled",
+        weights: Weights = "softmax",
+        mask: Tensor | None = None,
+    ):
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} heads do not divide a width of {width}")
-        self.heads = heads
+        if mask is not None and not mask.any(1).all():
+            raise ValueError(f"word {int(mask.any(1).int().argmin())} sees no word, not even itself")
+        self.heads, self.score, self.weights = heads, score, weights
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        self.w = nn.Parameter(torch.randn(heads, width // heads) / width**0.5) if score == "additive" else None
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, a: Tensor) -> Tensor:
         B, N, D = a.shape
-        q, k, v = self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # each (B, h, N, d)
-        b = F.scaled_dot_product_attention(q, k, v)  # each head talks only to itself
+        q, k, v = self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        if self.weights == "softmax" and self.score != "additive":  # torch's fused form of the two lines below
+            scale = 1.0 if self.score == "dot" else None
+            b = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
+        else:
+            b = weigh(scores(q, k, self.score, self.w), self.weights, self.mask) @ v
         return self.out(b.transpose(1, 2).reshape(B, N, D))  # concatenate the heads, then W^O
+
+
+def scores(q: Tensor, k: Tensor, how: Score, w: Tensor | None = None) -> Tensor:
+    """α (B, h, N, N) of every pair: q · k; "scaled", divided by √d, so that it does not grow with d (Vaswani et al.
+    2017); "additive", w · tanh(q + k), `w` (h, d) (Bahdanau et al. 2015)."""
+    if how == "additive":
+        return torch.einsum("bhijd,hd->bhij", torch.tanh(q[:, :, :, None] + k[:, :, None]), w)
+    alpha = q @ k.transpose(-2, -1)
+    return alpha / q.shape[-1] ** 0.5 if how == "scaled" else alpha
+
+
+def weigh(alpha: Tensor, how: Weights, mask: Tensor | None = None) -> Tensor:
+    """α' (B, h, N, N), 0 where `mask` is false.
+
+    "relu" is the note's other choice: weights of any size, which grow with the number of words; "relu/n" divides by
+    the number of words seen and is as good as softmax in ViTs (Wortsman et al. 2023).
+    """
+    if how == "softmax":
+        return (alpha if mask is None else alpha.masked_fill(~mask, -torch.inf)).softmax(-1)
+    weights = F.relu(alpha) if mask is None else F.relu(alpha) * mask
+    seen = alpha.shape[-1] if mask is None else mask.sum(-1, keepdim=True)
+    return weights / seen if how == "relu/n" else weights
+
+
+def window_mask(grid: int, window: int) -> Tensor:
+    """(N, N) bool, N = grid²: the words of a grid as a graph, each joined to the `window` × `window` around it."""
+    place = torch.arange(grid)
+    near = (place[:, None] - place).abs() <= window // 2  # rows, and columns alike
+    return (near[:, None, :, None] & near[None, :, None, :]).reshape(grid**2, grid**2)
+
+
+def sinusoidal(places: Tensor, width: int) -> Tensor:
+    """Sines, then cosines, of places (N,) at `width` / 2 wavelengths from 2π to 10,000 · 2π: (N, width) (Vaswani et al.
+    2017). Raises ValueError where the width is odd."""
+    if width % 2:
+        raise ValueError(f"sinusoidal positions come in pairs of sine and cosine: a width of {width} is odd")
+    angle = places[:, None].float() * 10_000 ** -torch.linspace(0, 1, width // 2)
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def sinusoidal_2d(grid: int, width: int) -> Tensor:
+    """(grid², width): of the row, then of the column (Beyer et al. 2022). The width must be divisible by 4."""
+    if width % 4:
+        raise ValueError(f"sinusoidal positions need a width divisible by 4, not {width}")
+    axis = sinusoidal(torch.arange(grid), width // 2)
+    return torch.cat([axis.repeat_interleave(grid, 0), axis.repeat(grid, 1)], 1)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,24 @@ from vitcnn.data.batches import Eyes
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import OnDisk
 from vitcnn.data.shuffle import WORDS, order, words_along
-from vitcnn.entrants import CNN, Imported, Local, Model, Timm, ViT
+from vitcnn.entrants import Imported, Model, Timm
 from vitcnn.models import from_timm, imported
 from vitcnn.models.cnn import ResNet
 from vitcnn.models.local import local
-from vitcnn.models.vit import VisionTransformer
+from vitcnn.models.neighbourhood import pixel_local
+from vitcnn.models.vit import mixer, rnn, vit
+from vitcnn.networks import CNN, Hybrid, Local, Words
+
+OURS = {
+    "mixer": mixer,
+    "rnn": rnn,
+    "vit": vit,
+    "vit-window": vit,
+    "hybrid": partial(vit, convolutions=True),
+    "local": local,
+    "pixel-local": pixel_local,
+    "cnn": ResNet,
+}
 
 
 @dataclass(frozen=True)
@@ -36,39 +50,39 @@ def build(model: Model, data: Info, init: str = "xavier") -> tuple[nn.Module, in
     """(network, the image size it takes). Draws from torch's global generator. Raises ConfigError.
 
     `init` sets linear layers and patch embeddings: Xavier-uniform ("xavier": a patch embedding seen as the matrix it
-    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN keep He's, and networks of timm and
-    of one's own everything.
+    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep He's,
+    LSTMs torch's own, and networks of timm and of one's own everything.
     """
     size = image_size(model, data)
     if isinstance(model, Timm):
         return from_timm.network(model, data, size), size
     if isinstance(model, Imported):
         return imported.network(model, data, size), size
-    common = {"channels": data.channels, "classes": data.classes}
+    make = OURS.get(model.model)
+    if not make:
+        raise TypeError(f"{model.model} is not a network")
     fields = model.model_dump(exclude={"model", "image_size"})
+    if isinstance(model, CNN):
+        fields["stages"] = fields.pop("channels")
+    else:
+        fields["image_size"] = size
     try:
-        if isinstance(model, ViT):
-            network = VisionTransformer(image_size=size, **common, **fields)
-        elif isinstance(model, Local):
-            network = local(image_size=size, **common, **fields)
-        elif isinstance(model, CNN):
-            network = ResNet(**common, stages=fields.pop("channels"), **fields)
-        else:
-            raise TypeError(f"{model.model} is not a network")
+        network = make(channels=data.channels, classes=data.classes, **fields)
     except ValueError as error:
         raise ConfigError(f"{model.model}: {error}") from None
-    initialise(network, init, patches=not isinstance(model, CNN))
+    initialise(network, init, patches=not isinstance(model, CNN | Hybrid))
     return network, size
 
 
 def image_size(model: Model, data: Info) -> int:
     """The side of the image a model is shown, in pixels: `model.image_size`, or by default the smallest that fits."""
     vit = words_along(data.size) * 16  # what a ViT of 16×16 patches is shown
-    if isinstance(model, ViT):
+    if isinstance(model, Words):
         patch = model.patch_size
         if model.image_size and model.image_size < WORDS * patch:
+            words = f"{WORDS}×{WORDS} words of {patch}×{patch} pixels"
             raise ConfigError(
-                f"vit: image_size {model.image_size} holds fewer than {WORDS}×{WORDS} words of {patch}×{patch} pixels; "
+                f"{model.model}: image_size {model.image_size} holds fewer than {words}; "
                 f"enlarge the image to {WORDS * patch} or more"
             )
         return model.image_size or words_along(data.size, patch) * patch
@@ -103,7 +117,8 @@ def initialise(network: nn.Module, init: str, patches: bool) -> None:
 
 
 def facts(model: Model, data: Info) -> Facts:
-    """Counted, not computed by formula: torch's FLOP counter over one forward image, two FLOPs a MAC."""
+    """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; it sees none in recurrent layers, whose
+    weights are therefore counted once a word."""
     if model.model == "linear":
         inputs = data.size**2 * data.channels
         return Facts((inputs + 1) * data.classes, inputs * data.classes, data.size, None, None)
@@ -113,6 +128,7 @@ def facts(model: Model, data: Info) -> Facts:
     finally:
         torch.set_rng_state(state)
     network.eval().requires_grad_(False)
+    recurrent = _count_recurrent(network)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         try:
             out = network(torch.zeros(1, data.channels, size, size))
@@ -125,11 +141,25 @@ def facts(model: Model, data: Info) -> Facts:
     words = _words(model, network, size)
     return Facts(
         parameters=sum(p.numel() for p in network.parameters()),
-        macs=counter.get_total_flops() // 2,
+        macs=counter.get_total_flops() // 2 + sum(recurrent),
         image_size=size,
         words=words,
         native_pixels_per_word=data.size / math.sqrt(words) if words else None,
     )
+
+
+def _count_recurrent(network: nn.Module) -> list[int]:
+    """Filled, in the next forward, with the MACs of every recurrent layer."""
+    macs: list[int] = []
+
+    def count(layer: nn.RNNBase, inputs: tuple[Tensor, ...], _: object) -> None:
+        words = inputs[0].numel() // inputs[0].shape[-1]
+        macs.append(words * sum(p.numel() for p in layer.parameters() if p.ndim > 1))
+
+    for layer in network.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.register_forward_hook(count)
+    return macs
 
 
 def _words(model: Model, network: nn.Module, size: int) -> int | None:

@@ -1,18 +1,24 @@
-"""A patch-based Vision Transformer (Dosovitskiy et al. 2021), mean-pooled as in Beyer, Zhai & Kolesnikov 2022."""
+"""Networks over words: a patch-based Vision Transformer (Dosovitskiy et al. 2021), mean-pooled as in Beyer, Zhai &
+Kolesnikov 2022, and what becomes of it when something else mixes the words or cuts the image."""
+
+import math
+from collections.abc import Callable
 
 import torch
 from timm.layers import DropPath, Mlp
+from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 
-from vitcnn.models.attention import SelfAttention
+from vitcnn.models.attention import SelfAttention, sinusoidal, sinusoidal_2d, window_mask
 
 
 class Block(nn.Module):
-    """Encoder block, pre-norm: residual around attention, residual around a position-wise MLP. (B, N, D) -> same."""
+    """Encoder block, pre-norm: residual around what mixes the words, residual around a position-wise MLP.
+    (B, N, D) -> same."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float):
+    def __init__(self, width: int, attention: nn.Module, mlp_ratio: float, drop_path: float):
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), SelfAttention(width, heads)
+        self.norm1, self.attention = nn.LayerNorm(width), attention
         self.norm2, self.mlp = nn.LayerNorm(width), Mlp(width, int(width * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
@@ -21,9 +27,24 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class VisionTransformer(nn.Module):
-    """(B, C, S, S) -> logits (B, classes). The image is cut into (S / P)² words of P×P pixels.
+class Recurrence(nn.Module):
+    """A bidirectional LSTM in attention's place, half the width each way: (B, N, D) -> (B, N, D). What is far away in
+    the sequence must be remembered."""
 
+    def __init__(self, width: int):
+        super().__init__()
+        if width % 2:
+            raise ValueError(f"a width of {width} does not halve into two directions")
+        self.lstm = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0]
+
+
+class WordNetwork(nn.Module):
+    """(B, C, S, S) -> logits (B, classes): words, blocks, their mean, a linear head.
+
+    `embed`: images to a grid of words (B, D, g, g); `mix()`: a new module (B, N, D) -> (B, N, D) for each block.
     `drop_path` is the rate of the last block; it grows linearly from 0 at the first (Huang et al. 2016),
     so a single block drops nothing.
     """
@@ -31,29 +52,25 @@ class VisionTransformer(nn.Module):
     def __init__(
         self,
         *,
-        image_size: int,
-        patch_size: int,
-        channels: int,
+        embed: nn.Module,
+        positions: str,
+        grid: int,
+        mix: Callable[[], nn.Module],
         classes: int,
         width: int,
         depth: int,
-        heads: int,
         mlp_ratio: float,
-        positions: str,
         drop_path: float,
     ):
         super().__init__()
-        if image_size % patch_size:
-            raise ValueError(f"an image of {image_size} pixels is not made of whole {patch_size}×{patch_size} words")
-        self.grid = image_size // patch_size
-        self.embed = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+        self.grid, self.embed = grid, embed
         if positions == "learned":
-            self.positions = nn.Parameter(torch.empty(self.grid**2, width))
+            self.positions = nn.Parameter(torch.empty(grid**2, width))
             nn.init.normal_(self.positions, std=0.02)  # ViT paper's code
         else:
-            self.register_buffer("positions", sinusoidal(self.grid, width), persistent=False)
+            self.register_buffer("positions", _fixed(positions, grid, width), persistent=False)
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*(Block(width, heads, mlp_ratio, rate) for rate in rates))
+        self.blocks = nn.Sequential(*(Block(width, mix(), mlp_ratio, rate) for rate in rates))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
@@ -63,13 +80,101 @@ class VisionTransformer(nn.Module):
         return self.head(self.norm(words).mean(1))
 
 
-def sinusoidal(grid: int, width: int) -> Tensor:
-    """Fixed 2-D positions (grid², width): sines and cosines of the row, then of the column (Beyer et al. 2022)."""
-    if width % 4:
-        raise ValueError(f"sinusoidal positions need a width divisible by 4, not {width}")
-    place = torch.arange(grid, dtype=torch.float32)
-    omega = 10_000 ** -torch.linspace(0, 1, width // 4)
-    angle = place[:, None] * omega
-    axis = torch.cat([angle.sin(), angle.cos()], 1)  # (grid, width / 2)
-    rows, columns = axis.repeat_interleave(grid, 0), axis.repeat(grid, 1)
-    return torch.cat([rows, columns], 1)
+def _fixed(positions: str, grid: int, width: int) -> Tensor:
+    if positions == "none":
+        return torch.zeros(grid**2, width)
+    return sinusoidal_2d(grid, width) if positions == "sinusoidal" else sinusoidal(torch.arange(grid**2), width)
+
+
+def vit(
+    *,
+    image_size: int,
+    patch_size: int,
+    channels: int,
+    width: int,
+    heads: int,
+    positions: str,
+    score: str,
+    weights: str,
+    window: int | None = None,
+    convolutions: bool = False,
+    **rest: float,
+) -> WordNetwork:
+    """`window`: each word sees that many words a side; `convolutions`: these cut the image. Raises ValueError where
+    words, heads or positions do not come out whole."""
+    grid = _grid(image_size, patch_size)
+    mask = window_mask(grid, window) if window else None
+    embed = conv_stem(channels, width, patch_size) if convolutions else patches(channels, width, patch_size)
+    return WordNetwork(
+        embed=embed,
+        grid=grid,
+        positions=positions,
+        mix=lambda: SelfAttention(width, heads, score=score, weights=weights, mask=mask),
+        width=width,
+        **rest,
+    )
+
+
+def rnn(*, image_size: int, patch_size: int, channels: int, width: int, **rest: float) -> WordNetwork:
+    """Raises ValueError where words do not come out whole or the width is odd."""
+    return WordNetwork(
+        embed=patches(channels, width, patch_size),
+        grid=_grid(image_size, patch_size),
+        positions="none",  # the order in which words come says where they are
+        mix=lambda: Recurrence(width),
+        width=width,
+        **rest,
+    )
+
+
+def mixer(
+    *,
+    image_size: int,
+    patch_size: int,
+    channels: int,
+    classes: int,
+    width: int,
+    depth: int,
+    token_ratio: float,
+    mlp_ratio: float,
+    drop_path: float,
+) -> nn.Module:
+    """timm's MLP-Mixer: every word has a weight for every other, whatever they hold. Raises ValueError as above."""
+    _grid(image_size, patch_size)
+    return MlpMixer(
+        img_size=image_size,
+        patch_size=patch_size,
+        in_chans=channels,
+        num_classes=classes,
+        num_blocks=depth,
+        embed_dim=width,
+        mlp_ratio=(token_ratio, mlp_ratio),
+        drop_path_rate=drop_path,
+    )
+
+
+def patches(channels: int, width: int, patch_size: int) -> nn.Module:
+    return nn.Conv2d(channels, width, patch_size, stride=patch_size)
+
+
+def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
+    """3×3 convolutions of stride 2 that double the channels up to `width` at the grid of words, then 1×1 (Xiao et al.
+    2021). Raises ValueError where the patch is no power of two from 2 on, or the width cannot be halved so often."""
+    steps = int(math.log2(patch_size))
+    if 2**steps != patch_size or not steps or width % 2 ** (steps - 1):
+        raise ValueError(
+            f"a convolutional stem halves the image until a word is one pixel: patch_size {patch_size} must be a power "
+            f"of two, and the width {width} divisible by half of it"
+        )
+    layers, inside = [], channels
+    for out in (width // 2 ** (steps - 1 - k) for k in range(steps)):
+        layers += [nn.Conv2d(inside, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+        nn.init.kaiming_normal_(layers[-3].weight, mode="fan_out", nonlinearity="relu")
+        inside = out
+    return nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+
+
+def _grid(image_size: int, patch_size: int) -> int:
+    if image_size % patch_size:
+        raise ValueError(f"an image of {image_size} pixels is not made of whole {patch_size}×{patch_size} words")
+    return image_size // patch_size
