@@ -16,7 +16,8 @@ from vitcnn.launch.worker import Options
 from vitcnn.matrix import Cell, cells
 from vitcnn.models.build import build, facts
 from vitcnn.records import Places, read_record
-from vitcnn.training.cell import train_cell, weights_hash
+from vitcnn.training.cell import train_cell
+from vitcnn.training.weights import weights_hash
 
 DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
 STUDY = """
@@ -132,7 +133,7 @@ def test_the_seed_decides_what_it_draws(own):
     hashes = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        hashes.append(weights_hash(build(Imported(model="import:nets:build"), DIGITS)[0]))
+        hashes.append(weights_hash(build(Imported(model="import:nets:build"), DIGITS)[0].state_dict()))
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -20,7 +20,8 @@ from vitcnn.matrix import Cell, cells
 from vitcnn.models.build import build, decay_groups, eyes, facts, image_size
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.seeds import role_seed
-from vitcnn.training.cell import train_cell, weights_hash
+from vitcnn.training.cell import train_cell
+from vitcnn.training.weights import weights_hash
 
 DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
 RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
@@ -155,7 +156,7 @@ def test_facts_are_those_of_the_network_and_counting_does_not_move_torchs_genera
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet"])
 def test_the_seed_decides_the_network_and_the_recipes_init_does_not(name):
     first, again, normal, other = (
-        weights_hash(made(of(name), DIGITS, seed, init))
+        weights_hash(made(of(name), DIGITS, seed, init).state_dict())
         for seed, init in ((1, "xavier"), (1, "xavier"), (1, "normal"), (2, "xavier"))
     )
     assert first == again == normal != other
@@ -170,7 +171,7 @@ def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_
     assert (record.cost.steps, record.cost.parameters, record.cost.macs) == (3, counted.parameters, counted.macs)
     assert (record.sight.image_size, record.sight.words) == (counted.image_size, counted.words)
     assert math.isfinite(record.test.nll)
-    assert record.weights != weights_hash(made(cell.model, DIGITS, role_seed(0, "init")))
+    assert record.weights != weights_hash(made(cell.model, DIGITS, role_seed(0, "init")).state_dict())
 
 
 # ---- what does not fit ----
@@ -490,5 +491,5 @@ def test_fine_tuning_starts_from_the_weights_and_goes_on_from_there(one_cell, pl
     loaded = made(still.model, DIGITS, role_seed(0, "init"))
     record = train_cell(still, places=places)
     assert record.cost.steps == 3
-    assert record.weights == weights_hash(loaded)
+    assert record.weights == weights_hash(loaded.state_dict())
     assert train_cell(moving, places=places).weights != record.weights

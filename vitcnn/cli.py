@@ -10,6 +10,7 @@ import typer
 
 from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli_data import DataDir, data_app
+from vitcnn.cli_networks import as_attention
 from vitcnn.cli_results import export, report, select, verdict
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ def plan(
     console = Console()
     console.print(render(loaded, about, all_cells, places, workers))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
-        finished = Results.of(loaded, all_cells, read_records(places.records)[0])
+        finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False)
 
 
@@ -60,6 +61,9 @@ def run(
     wandb: Annotated[
         str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
     ] = "auto",
+    keep_weights: Annotated[
+        bool, typer.Option("--keep-weights", help="Keep every cell's final weights in runs/<study>/weights.")
+    ] = False,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -89,7 +93,14 @@ def run(
     fetch(loaded.dataset, data_dir, loaded.resolution)
     workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(waiting))
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train in {workers} worker(s)")
-    options = Options(device=device, threads=threads, data_folder=data_dir, tracking=wandb, workers=workers)
+    options = Options(
+        device=device,
+        threads=threads,
+        data_folder=data_dir,
+        workers=workers,
+        tracking=wandb,
+        keep_weights=keep_weights,
+    )
     with Live(console=console, auto_refresh=False) as live:
         shown = time.monotonic()
 
@@ -134,7 +145,7 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
-for command in (select, report, verdict, export):
+for command in (select, report, verdict, export, as_attention):
     app.command()(command)
 
 

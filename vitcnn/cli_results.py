@@ -44,7 +44,7 @@ def verdict(
 
     loaded, about, all_cells, places = load(study, overrides, results, runs)
     records, wrong = read_records(places.records)
-    finished = StudyResults.of(loaded, all_cells, records, about)
+    finished = StudyResults.of(loaded, all_cells, records, about).first_setting
     typer.echo(verdict_text(finished, judge(finished, pair)))
     for line in wrong:
         typer.echo(f"no record: {line}", err=True)

@@ -108,6 +108,7 @@ class Entrant(Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\n]*$", max_length=80)]
     model: Model
     recipe: dict[str, Any] = Field(default={})
+    start: str | None = None  # an entrant further up: each cell begins with the trained weights of that one's
 
 
 def by_name(entrants: Any) -> Any:
@@ -182,10 +183,10 @@ class Study(Frozen):
             if not isinstance(options or {}, dict):
                 raise ValueError(f"{name}: options are a mapping of keys to values, not {options!r}")
             options = dict(options or {})
-            recipe = options.pop("recipe", {})
+            recipe, start = options.pop("recipe", {}), options.pop("start", None)
             options.setdefault("model", str(name))
             kind(options)
-            entrants.append({"name": str(name), "model": options, "recipe": recipe})
+            entrants.append({"name": str(name), "model": options, "recipe": recipe, "start": start})
         return tuple(entrants)
 
     @field_validator("grid")

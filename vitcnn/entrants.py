@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vitcnn.base import Frozen, Positive, near
-from vitcnn.networks import CNN, RNN, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
 
 
 class Timm(Frozen):
@@ -89,6 +89,7 @@ MODELS = {
     "local": Local,
     "pixel-local": PixelLocal,
     "cnn": CNN,
+    "cnn-attention": CNNAttention,
     "linear": Linear,
     "timm/NAME": Timm,
     "import:MODULE:FUNCTION": Imported,

@@ -15,6 +15,7 @@ from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import word_side
 from vitcnn.entrants import Model, Timm
+from vitcnn.networks import CNNAttention
 
 Role = Literal["main", "search", "budget-check"]
 
@@ -40,6 +41,7 @@ class Cell(Frozen):
     resolution: int | None = None  # pixels that images are kept at; None: the data set's own
     content: str | None = None  # of a folder
     shuffle: Shuffle | None = None
+    start: str | None = None  # id of the cell whose trained weights it begins with
 
     @property
     def id(self) -> str:
@@ -84,7 +86,8 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
     for seed, n, entrant in itertools.product(study.seeds, study.sizes, study.entrants):
         for recipe, variant in _recipes(study, entrant, n):
             for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # logistic regression cannot care
-                out.append(_cell(study, data, entrant, n, seed, recipe, variant, shuffle))
+                cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
+                out.append(cell.model_copy(update={"start": _start(cell, entrant.start, out)}))
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
         for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
@@ -202,6 +205,25 @@ def _cell(
         content=data.content,
         shuffle=shuffle,
     )
+
+
+def _start(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
+    """The id of the cell that `cell` begins with: of the entrant `name`, at the same n, seed and shuffle."""
+    if name is None:
+        return None
+    where, there = f"entrants.{cell.entrant}.start", (cell.n, cell.seed, cell.shuffle)
+    found = [c for c in above if c.entrant == name and (c.n, c.seed, c.shuffle) == there]
+    if not found:
+        names = {c.entrant for c in above if c.recipe}
+        raise ConfigError(f"{where}: no network further up is called {name!r}{near(name, names)}")
+    if cell.role == "search":
+        raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
+    rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"
+    wanted = found[0].model.model_dump(exclude={"model"} if rewritten else set())
+    own = cell.model.model_dump()
+    if any(own.get(key) != value for key, value in wanted.items()):
+        raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.entrant!r}")
+    return found[0].id
 
 
 def describe_budget(cells: Sequence[Cell]) -> str:

@@ -103,6 +103,17 @@ class PixelLocal(CNN):
     _has_a_middle = field_validator("window")(ViTWindow._has_a_middle.__func__)
 
 
+class CNNAttention(CNN):
+    """The CNN with every convolution rewritten as self-attention and then set free (Cordonnier et al. 2020; the gate
+    is ConViT's, d'Ascoli et al. 2021): σ(gate) of a head's attention is where its convolution looked, the rest is by
+    content. With `start: cnn` it begins as that trained CNN."""
+
+    model: Literal["cnn-attention"] = "cnn-attention"
+    gate: float = 4.0
+    sharpness: Annotated[float, Field(gt=0)] = 4.0
+    head_width: Positive = 8
+
+
 class Linear(Frozen):
     """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
 

@@ -4,6 +4,7 @@ results/<study>/records/<cell id>.json    written last, atomically: a cell is fi
 runs/<study>/<cell id>/progress.json      where a worker is (rewritten about once a second)
 runs/<study>/<cell id>/failure.json       the error of a cell that gave up
 runs/<study>/<cell id>/last.ckpt          from which an interrupted cell goes on
+runs/<study>/weights/<cell id>.pt         of a cell whose final weights are kept
 """
 
 import base64
@@ -132,6 +133,9 @@ class Places:
 
     def cell(self, cell_id: str) -> Path:
         return self.run / cell_id
+
+    def weights(self, cell_id: str) -> Path:
+        return self.run / "weights" / f"{cell_id}.pt"
 
 
 def write_atomically(path: Path, text: str) -> None:

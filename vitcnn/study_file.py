@@ -6,7 +6,7 @@ import yaml
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, near
-from vitcnn.config import Budget, BudgetCheck, Recipe, Study, by_name
+from vitcnn.config import Budget, BudgetCheck, Recipe, Shuffle, Study, by_name
 from vitcnn.entrants import MODELS
 
 
@@ -78,7 +78,7 @@ def _read_recipes(path: Path) -> tuple[dict, str]:
         raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
 
 
-_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck}
+_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle}
 
 
 def _explain(error: dict, names: list) -> str:
@@ -92,7 +92,7 @@ def _explain(error: dict, names: list) -> str:
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
         known = set(owner.model_fields) - {"chosen", "search", "weights_sha256", "source_sha256"}
-        known |= {"recipe"} if owner in MODELS.values() else set()
+        known |= {"recipe", "start"} if owner in MODELS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     given = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"

@@ -1,11 +1,11 @@
 """A study's records put in order: who reached what at which n, what is missing, and what has to be said first."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
-from vitcnn.config import Study
+from vitcnn.config import Shuffle, Study
 from vitcnn.data.cache import Info
 from vitcnn.matrix import Cell
 from vitcnn.records import Record
@@ -52,10 +52,24 @@ class Results:
         mine = {r.id: r for r in records if r.id in wanted}
         return cls(study, cells, mine, about, len({r.id for r in records}) - len(mine))
 
+    def settings(self) -> list["Results"]:
+        """One for each setting of `shuffle`; entrants that none of them touches are in all."""
+        return [replace(self, cells=[c for c in self.cells if c.shuffle in (s, None)]) for s in self.study.shuffle]
+
+    @property
+    def first_setting(self) -> "Results":
+        """What tables and verdict are about."""
+        return self.settings()[0] if len(self.study.shuffle) > 1 else self
+
+    @property
+    def setting(self) -> Shuffle | None:
+        return next((cell.shuffle for cell in self.cells if cell.shuffle), None)
+
     @property
     def title(self) -> str:
-        """The data set as figures call it."""
-        return self.about.title if self.about else self.study.dataset
+        """The data set as figures call it, and what was done to it."""
+        name = self.about.title if self.about else self.study.dataset
+        return f"{name}, {self.setting}" if self.setting else name
 
     @property
     def missing(self) -> list[Cell]:

@@ -43,5 +43,6 @@ def _row(record: Record) -> dict[str, Any]:
     row["overfitting"] = record.train.accuracy - record.test.accuracy
     row |= record.cost.model_dump() | record.sight.model_dump()
     row |= {f"recipe_{k}": v for k, v in (cell.recipe.model_dump() if cell.recipe else {}).items()}
+    row |= {f"shuffle_{k}": getattr(cell.shuffle, k, None) for k in ("words", "pixels")} | {"start": cell.start}
     row |= {f"model_{k}": v for k, v in cell.model.model_dump(exclude={"model"}, exclude_defaults=True).items()}
     return row | {"id": record.id, "subset": record.subset, "weights": record.weights, **record.made_by}

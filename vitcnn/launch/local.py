@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
@@ -46,7 +46,7 @@ def run_cells(
     where another run is at work on the study.
     """
     outcome, tries = Outcome(), dict.fromkeys((cell.id for cell in cells), 0)
-    waiting, active = deque(cells), {}
+    waiting, active, starts = deque(cells), {}, {cell.start for cell in cells}
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
 
@@ -60,10 +60,10 @@ def run_cells(
                 if not pool.active:  # all workers died while they started; each such death is a try of its cell
                     pool.join()
                     pool = fresh_pool()
-                while waiting and len(active) < workers:
-                    cell = waiting.popleft()
+                while len(active) < workers and (cell := _ready(waiting, active.values())):
+                    waiting.remove(cell)
                     tries[cell.id] += 1
-                    active[pool.schedule(work, args=(cell, places, options))] = cell
+                    active[pool.schedule(work, args=(cell, places, options, cell.id in starts))] = cell
                 for future in wait(active, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     cell = active.pop(future)
                     if (error := future.exception()) is None and future.result() == "done":
@@ -87,6 +87,12 @@ def run_cells(
             pool.stop() if outcome.interrupted else pool.close()
             pool.join()
     return outcome
+
+
+def _ready(waiting: Iterable[Cell], active: Iterable[Cell]) -> Cell | None:
+    """The first cell that does not have to wait for the one it begins with."""
+    unfinished = {cell.id for cell in (*waiting, *active)}
+    return next((cell for cell in waiting if cell.start not in unfinished), None)
 
 
 def _final(error: BaseException) -> bool:

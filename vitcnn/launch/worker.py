@@ -21,6 +21,7 @@ class Options:
     data_folder: Path | None = None
     workers: int = 1  # processes that share the memory
     tracking: Literal["auto", "online", "offline", "off"] = "auto"
+    keep_weights: bool = False  # of every cell; those that another begins with are kept anyway
 
 
 _asked: list[Event] = []
@@ -45,8 +46,8 @@ def _stop() -> bool:
     return _told[0] or any(event.is_set() for event in _asked) or os.getppid() != _parent
 
 
-def work(cell: Cell, places: Places, options: Options) -> Literal["done", "stopped"]:
-    """Trains one cell and writes its record; goes on from its checkpoint if there is one."""
+def work(cell: Cell, places: Places, options: Options, keep: bool = False) -> Literal["done", "stopped"]:
+    """Trains one cell and writes its record; goes on from its checkpoint if there is one. `keep`: its final weights."""
     from vitcnn.training.cell import train_cell
     from vitcnn.training.keeper import InterruptedCell
 
@@ -62,6 +63,7 @@ def work(cell: Cell, places: Places, options: Options) -> Literal["done", "stopp
             tracking=options.tracking,
             workers=options.workers,
             stop=_stop,
+            keep=keep or options.keep_weights,
         )
     except InterruptedCell:
         return "stopped"

@@ -18,10 +18,11 @@ from vitcnn.data.shuffle import WORDS, order, words_along
 from vitcnn.entrants import Imported, Model, Timm
 from vitcnn.models import from_timm, imported
 from vitcnn.models.cnn import ResNet
+from vitcnn.models.conv_attention import rewrite
 from vitcnn.models.local import local
 from vitcnn.models.neighbourhood import pixel_local
 from vitcnn.models.vit import mixer, rnn, vit
-from vitcnn.networks import CNN, Hybrid, Local, Words
+from vitcnn.networks import CNN, CNNAttention, Hybrid, Local, Words
 
 OURS = {
     "mixer": mixer,
@@ -46,18 +47,36 @@ class Facts:
     native_pixels_per_word: float | None  # along a side
 
 
-def build(model: Model, data: Info, init: str = "xavier") -> tuple[nn.Module, int]:
+def build(
+    model: Model, data: Info, init: str = "xavier", weights: dict[str, Tensor] | None = None
+) -> tuple[nn.Module, int]:
     """(network, the image size it takes). Draws from torch's global generator. Raises ConfigError.
 
     `init` sets linear layers and patch embeddings: Xavier-uniform ("xavier": a patch embedding seen as the matrix it
     is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep He's,
-    LSTMs torch's own, and networks of timm and of one's own everything.
+    LSTMs torch's own, and networks of timm and of one's own everything. `weights`: a state dict to begin with instead,
+    of the same network, or of the CNN that a `cnn-attention` is made of.
     """
     size = image_size(model, data)
     if isinstance(model, Timm):
-        return from_timm.network(model, data, size), size
-    if isinstance(model, Imported):
-        return imported.network(model, data, size), size
+        network = from_timm.network(model, data, size)
+    elif isinstance(model, Imported):
+        network = imported.network(model, data, size)
+    else:
+        network = _ours(model, data, size, init)
+    before = weights and weights.keys() == network.state_dict().keys()
+    if before:
+        network.load_state_dict(weights)
+    if isinstance(model, CNNAttention):
+        network = rewrite(network, model.gate, model.sharpness, model.head_width)
+    if weights and not before:
+        network.load_state_dict(weights)
+    return network, size
+
+
+def _ours(model: Model, data: Info, size: int, init: str) -> nn.Module:
+    if isinstance(model, CNNAttention):  # the CNN that it is made of
+        model = CNN(**model.model_dump(include=CNN.model_fields.keys() - {"model"}))
     make = OURS.get(model.model)
     if not make:
         raise TypeError(f"{model.model} is not a network")
@@ -71,7 +90,7 @@ def build(model: Model, data: Info, init: str = "xavier") -> tuple[nn.Module, in
     except ValueError as error:
         raise ConfigError(f"{model.model}: {error}") from None
     initialise(network, init, patches=not isinstance(model, CNN | Hybrid))
-    return network, size
+    return network
 
 
 def image_size(model: Model, data: Info) -> int:

@@ -83,6 +83,22 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
     return ax
 
 
+def gap_by_setting(ax: Axes, settings: Sequence[Results]) -> Axes:
+    """The pair's gap in points, paired by seed, a line for each setting of `shuffle`."""
+    study = settings[0].study
+    for place, results in enumerate(settings):
+        beside = 1.03 ** (place - (len(settings) - 1) / 2)
+        points = [(n * beside, [100 * g for g in results.gaps(n).values()]) for n in study.sizes]
+        shade = str(0.75 * place / max(1, len(settings) - 1))  # from black: the worse the limit is set, the paler
+        look = {"color": shade, "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
+        _series(ax, [(n, v) for n, v in points if v], look, str(results.setting))
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_ylabel(f"{study.pair[0]} − {study.pair[1]}, test accuracy (points)")
+    n_axis(ax, study.sizes)
+    _legend(ax)
+    return ax
+
+
 def panels(sizes: Sequence[int]) -> list[int]:
     """The sizes that have a panel in `training_curves`: all, or `PANELS` of them spread over all, both ends among
     them."""

@@ -14,6 +14,7 @@ from vitcnn.data.fetch import about_data
 from vitcnn.matrix import Cell, describe_budget
 from vitcnn.records import Places, read_records, write_atomically
 from vitcnn.report import figures, tables
+from vitcnn.report.dial import dial_section
 from vitcnn.report.search import search_report
 from vitcnn.report.verdict import verdict_text
 
@@ -37,8 +38,12 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
         text = search_report(results, wrong)
     else:
         with mpl.rc_context(STYLE):
-            _figures(results, places.report)
-        text = _text(results)
+            _figures(results.first_setting, places.report)
+            if len(study.shuffle) > 1:
+                _dial_figure(results, places.report)
+        text = _missing(results) + _text(results.first_setting)
+        if len(study.shuffle) > 1:
+            text += f"\n{dial_section(results.settings())}"
     if wrong:
         text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.cell(line)}" for line in wrong) + "\n"
     path = places.report / "report.md"
@@ -69,6 +74,14 @@ def _figures(results: Results, folder: Path) -> None:
     _save(fig, folder / "curves")
 
 
+def _dial_figure(results: Results, folder: Path) -> None:
+    fig = Figure(figsize=(7.4, 4.4), layout="constrained")
+    settings = results.settings()
+    title = f"{settings[0].about.title if settings[0].about else results.study.dataset}, {_seeds(results)}"
+    figures.gap_by_setting(fig.subplots(), settings).set_title(f"{title}\n{describe_budget(results.cells)}")
+    _save(fig, folder / "dial")
+
+
 def _save(fig: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.get_layout_engine().execute(fig)  # once, not for each file
@@ -91,7 +104,6 @@ def _text(results: Results) -> str:
     parts = [
         f"# {study.name}\n",
         "\n".join(f"**{sentence}**" for sentence in first) + "\n" if first else "",
-        _missing(results),
         f"{results.title}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
         f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
         f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",

@@ -1,6 +1,5 @@
 """Trains one cell and returns its record. `train_cell` is what a notebook calls and what the workers run."""
 
-import hashlib
 import logging
 import platform
 import subprocess
@@ -14,7 +13,6 @@ import lightning
 import timm
 import torch
 from lightning import Trainer
-from torch import nn
 from torch.utils.data import DataLoader
 
 from vitcnn.data.batches import TrainStream
@@ -28,6 +26,7 @@ from vitcnn.training.evaluate import TRAIN_IMAGES, batches, evaluate
 from vitcnn.training.keeper import InterruptedCell, Keeper
 from vitcnn.training.module import CellModule
 from vitcnn.training.tracking import Tracking, tracker
+from vitcnn.training.weights import load_weights, save_weights, weights_hash
 
 CURVE_POINTS = 20
 CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
@@ -45,25 +44,16 @@ def train_cell(
     tracking: Tracking = "off",
     workers: int = 1,
     stop: Callable[[], bool] = lambda: False,
+    keep: bool = False,
 ) -> Record:
     """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
 
-    `workers`: how many such cells share the memory. Checkpoints and signs of life go to `places.cell(cell.id)`; the
-    record is returned, not written. Raises `InterruptedCell` once `stop()` is true and a checkpoint is saved,
-    `NotFiniteLoss` where the loss is no number.
+    `workers`: how many such cells share the memory. Checkpoints and signs of life go to `places.cell(cell.id)`, with
+    `keep` the final weights to `places.weights(cell.id)`; the record is returned, not written. Raises
+    `InterruptedCell` once `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is no number.
     """
     where = pick_device(device)
-    data = cell_data(
-        cell.dataset,
-        resolution=cell.resolution,
-        content=cell.content,
-        validation=cell.validation,
-        n=cell.n,
-        seed=role_seed(cell.seed, "subset"),
-        folder=data_folder,
-        device=where,
-        workers=workers,
-    )
+    data = data_of(cell, where, data_folder, workers)
     if cell.recipe is None:
         from vitcnn.training.linear import train_linear
 
@@ -77,7 +67,8 @@ def train_cell(
             logger.finish(record)
         return record
     torch.manual_seed(role_seed(cell.seed, "init"))
-    network, size = build(cell.model, data.info, cell.recipe.init)
+    weights = load_weights(cell.start, places) if cell.start else None
+    network, size = build(cell.model, data.info, cell.recipe.init, weights)
     network = network.to(memory_format=torch.channels_last)
     module = CellModule(
         network,
@@ -119,6 +110,8 @@ def train_cell(
             trainer.fit(module, stream, watched, ckpt_path=resume, weights_only=True)
         module.to(where)
         record = _record(cell, data, module, keeper, where)
+        if keep:
+            save_weights(module.network, places.weights(cell.id))
         if logger:
             logger.finish(record)
     except BaseException:
@@ -126,6 +119,21 @@ def train_cell(
             logger.abandon()
         raise
     return record
+
+
+def data_of(cell: Cell, where: torch.device, folder: str | Path | None, workers: int = 1) -> CellData:
+    """The images of a cell; `workers`: how many such share the memory."""
+    return cell_data(
+        cell.dataset,
+        resolution=cell.resolution,
+        content=cell.content,
+        validation=cell.validation,
+        n=cell.n,
+        seed=role_seed(cell.seed, "subset"),
+        folder=folder,
+        device=where,
+        workers=workers,
+    )
 
 
 def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
@@ -158,18 +166,9 @@ def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, wher
         ),
         subset=data.subset,
         data=data.facts,
-        weights=weights_hash(module.network),
+        weights=weights_hash(module.network.state_dict()),
         made_by=made_by(where),
     )
-
-
-def weights_hash(network: nn.Module) -> str:
-    """16 hexadecimal digits over all parameters and buffers; equal only where every bit is."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def made_by(where: torch.device) -> dict[str, object]:

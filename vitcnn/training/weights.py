@@ -1,0 +1,43 @@
+"""The final weights of a cell: kept where another cell begins with them, or when asked for."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vitcnn.base import ConfigError
+from vitcnn.records import Places, read_record
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """The state dict, on the CPU; the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".new")
+    torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, scratch)
+    scratch.replace(path)
+
+
+def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
+    """The state dict of a finished cell. Raises ConfigError where it was not kept, or is not what its record says."""
+    path, record = places.weights(cell_id), places.record(cell_id)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        known = read_record(record)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"the trained weights of cell {cell_id} are needed, and {error.filename} is not there; to train it again "
+            f"and keep them, delete {record} and run with --keep-weights"
+        ) from None
+    if weights_hash(weights) != known.weights:
+        raise ConfigError(f"{path}: not the weights that {record} was made with")
+    return weights
+
+
+def weights_hash(weights: dict[str, Tensor]) -> str:
+    """16 hexadecimal digits over all parameters and buffers; equal only where every bit is."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
