@@ -10,6 +10,7 @@ import torch
 from vitcnn import cli
 from vitcnn.config import Study
 from vitcnn.data.fetch import fetch
+from vitcnn.matrix import Cell, cells
 from vitcnn.study_file import load_study
 
 SMALL = """
@@ -42,6 +43,17 @@ def study(tmp_path: Path) -> Callable[..., Study]:
         return load_study(path, overrides)
 
     return make
+
+
+@pytest.fixture
+def one_cell(study) -> Callable[..., Cell]:
+    """`one_cell(text, "seeds=1")`: the only cell of a study."""
+
+    def pick(text: str, *overrides: str) -> Cell:
+        (cell,) = cells(study(*overrides, text=text))
+        return cell
+
+    return pick
 
 
 @pytest.fixture

@@ -82,15 +82,6 @@ def own(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.fixture
-def one_cell(study):
-    def pick(*overrides: str) -> Cell:
-        (cell,) = cells(study(*overrides, text=STUDY))
-        return cell
-
-    return pick
-
-
 # ---- what works ----
 
 
@@ -139,7 +130,7 @@ def test_the_seed_decides_what_it_draws(own):
 
 def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp_path):
     own()
-    cell, places = one_cell(), Places("own", tmp_path / "results", tmp_path / "runs")
+    cell, places = one_cell(STUDY), Places("own", tmp_path / "results", tmp_path / "runs")
     outcome = run_cells([cell], places, Options(device="cpu", tracking="off"), workers=1)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert "nets" not in sys.modules  # it was built there
@@ -153,14 +144,14 @@ def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp
 
 def test_the_id_of_a_cell_changes_with_the_modules_text_and_with_the_options(own, one_cell):
     own()
-    before = one_cell().id
-    assert one_cell().id == before
-    assert one_cell("entrants.mine.options.width=5").id != before
-    assert one_cell("entrants.mine.model='import:nets:short'").id != before
+    before = one_cell(STUDY).id
+    assert one_cell(STUDY).id == before
+    assert one_cell(STUDY, "entrants.mine.options.width=5").id != before
+    assert one_cell(STUDY, "entrants.mine.model='import:nets:short'").id != before
     own("", "bystander.py")
-    assert one_cell().id == before
+    assert one_cell(STUDY).id == before
     own(NETS + "# other\n")
-    assert one_cell().id != before
+    assert one_cell(STUDY).id != before
 
 
 def test_the_id_of_a_cell_does_not_change_with_the_folder_that_the_module_lies_in(own, one_cell, tmp_path, monkeypatch):
@@ -169,13 +160,13 @@ def test_the_id_of_a_cell_does_not_change_with_the_folder_that_the_module_lies_i
     ids = set()
     for folder in ("here", "there"):
         monkeypatch.chdir(tmp_path / folder)
-        ids.add(one_cell().id)
+        ids.add(one_cell(STUDY).id)
     assert len(ids) == 1
 
 
 def test_a_cell_is_read_back_where_its_module_is_gone(own, one_cell):
     file = own()
-    cell = one_cell()
+    cell = one_cell(STUDY)
     file.unlink()
     assert Cell.model_validate_json(cell.model_dump_json()) == cell
 

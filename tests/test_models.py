@@ -5,30 +5,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from building import DIGITS, FASHION, RGB, made, shaken
 from torch import nn
 
 from vitcnn.base import ConfigError
-from vitcnn.data.fetch import about_data
 from vitcnn.models.attention import SelfAttention, sinusoidal_2d
 from vitcnn.models.build import build, decay_groups, facts, image_size
 from vitcnn.networks import CNN, Linear, Local, ViT
 
-DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
-RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 NETWORKS = [ViT(), Local(), CNN()]
-
-
-def made(model, data=RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
-    torch.manual_seed(seed)
-    return build(model, data, init)[0]
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """A little noise on every parameter: nothing is 0, or the same as its neighbour, because it starts like that."""
-    with torch.no_grad():
-        for p in network.parameters():
-            p += 0.05 * torch.randn_like(p)
-    return network
 
 
 # ---- the contract ----

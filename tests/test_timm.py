@@ -10,21 +10,19 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from building import DIGITS, FASHION, RGB, made, shaken
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Timm
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import Cell
 from vitcnn.models.build import build, decay_groups, eyes, facts, image_size
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.seeds import role_seed
 from vitcnn.training.cell import train_cell
 from vitcnn.training.weights import weights_hash
 
-DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
-RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 # One small architecture for each of timm's model files named behind it; several where one file holds unlike networks.
 FITTING = [
     "test_vit",  # vision_transformer
@@ -92,28 +90,6 @@ def of(name: str, **more) -> Timm:
     return Timm(model=f"timm/{name}", **more)
 
 
-def made(model: Timm, data=RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
-    torch.manual_seed(seed)
-    return build(model, data, init)[0]
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """A little noise on every parameter: nothing is 0, or the same as its neighbour, because it starts like that."""
-    with torch.no_grad():
-        for p in network.parameters():
-            p += 0.05 * torch.randn_like(p)
-    return network
-
-
-@pytest.fixture
-def one_cell(study):
-    def pick(*overrides: str) -> Cell:
-        (cell,) = cells(study(*overrides, text=STUDY))
-        return cell
-
-    return pick
-
-
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     return Places("nets", tmp_path / "results", tmp_path / "runs")
@@ -164,7 +140,7 @@ def test_the_seed_decides_the_network_and_the_recipes_init_does_not(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_cell, places):
-    cell = one_cell(f"entrants={{net: {{model: timm/{name}}}}}")
+    cell = one_cell(STUDY, f"entrants={{net: {{model: timm/{name}}}}}")
     record = train_cell(cell, places=places)
     counted = facts(cell.model, DIGITS)
     assert read_record(write_record(record, places)) == record
@@ -454,18 +430,18 @@ def test_the_id_of_a_cell_depends_on_what_is_in_the_weights_file_and_not_on_wher
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(file, elsewhere / "renamed.safetensors")
-    here, there = (one_cell(with_weights(path)).id for path in (file, elsewhere / "renamed.safetensors"))
-    assert here == there != one_cell().id
+    here, there = (one_cell(STUDY, with_weights(path)).id for path in (file, elsewhere / "renamed.safetensors"))
+    assert here == there != one_cell(STUDY).id
     shutil.copy(saved(tmp_path / "other.pth")[1], file)
-    assert one_cell(with_weights(file)).id != here
+    assert one_cell(STUDY, with_weights(file)).id != here
 
 
 def test_pretrained_is_another_cell_than_a_fresh_start(one_cell):
-    assert one_cell("entrants.net.pretrained=true").id != one_cell().id
+    assert one_cell(STUDY, "entrants.net.pretrained=true").id != one_cell(STUDY).id
 
 
 def test_a_cell_is_read_back_where_its_weights_are_gone(one_cell, file):
-    cell = one_cell(with_weights(file))
+    cell = one_cell(STUDY, with_weights(file))
     Path(file).unlink()
     assert Cell.model_validate_json(cell.model_dump_json()) == cell
     assert Cell.model_validate_json(cell.model_dump_json()).id == cell.id
@@ -481,13 +457,13 @@ def test_a_cell_is_read_back_where_its_weights_are_gone(one_cell, file):
 )
 def test_weights_that_cannot_be_meant_are_refused_in_one_sentence_when_the_study_is_read(one_cell, override, said):
     with pytest.raises(ConfigError) as caught:
-        one_cell(override)
+        one_cell(STUDY, override)
     assert str(caught.value).endswith(f"small.yaml: {said}")
 
 
 def test_fine_tuning_starts_from_the_weights_and_goes_on_from_there(one_cell, places, file):
     override = with_weights(file, "image_size: 64")
-    still, moving = one_cell(override, "recipe.lr=1e-60"), one_cell(override)  # 1e-60: 0 in float32
+    still, moving = one_cell(STUDY, override, "recipe.lr=1e-60"), one_cell(STUDY, override)  # 1e-60: 0 in float32
     loaded = made(still.model, DIGITS, role_seed(0, "init"))
     record = train_cell(still, places=places)
     assert record.cost.steps == 3

@@ -10,7 +10,7 @@ import typer
 
 from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli_data import DataDir, data_app
-from vitcnn.cli_networks import as_attention
+from vitcnn.cli_networks import as_attention, receptive_fields
 from vitcnn.cli_results import export, report, select, verdict
 
 app = typer.Typer(
@@ -145,7 +145,7 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
-for command in (select, report, verdict, export, as_attention):
+for command in (select, report, verdict, export, as_attention, receptive_fields):
     app.command()(command)
 
 

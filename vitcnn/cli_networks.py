@@ -1,11 +1,14 @@
 """Commands on trained networks."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli_common import RESULTS, RUNS, Loaded, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli_data import DataDir
+
+if TYPE_CHECKING:
+    from vitcnn.matrix import Cell
 
 
 def as_attention(
@@ -19,17 +22,14 @@ def as_attention(
     runs: Runs = RUNS,
 ) -> None:
     """Rewrites trained CNNs as self-attention, without training, and holds both against each other on the test set."""
-    from vitcnn.base import ConfigError, near
+    from vitcnn.base import ConfigError
     from vitcnn.records import write_atomically
     from vitcnn.report.tables import markdown
 
     loaded = load(study, overrides, results, runs, data_dir)
-    places, known = loaded.places, {name: c for c in loaded.cells for name in (c.title, c.id)}
-    for name in cell or ():
-        if name not in known:
-            raise ConfigError(f"--cell {name}: no such cell{near(name, known, all_of_them=False)}")
+    places = loaded.places
     kept = [c for c in loaded.cells if places.weights(c.id).exists() and c.model.model == "cnn"]
-    chosen = [known[name] for name in cell] if cell else kept
+    chosen = [_cell(loaded, name) for name in cell] if cell else kept
     if not chosen:
         raise ConfigError(f"{places.run}: no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them")
     from vitcnn.training.rewritten import as_attention as rewrite  # loads torch
@@ -48,6 +48,34 @@ def as_attention(
     )
     write_atomically(path, f"{text}\n\n{markdown(head, rows)}")
     typer.echo(f"written to {path}")
+
+
+def receptive_fields(
+    study: StudyFile,
+    cell: Annotated[str, typer.Option("--cell", help="A cell's title or id; its weights must have been kept.")],
+    overrides: Overrides = None,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Draws where the heads of a trained network look, layer by layer, on average over test images."""
+    from vitcnn.report.receptive import save_receptive_fields
+
+    loaded = load(study, overrides, results, runs, data_dir)
+    one = _cell(loaded, cell)
+    from vitcnn.training.receptive import receptive_fields as look  # loads torch
+
+    path = save_receptive_fields(look(one, loaded.places, data_dir), one.title, loaded.places)
+    typer.echo(f"written to {path}")
+
+
+def _cell(loaded: Loaded, name: str) -> "Cell":
+    from vitcnn.base import ConfigError, near
+
+    known = {key: cell for cell in loaded.cells for key in (cell.title, cell.id)}
+    if name not in known:
+        raise ConfigError(f"--cell {name}: no such cell{near(name, known, all_of_them=False)}")
+    return known[name]
 
 
 def _largest(agreement: object) -> str:

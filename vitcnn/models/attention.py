@@ -50,14 +50,23 @@ class SelfAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, a: Tensor) -> Tensor:
-        B, N, D = a.shape
-        q, k, v = self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self._ask(a)
         if self.weights == "softmax" and self.score != "additive":  # torch's fused form of the two lines below
             scale = 1.0 if self.score == "dot" else None
             b = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
         else:
             b = weigh(scores(q, k, self.score, self.w), self.weights, self.mask) @ v
-        return self.out(b.transpose(1, 2).reshape(B, N, D))  # concatenate the heads, then W^O
+        return self.out(b.transpose(1, 2).reshape(a.shape))  # concatenate the heads, then W^O
+
+    def attention(self, a: Tensor) -> Tensor:
+        """α' (B, h, N, N): how much word i takes from word j, to be looked at."""
+        q, k, _ = self._ask(a)
+        return weigh(scores(q, k, self.score, self.w), self.weights, self.mask)
+
+    def _ask(self, a: Tensor) -> Tensor:
+        """q, k and v of every head, (3, B, h, N, d)."""
+        B, N, D = a.shape
+        return self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
 
 
 def scores(q: Tensor, k: Tensor, how: Score, w: Tensor | None = None) -> Tensor:

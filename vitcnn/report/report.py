@@ -61,7 +61,7 @@ def _figures(results: Results, folder: Path) -> None:
     for name, draw in one.items():
         fig = Figure(figsize=(6.4, 4.4), layout="constrained")
         draw(fig.subplots(), results).set_title(title)
-        _save(fig, folder / name)
+        save(fig, folder / name)
     count = len(figures.panels(results.study.sizes))
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -71,7 +71,7 @@ def _figures(results: Results, folder: Path) -> None:
         spare.set_visible(False)
     figures.training_curves(axes.flat[:count], results)
     fig.suptitle(title, fontsize=10)
-    _save(fig, folder / "curves")
+    save(fig, folder / "curves")
 
 
 def _dial_figure(results: Results, folder: Path) -> None:
@@ -79,12 +79,13 @@ def _dial_figure(results: Results, folder: Path) -> None:
     settings = results.settings()
     title = f"{settings[0].about.title if settings[0].about else results.study.dataset}, {_seeds(results)}"
     figures.gap_by_setting(fig.subplots(), settings).set_title(f"{title}\n{describe_budget(results.cells)}")
-    _save(fig, folder / "dial")
+    save(fig, folder / "dial")
 
 
-def _save(fig: Figure, path: Path) -> None:
+def save(fig: Figure, path: Path) -> None:
+    """As SVG and PNG, laid out once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fig.get_layout_engine().execute(fig)  # once, not for each file
+    fig.get_layout_engine().execute(fig)
     fig.set_layout_engine("none")
     fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     fig.savefig(path.with_suffix(".png"), metadata={"Software": None})
@@ -122,6 +123,12 @@ def _text(results: Results) -> str:
         "## Training curves\n\n![validation accuracy over images seen](curves.png)\n",
         "## Entrants\n",
         tables.cost(results),
+        *(
+            f"{e.name} begins with the trained weights of {e.start} at the same n and seed; its images seen are those "
+            "after that.\n"
+            for e in study.entrants
+            if e.start
+        ),
         "## Recipes\n\nFields at their default are left out.\n",
         tables.recipes(results),
         "## Made by\n",

@@ -9,12 +9,10 @@ from torch import nn
 
 from vitcnn.base import ConfigError
 from vitcnn.matrix import Cell
-from vitcnn.models.build import build, eyes
 from vitcnn.models.conv_attention import Agreement, ConvAttention, agreement, rewrite
 from vitcnn.records import Places
-from vitcnn.training.cell import data_of
 from vitcnn.training.evaluate import batches
-from vitcnn.training.weights import load_weights
+from vitcnn.training.weights import trained
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,7 @@ class Rewritten:
 
 def as_attention(cell: Cell, places: Places, data_folder: str | Path | None = None) -> Rewritten:
     """Raises ConfigError where the weights were not kept, or the network has no convolution that can be rewritten."""
-    weights = load_weights(cell.id, places)
-    data = data_of(cell, torch.device("cpu"), data_folder)
-    network, size = build(cell.model, data.info, weights=weights)
-    look = eyes(cell.model, data.info, data.train[0], size, cell.shuffle)
+    network, look, data = trained(cell, places, data_folder)
     both = []
     for dtype in (torch.float32, torch.float64):
         network = network.to(dtype)

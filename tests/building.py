@@ -1,0 +1,25 @@
+"""Networks made for tests."""
+
+import torch
+from torch import nn
+
+from vitcnn.data.cache import Info
+from vitcnn.data.fetch import about_data
+from vitcnn.entrants import Model
+from vitcnn.models.build import build
+
+DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
+RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
+
+
+def made(model: Model, data: Info = RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
+    torch.manual_seed(seed)
+    return build(model, data, init)[0]
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """A little noise on every parameter: nothing is 0, or the same as its neighbour, because it starts like that."""
+    with torch.no_grad():
+        for p in network.parameters():
+            p += 0.05 * torch.randn_like(p)
+    return network
