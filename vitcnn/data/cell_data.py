@@ -12,8 +12,6 @@ from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import load
 from vitcnn.data.subsets import split, subset_hash
-from vitcnn.matrix import Cell
-from vitcnn.seeds import role_seed
 
 SHARE = 0.4  # of the memory that is free, for the images of all workers
 
@@ -45,21 +43,6 @@ class CellData:
     validation: Part
     test: Part
     subset: str  # hash of the training images' indices
-
-
-def data_of(cell: Cell, device: torch.device, folder: str | Path | None, workers: int = 1) -> CellData:
-    """The images of a cell, on the device where they fit; `workers`: how many such cells share the memory."""
-    return cell_data(
-        cell.dataset,
-        resolution=cell.resolution,
-        content=cell.content,
-        validation=cell.validation,
-        n=cell.n,
-        seed=role_seed(cell.seed, "subset"),
-        folder=folder,
-        device=device,
-        workers=workers,
-    )
 
 
 def cell_data(

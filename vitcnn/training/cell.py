@@ -16,7 +16,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from vitcnn.data.batches import TrainStream
-from vitcnn.data.cell_data import CellData, OnDisk, data_of
+from vitcnn.data.cell_data import CellData, OnDisk, cell_data
 from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits, write_progress
@@ -119,6 +119,21 @@ def train_cell(
             logger.abandon()
         raise
     return record
+
+
+def data_of(cell: Cell, device: torch.device, folder: str | Path | None, workers: int = 1) -> CellData:
+    """The images of a cell, on the device where they fit; `workers`: how many such cells share the memory."""
+    return cell_data(
+        cell.dataset,
+        resolution=cell.resolution,
+        content=cell.content,
+        validation=cell.validation,
+        n=cell.n,
+        seed=role_seed(cell.seed, "subset"),
+        folder=folder,
+        device=device,
+        workers=workers,
+    )
 
 
 def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:

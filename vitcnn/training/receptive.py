@@ -12,7 +12,7 @@ from vitcnn.models.attention import SelfAttention
 from vitcnn.models.conv_attention import ConvAttention
 from vitcnn.records import Places
 from vitcnn.training.evaluate import batches
-from vitcnn.training.weights import trained
+from vitcnn.training.trained import trained
 
 IMAGES = 200  # of the test set
 

@@ -12,7 +12,7 @@ from vitcnn.matrix import Cell
 from vitcnn.models.conv_attention import Agreement, ConvAttention, agreement, rewrite
 from vitcnn.records import Places
 from vitcnn.training.evaluate import batches
-from vitcnn.training.weights import trained
+from vitcnn.training.trained import trained
 
 
 @dataclass(frozen=True)

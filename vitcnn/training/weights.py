@@ -7,10 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.data.batches import Eyes
-from vitcnn.data.cell_data import CellData, data_of
-from vitcnn.matrix import Cell
-from vitcnn.models.build import build, eyes
 from vitcnn.records import Places, read_record
 
 
@@ -36,14 +32,6 @@ def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
     if weights_hash(weights) != known.weights:
         raise ConfigError(f"{path}: not the weights that {record} was made with")
     return weights
-
-
-def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tuple[nn.Module, Eyes, CellData]:
-    """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
-    weights = load_weights(cell.id, places)
-    data = data_of(cell, torch.device("cpu"), folder)
-    network, size = build(cell.model, data.info, weights=weights)
-    return network.eval(), eyes(cell.model, data.info, data.train[0], size, cell.shuffle), data
 
 
 def weights_hash(weights: dict[str, Tensor]) -> str:

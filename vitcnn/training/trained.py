@@ -1,0 +1,22 @@
+"""A cell's network as it was when its training ended."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vitcnn.data.batches import Eyes
+from vitcnn.data.cell_data import CellData
+from vitcnn.matrix import Cell
+from vitcnn.models.build import build, eyes
+from vitcnn.records import Places
+from vitcnn.training.cell import data_of
+from vitcnn.training.weights import load_weights
+
+
+def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tuple[nn.Module, Eyes, CellData]:
+    """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
+    weights = load_weights(cell.id, places)
+    data = data_of(cell, torch.device("cpu"), folder)
+    network, size = build(cell.model, data.info, weights=weights)
+    return network.eval(), eyes(cell.model, data.info, data.train[0], size, cell.shuffle), data
