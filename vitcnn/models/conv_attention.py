@@ -136,13 +136,38 @@ class ConvAttention(nn.Module):
         as the values are, and the heads of a query are h queries more. A query in the padding attends uniformly.
         """
         B, _, _, C = a.shape
-        (top, left), (down, right) = self.padding, self.stride
-        padded = F.pad(a, (0, 0, left, left, top, top))
-        p = padded[:, self.middle[0] :: down, self.middle[1] :: right][:, :rows, :columns]
-        q = torch.einsum("bijc,hdc,hde->bijhe", p, *self.qk).reshape(B, 1, -1, C)
+        q = self._queries(a, rows, columns).reshape(B, 1, -1, C)
         q, words = (F.pad(t, (0, -C % LANES)) for t in (q, a.reshape(B, 1, -1, C)))
         b = F.scaled_dot_product_attention(q, words, words, scale=self.qk.shape[2] ** -0.5)
         return b[..., :C].reshape(B, rows, columns, self.heads, C)
+
+    def _queries(self, a: Tensor, rows: int, columns: int) -> Tensor:
+        """W^kᵀ W^q p of every head, (B, H', W', h, C)."""
+        (top, left), (down, right) = self.padding, self.stride
+        padded = F.pad(a, (0, 0, left, left, top, top))
+        p = padded[:, self.middle[0] :: down, self.middle[1] :: right][:, :rows, :columns]
+        return torch.einsum("bijc,hdc,hde->bijhe", p, *self.qk)
+
+    def attention(self, images: Tensor) -> Tensor:
+        """How much each word of the image is given by each head, (B, h, H'·W', H·W), to be looked at; what the zeros
+        around the image are given is left out."""
+        a = images.permute(0, 2, 3, 1)
+        (B, H, W, C), (top, left) = a.shape, self.padding
+        rows, columns = self.positional(H, W)
+        A = torch.einsum("hiy,hjx->hijyx", rows[..., top : top + H], columns[..., left : left + W])
+        A = A.reshape(1, self.heads, -1, H * W).expand(B, -1, -1, -1)
+        if self.gates is None:
+            return A
+        q = self._queries(a, rows.shape[1], columns.shape[1]).reshape(B, -1, self.heads, C).transpose(1, 2)
+        content = (q @ a.reshape(B, 1, -1, C).transpose(-2, -1) * self.qk.shape[2] ** -0.5).softmax(-1)
+        gate = self.gates.sigmoid()[:, None, None]
+        return gate * A + (1 - gate) * content
+
+    def asks(self, H: int, W: int) -> Tensor:
+        """Row and column, in an image of H×W, of the words that ask, (H'·W', 2)."""
+        rows, columns = self.positional(H, W)
+        axes = zip((rows, columns), self.middle, self.padding, self.stride, strict=True)
+        return torch.cartesian_prod(*(m - p + s * torch.arange(x.shape[1]) for x, m, p, s in axes))
 
 
 def rewrite(
