@@ -1,8 +1,8 @@
 """Any classification architecture of timm, adapted to image size, channels and classes.
 
-Of timm's 98 model files, one small architecture each was tried at 64 pixels (colour and grey; forward, backward). All fit
-but crossvit_* (wants image_size 240), efficientformer_l* (224), inception_* (96 or more), those of 14-pixel patches (70),
-and csatv2 on grey images.
+Of timm's 98 model files, one small architecture each was tried at 64 pixels (colour and grey; forward, backward). All
+fit but crossvit_* (wants image_size 240), efficientformer_l* (224), inception_* (96 or more), those of 14-pixel patches
+(70), and csatv2 on grey images.
 """
 
 from pathlib import Path

@@ -32,8 +32,8 @@ def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, places: 
 
 
 def offset_map(ax: Axes, head: np.ndarray) -> Axes:
-    """One head: (2H − 1, 2W − 1), its own word in the middle. Brightness is the root of the share of attention, each map on
-    a scale of its own with its largest share printed."""
+    """One head: (2H − 1, 2W − 1), its own word in the middle. Brightness is the root of the share of attention, each
+    map on a scale of its own with its largest share printed."""
     down, right = (size // 2 for size in head.shape)
     ax.imshow(
         head, cmap="magma", norm=PowerNorm(0.5, vmin=0), extent=(-right - 0.5, right + 0.5, down + 0.5, -down - 0.5)
