@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from vitcnn.base import ConfigError, Frozen
 from vitcnn.config import Budget, Recipe, Shuffle
+from vitcnn.entrants import MODELS, Imported, Timm
 from vitcnn.matrix import LABELS, Cell, cells
-from vitcnn.networks import CNN, RNN, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
 from vitcnn.seeds import role_seed
 
 PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}
@@ -64,6 +65,15 @@ FIELDS = {
     },
     Mixer: WORDS | {"depth": (6, 2), "token_ratio": (0.5, 1.0)},
     RNN: WORDS | {"mlp_ratio": (3.0, 2.0)},
+    CNNAttention: {
+        "channels": ((16, 48, 192), (8, 48, 192)),
+        "blocks": ((1, 1, 1), (1, 2, 1)),
+        "stem_stride": (2, 1),
+        "image_size": (None, 64),
+        "gate": (4.0, 1.0),
+        "sharpness": (4.0, 2.0),
+        "head_width": (8, 4),
+    },
     PixelLocal: {
         "channels": ((16, 48, 352), (16, 48, 192)),
         "blocks": ((1, 1, 1), (1, 2, 1)),
@@ -85,6 +95,7 @@ OTHER_CELL = {
     "resolution": 32,
     "content": "0123456789abcdef",
     "shuffle": Shuffle(),
+    "start": "0123456789ab",
 }
 
 
@@ -134,6 +145,7 @@ def test_the_budget_changes_the_id(budget):
 def test_no_scientific_field_is_forgotten_above():
     assert set(OTHER_CELL) == set(Cell.model_fields) - LABELS
     assert set(Budget.model_fields) == {"images_seen", "epochs"}
+    assert set(MODELS.values()) <= {*FIELDS, Timm, Imported}
     for kind, fields in FIELDS.items():
         assert set(fields) == set(kind.model_fields) - {"model"}
 

@@ -93,13 +93,15 @@ class Shuffle(Frozen):
 
     words: Share = 0.0
     pixels: Share = 0.0
-    word: Positive | None = None  # native pixels along a word; None: as a ViT of 16×16 patches cuts the image
+    word: Positive | None = None  # native pixels along a word, which must be the ViT's; None: of its 16×16 patches
     seed: Annotated[int, Field(ge=0)] = 0  # of the two permutations
 
     def __str__(self) -> str:
         shares = (("words", self.words), ("pixels", self.pixels))
         moved = [f"{'all' if share == 1 else f'{share:.0%} of the'} {what}" for what, share in shares if share]
-        return f"{' and '.join(moved)} shuffled" if moved else "not shuffled"
+        more = f", words of {self.word} pixels" if self.word else ""
+        more += f", seed {self.seed}" if self.seed else ""
+        return f"{' and '.join(moved)} shuffled{more}" if moved else "not shuffled"
 
 
 class Entrant(Frozen):
@@ -161,7 +163,9 @@ class Study(Frozen):
     @field_validator("shuffle", mode="before")
     @classmethod
     def _settings(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, dict) else value
+        if value is not None and not isinstance(value, dict | list | tuple):
+            raise ValueError(f"a setting such as {{words: 1}}, or a list of them, not {value!r}")
+        return (value,) if isinstance(value, dict) else value or ()
 
     @field_validator("shuffle")
     @classmethod

@@ -13,7 +13,7 @@ from vitcnn.base import ConfigError, Frozen, near
 from vitcnn.config import Budget, Entrant, Recipe, Shuffle, Study, parse_augment
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
-from vitcnn.data.shuffle import word_side
+from vitcnn.data.shuffle import order
 from vitcnn.entrants import Model, Timm
 from vitcnn.networks import CNNAttention
 
@@ -130,8 +130,10 @@ def _check_pair(study: Study) -> None:
 
 
 def _check_shuffle(study: Study, data: Info) -> None:
-    for shuffle in study.shuffle:
-        word_side(data.size, shuffle)
+    orders = [order(data.size, shuffle).tobytes() for shuffle in study.shuffle]
+    for shuffle, moved in zip(study.shuffle, orders, strict=True):
+        if orders.count(moved) > 1:
+            raise ConfigError(f"shuffle: two settings put every pixel in the same place, one of them {shuffle}")
     if study.grid and len(study.shuffle) > 1:
         raise ConfigError("shuffle: a search is made at one setting; the recipes that it finds serve all")
 

@@ -24,7 +24,8 @@ class Words(Frozen):
 
 
 class Mixer(Words):
-    """Fully connected over the sequence (MLP-Mixer, Tolstikhin et al. 2021)."""
+    """Fully connected over the sequence (MLP-Mixer, Tolstikhin et al. 2021). timm's: `drop_path` is the same in every
+    block."""
 
     model: Literal["mixer"] = "mixer"
     depth: Positive = 6

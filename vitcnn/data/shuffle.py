@@ -33,19 +33,23 @@ def word_side(size: int, shuffle: Shuffle) -> int:
 
 
 def order(size: int, shuffle: Shuffle) -> np.ndarray:
-    """(size²,) int64: the pixel, counted row by row, that comes to stand at each place."""
+    """(size²,) int64: the pixel, counted row by row, that comes to stand at each place. Raises ConfigError where words
+    are not whole, or a share is of fewer than two things, which cannot change places."""
     side = word_side(size, shuffle)
     grid = size // side
-    words = _permutation(grid**2, shuffle.words, role_seed(shuffle.seed, "shuffle", 0))
-    pixels = _permutation(side**2, shuffle.pixels, role_seed(shuffle.seed, "shuffle", 1))
+    words = _permutation("words", grid**2, shuffle.words, role_seed(shuffle.seed, "shuffle", 0))
+    pixels = _permutation("pixels", side**2, shuffle.pixels, role_seed(shuffle.seed, "shuffle", 1))
     places = np.arange(size**2).reshape(grid, side, grid, side).transpose(0, 2, 1, 3).reshape(grid**2, side**2)
     moved = places[words][:, pixels]
     return moved.reshape(grid, grid, side, side).transpose(0, 2, 1, 3).reshape(-1)
 
 
-def _permutation(count: int, share: float, seed: int) -> np.ndarray:
-    """Moves exactly that share of `count` things, round one random circle; a larger share moves the same and more."""
+def _permutation(what: str, count: int, share: float, seed: int) -> np.ndarray:
+    """Moves that share of `count` things, to the nearest one, round one random circle; a larger share moves the same
+    and more."""
     chosen = np.random.default_rng(seed).permutation(count)[: round(share * count)]
+    if share and len(chosen) < 2:
+        raise ConfigError(f"shuffle: {share:g} of {count} {what} is fewer than two: nothing can change places")
     out = np.arange(count)
     out[chosen] = np.roll(chosen, 1)
     return out

@@ -1,5 +1,6 @@
 """What a study is going to do: its cells, what each entrant costs, and how long that may take."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from vitcnn.config import Study
 from vitcnn.data.cache import Info
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import Cell, describe_budget
-from vitcnn.models.build import Facts, facts
+from vitcnn.models.build import Facts, check_sight, facts
 from vitcnn.records import Places, State, states
 from vitcnn.training.device import pick_device
 
@@ -23,6 +24,7 @@ GUESSED_FLOPS = 4e10
 def check(study: Study, about: Info, device: str) -> bool:
     """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
     where = pick_device(device)
+    _check_sight(study, about)
     for entrant in study.entrants:
         facts(entrant.model, about)
     return where.type == "cuda"
@@ -30,6 +32,7 @@ def check(study: Study, about: Info, device: str) -> bool:
 
 def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:
     """A rich renderable. Raises ConfigError where an entrant does not fit the data."""
+    _check_sight(study, about)
     cost = {entrant.name: facts(entrant.model, about) for entrant in study.entrants}
     where = states(cells, places)
     return Group(
@@ -38,6 +41,11 @@ def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, worke
         table(where, places),
         _time(where, places, cost, workers),
     )
+
+
+def _check_sight(study: Study, about: Info) -> None:
+    for entrant, shuffle in itertools.product(study.entrants, study.shuffle):
+        check_sight(entrant.model, about, shuffle)
 
 
 def _entrants(cost: dict[str, Facts]) -> Table:

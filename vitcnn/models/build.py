@@ -53,8 +53,8 @@ def build(
     """(network, the image size it takes). Draws from torch's global generator. Raises ConfigError.
 
     `init` sets linear layers and patch embeddings: Xavier-uniform ("xavier": a patch embedding seen as the matrix it
-    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep He's,
-    LSTMs torch's own, and networks of timm and of one's own everything. `weights`: a state dict to begin with instead,
+    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep their
+    own, LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state dict to begin with instead,
     of the same network, or of the CNN that a `cnn-attention` is made of.
     """
     size = image_size(model, data)
@@ -116,10 +116,20 @@ def image_size(model: Model, data: Info) -> int:
 
 
 def eyes(model: Model, data: Info, images: Tensor | OnDisk, size: int, shuffle: Shuffle | None = None) -> Eyes:
-    """Pixels scaled by the training subset's statistics, or by those that loaded weights were trained with."""
+    """Pixels scaled by the training subset's statistics, or by those that loaded weights were trained with. Raises
+    ConfigError where shuffled pixels would be mixed, because the network is shown fewer than there are."""
+    check_sight(model, data, shuffle)
     known = from_timm.pixel_statistics(model, data) if isinstance(model, Timm) else None
     moved = torch.from_numpy(order(data.size, shuffle)) if shuffle else None
     return Eyes(size, *map(torch.tensor, known), moved) if known else Eyes.of(images, size, moved)
+
+
+def check_sight(model: Model, data: Info, shuffle: Shuffle | None) -> None:
+    if shuffle and model.model != "linear" and (size := image_size(model, data)) < data.size:
+        raise ConfigError(
+            f"shuffle: {model.model} is shown {size} pixels of {data.size}, which would mix pixels that have changed "
+            f"places; give it image_size: {data.size} or more"
+        )
 
 
 def initialise(network: nn.Module, init: str, patches: bool) -> None:

@@ -52,6 +52,7 @@ class NeighbourhoodAttention(nn.Module):
 
 
 @cache
+@torch.inference_mode(False)  # training may follow on what inference has computed
 def _offsets(window_reach: int, reach: int) -> tuple[Tensor, Tensor]:
     """For a tile's pixels and those up to `reach` around it, (16, (4 + 2 reach)²) each: the number that the offset
     between the two has in a window, and whether it lies in one."""

@@ -1,0 +1,539 @@
+"""Every rung of the ladder keeps one contract, costs what a formula says, and limits what it says it limits."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from building import DIGITS, RGB, made, shaken
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vitcnn.base import ConfigError
+from vitcnn.matrix import Cell, cells
+from vitcnn.models.attention import window_mask
+from vitcnn.models.build import build, decay_groups, facts
+from vitcnn.models.neighbourhood import NeighbourhoodAttention, _offsets
+from vitcnn.models.vit import Recurrence
+from vitcnn.networks import CNN, RNN, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.records import Places
+from vitcnn.training.cell import train_cell
+from vitcnn.training.keeper import InterruptedCell
+
+LADDER = [Mixer(), RNN(), ViT(), ViTWindow(), Hybrid(), Local(), PixelLocal(), CNN()]
+every_rung = pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
+every_data = pytest.mark.parametrize("data", [DIGITS, RGB], ids=lambda d: d.name)
+
+
+def ready(model, data=RGB, seed: int = 0) -> nn.Module:
+    return shaken(made(model, data, seed)).eval()
+
+
+def pictures(model, data=RGB, count: int = 3) -> Tensor:
+    size = facts(model, data).image_size
+    return torch.randn(count, data.channels, size, size, generator=torch.Generator().manual_seed(9))
+
+
+# ---- the contract ----
+
+
+@every_data
+@every_rung
+def test_an_image_has_finite_logits_whatever_is_in_the_batch_with_it_and_however_it_lies_in_memory(model, data):
+    network, images = ready(model, data), pictures(model, data).requires_grad_()
+    logits = network(images)
+    assert (logits.shape, logits.dtype) == ((3, data.classes), torch.float32)
+    assert logits.isfinite().all()
+    (influence,) = torch.autograd.grad(logits[1].square().sum(), images)
+    assert influence[1].any()
+    assert not influence[[0, 2]].any()
+    with torch.no_grad():
+        assert torch.equal(network(images), logits)
+        assert torch.allclose(network(images[1:2]), logits[1:2], atol=1e-5)
+        assert torch.allclose(network(images.to(memory_format=torch.channels_last)), logits, atol=1e-5)
+    assert (logits[0] - logits[1]).abs().max() > 1e-3
+
+
+@every_data
+@pytest.mark.parametrize(
+    "model",
+    [*LADDER, ViT(score="additive", positions="sinusoidal-1d"), ViT(score="dot", weights="relu/n", positions="none")],
+    ids=lambda m: f"{m.model}-{getattr(m, 'score', '')}",
+)
+def test_the_gradient_reaches_every_parameter(model, data):
+    network = ready(model, data).train()
+    F.cross_entropy(network(pictures(model, data)), torch.tensor([0, 1, 2])).backward()
+    for name, p in network.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.abs().max() > 0, name
+
+
+@every_rung
+def test_half_precision_is_near_full_precision_and_learns(model):
+    network, images = ready(model), pictures(model)
+    full = network(images).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network(images)
+    assert half.dtype == torch.bfloat16
+    assert 0 < (half - full).abs().max() < 0.1 * full.abs().max()
+    half.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
+def test_training_may_follow_on_what_inference_has_computed(model):
+    network, images = ready(model), pictures(model)
+    _offsets.cache_clear()
+    with torch.inference_mode():
+        network(images)
+    network(images).sum().backward()
+
+
+@every_rung
+def test_weights_are_the_seeds_and_travel_as_a_state_dict(model):
+    torch.manual_seed(1)
+    first = build(model, RGB)[0].state_dict()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    facts(model, RGB)
+    assert torch.equal(before, torch.get_rng_state())  # counting draws nothing
+    again, other, images = build(model, RGB)[0], ready(model, seed=2), pictures(model)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in again.state_dict().items())
+    assert any(not torch.equal(tensor, first[name]) for name, tensor in other.state_dict().items())
+    with torch.no_grad():
+        wanted = again.eval()(images)
+        assert not torch.equal(other(images), wanted)
+        other.load_state_dict(first)
+        assert torch.equal(other(images), wanted)
+
+
+@every_rung
+def test_every_parameter_is_in_one_group_and_those_of_one_dimension_do_not_decay(model):
+    network = ready(model)
+    decayed, spared = (group["params"] for group in decay_groups(network, 0.3))
+    assert sorted(map(id, decayed + spared)) == sorted(map(id, network.parameters()))
+    assert all(p.ndim > 1 for p in decayed)
+    matrices = {id(p) for name, p in network.named_parameters() if p.ndim > 1 and ".weight" in name}
+    assert matrices <= set(map(id, decayed))
+
+
+@pytest.mark.parametrize("kind", [Mixer, RNN, ViT, ViTWindow, Hybrid, Local], ids=lambda k: k.__name__)
+def test_drop_path_draws_in_training_only(kind):
+    network, images = ready(kind(drop_path=0.9)), pictures(kind(), count=8)
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))
+        assert torch.equal(network(images), ready(kind())(images))
+        assert not torch.equal(network.train()(images), network(images))
+
+
+# ---- what it costs: parameters and multiply-accumulates, by hand ----
+
+
+def linear(inputs: int, outputs: int, times: int = 1, bias: bool = True) -> tuple[int, int]:
+    return inputs * outputs + bias * outputs, times * inputs * outputs
+
+
+def conv(kernel: int, inputs: int, outputs: int, side: int, bias: bool = False) -> tuple[int, int]:
+    """With the two numbers a channel of the batch norm behind it, or with biases."""
+    return kernel**2 * inputs * outputs + outputs * (1 if bias else 2), side**2 * kernel**2 * inputs * outputs
+
+
+def mlp(width: int, inside: int, times: int) -> list[tuple[int, int]]:
+    return [linear(width, inside, times), linear(inside, width, times)]
+
+
+def of_words(m, data, size: int) -> list[tuple[int, int]]:
+    """Mixer, RNN, ViT, windowed ViT and hybrid."""
+    w, N, channels = m.width, (size // m.patch_size) ** 2, data.channels
+    if isinstance(m, Hybrid):
+        halvings = round(math.log2(m.patch_size))
+        widths = [channels, *(w * 2**k // 2 ** (halvings - 1) for k in range(halvings))]
+        parts = [conv(3, widths[k], widths[k + 1], size // 2 ** (k + 1)) for k in range(halvings)]
+        parts.append(linear(w, w, N))
+    else:
+        parts = [linear(m.patch_size**2 * channels, w, N)]
+    if getattr(m, "positions", "none") == "learned":
+        parts.append((N * w, 0))
+    for _ in range(m.depth):
+        parts += [(4 * w, 0), *mlp(w, int(m.mlp_ratio * w), N)]  # two layer norms
+        if isinstance(m, Mixer):
+            parts += mlp(N, int(m.token_ratio * w), w)
+        elif isinstance(m, RNN):  # two directions of four gates of w/2 numbers, from the word and from the state
+            parts.append((2 * 4 * (w // 2) * (w + w // 2 + 2), N * 2 * 4 * (w // 2) * (w + w // 2)))
+        else:  # q, k and v; every pair's score; the weighted sum; W^O. A window hides pairs and saves nothing
+            parts += [linear(w, 3 * w, N), ((m.score == "additive") * w, N**2 * w), (0, N**2 * w), linear(w, w, N)]
+    return [*parts, (2 * w, 0), linear(w, data.classes)]
+
+
+def of_swin(m, data, size: int) -> list[tuple[int, int]]:
+    w, grid = m.width, size // m.patch_size
+    parts = [linear(m.patch_size**2 * data.channels, w, grid**2), (2 * w, 0)]
+    for stage, (depth, heads) in enumerate(zip(m.depths, m.heads, strict=True)):
+        if stage:  # 2×2 words become one of twice the width
+            grid //= 2
+            parts += [(8 * w, 0), linear(4 * w, 2 * w, grid**2, bias=False)]
+            w *= 2
+        N, window = grid**2, min(grid, m.window)
+        for _ in range(depth):
+            parts += [linear(w, 3 * w, N), (0, 2 * N * window**2 * w), linear(w, w, N), *mlp(w, 4 * w, N)]
+            parts.append((4 * w + (2 * window - 1) ** 2 * heads, 0))
+    return [*parts, (2 * w, 0), linear(w, data.classes)]
+
+
+def of_convolutions(m, data, size: int) -> list[tuple[int, int]]:
+    """The CNN, and the CNN whose 3×3 convolutions are attention."""
+    side, inside = math.ceil(size / m.stem_stride), m.channels[0]
+    parts = [conv(3, data.channels, inside, side)]
+
+    def mix(inputs: int, outputs: int) -> list[tuple[int, int]]:
+        if not isinstance(m, PixelLocal):
+            return [conv(3, inputs, outputs, side)]
+        tiles = math.ceil(side / 4) ** 2
+        keys = 4**2 if side <= 4 else (4 + m.window - 1) ** 2  # of each tile's 16 pixels
+        pairs = tiles * 16 * keys * outputs  # the score, that of the offset, the sum
+        qkv, r = linear(inputs, 3 * outputs, side**2, bias=False), m.window**2 * m.head_width
+        return [qkv, (r, 3 * pairs), (2 * outputs, 0)]
+
+    for stage, (outputs, count) in enumerate(zip(m.channels, m.blocks, strict=True)):
+        for block in range(count):
+            halves = stage > 0 and not block
+            side = math.ceil(side / 2) if halves else side
+            parts += mix(inside, outputs) + mix(outputs, outputs)
+            if halves or inside != outputs:
+                parts.append(conv(1, inside, outputs, side))
+            inside = outputs
+    return [*parts, linear(inside, data.classes)]
+
+
+OTHERWISE = [
+    Mixer(width=40, depth=2, patch_size=8, image_size=48, token_ratio=1.5, mlp_ratio=2.5),
+    RNN(width=40, depth=3, patch_size=8, image_size=48, mlp_ratio=1.5),
+    ViT(width=40, depth=3, heads=5, patch_size=8, image_size=48, mlp_ratio=2.5, positions="sinusoidal"),
+    ViT(score="additive", width=48, depth=1, image_size=96),
+    ViT(score="dot", weights="relu", positions="none", depth=1),
+    ViTWindow(window=5, width=48, depth=2, patch_size=4, image_size=24),
+    Hybrid(width=48, depth=1, patch_size=8, image_size=48),
+    Hybrid(width=48, depth=1, patch_size=2, image_size=8, positions="sinusoidal-1d"),
+    Local(width=24, depths=(2, 1, 1), heads=(1, 2, 3), window=2, patch_size=4, image_size=64),
+    Local(width=24, depths=(2,), heads=(3,), window=4, image_size=96),
+    CNN(channels=(8, 20), blocks=(2, 3), stem_stride=1, image_size=24),
+    CNN(channels=(8, 20, 30), image_size=37),
+    PixelLocal(channels=(8, 24), blocks=(2, 1), stem_stride=1, image_size=24, window=3, head_width=4),
+    PixelLocal(channels=(16, 16, 32, 32), blocks=(1, 1, 1, 1), image_size=37, window=7, head_width=8),
+]
+
+
+@every_data
+@pytest.mark.parametrize("model", LADDER + OTHERWISE, ids=lambda m: m.model)
+def test_parameters_and_macs_are_those_of_the_formula(model, data):
+    counted = facts(model, data)
+    formula = {Local: of_swin, CNN: of_convolutions, PixelLocal: of_convolutions}.get(type(model), of_words)
+    parameters, macs = map(sum, zip(*formula(model, data, counted.image_size), strict=True))
+    assert counted.parameters == parameters
+    assert counted.macs == pytest.approx(macs, rel=1e-6)
+
+
+@every_rung
+def test_the_ladder_is_matched_on_colour_images_of_32_pixels(model):
+    counted = facts(model, RGB)
+    assert 0.42e6 < counted.parameters < 0.56e6
+    assert 7e6 < counted.macs < 12e6
+
+
+@pytest.mark.parametrize(
+    "model",
+    [kind(width=192) for kind in (Mixer, RNN, ViT, ViTWindow, Hybrid)]
+    + [Local(width=120, heads=(4, 8)), PixelLocal(channels=(32, 96, 704)), CNN(channels=(32, 96, 384))],
+    ids=lambda m: m.model,
+)
+def test_twice_the_width_is_about_2_million_parameters_on_every_rung(model):
+    counted = facts(model, RGB)
+    assert 1.65e6 < counted.parameters < 2.15e6
+    assert 27e6 < counted.macs < 42e6
+
+
+# ---- vit: where words are, only their positions say ----
+
+
+def permuted(images: Tensor, order: Tensor, patch: int = 16) -> Tensor:
+    """Whole patches change places: patch order[i] comes to stand at i."""
+    words = F.unfold(images, patch, stride=patch)
+    return F.fold(words[..., order], images.shape[-2:], patch, stride=patch)
+
+
+@pytest.mark.parametrize("options", [{}, {"score": "additive"}, {"weights": "relu/n"}], ids=str)
+def test_a_vit_without_positions_cannot_tell_the_order_of_its_words(options):
+    model = ViT(positions="none", depth=2, **options)
+    network, images, order = ready(model), pictures(model), torch.randperm(16)
+    with torch.no_grad():
+        moved = permuted(images, order)
+        assert not torch.equal(moved, images)
+        assert torch.allclose(network(moved), network(images), atol=1e-5)
+        flipped = network(images.flip(-1)) - network(images)  # the pixels in a word, however, are not free
+        assert flipped.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "sinusoidal-1d"])
+def test_words_and_positions_permuted_together_change_nothing_and_either_alone_does(positions):
+    model = ViT(positions=positions, depth=2)
+    network, images = ready(model), pictures(model)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before, words_alone = network(images), network(permuted(images, order))
+        network.positions.copy_(network.positions[order].clone())
+        both, positions_alone = network(permuted(images, order)), network(images)
+    assert torch.allclose(both, before, atol=1e-5)
+    assert (words_alone - before).abs().max() > 1e-3
+    assert (positions_alone - before).abs().max() > 1e-3
+
+
+def influence(function, words: Tensor, i: int) -> Tensor:
+    """(N,): how much each of the words (1, N, D) can move the i-th of the outputs (1, N, D')."""
+    words = words.detach().requires_grad_()
+    out = function(words)[0, i]
+    (gradient,) = torch.autograd.grad((out * torch.randn_like(out)).sum(), words)
+    return gradient[0].abs().amax(-1)
+
+
+# ---- vit-window ----
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(4, 7), st.integers(1, 3), st.sampled_from([1, 3, 5]), st.integers(0, 48))
+def test_a_window_lets_a_word_see_as_far_as_depth_times_reach(grid, depth, window, at):
+    model = ViTWindow(width=12, depth=depth, window=window, patch_size=2, image_size=2 * grid)
+    i = at % grid**2
+    sees = influence(ready(model).blocks, torch.randn(1, grid**2, 12), i) > 0
+    assert torch.equal(sees, window_mask(grid, 2 * depth * (window // 2) + 1)[i])
+
+
+def test_a_window_over_the_whole_grid_is_the_vit():
+    network, vit, images = ready(ViTWindow(window=7)), ready(ViT(), seed=1), pictures(ViT())
+    vit.load_state_dict(network.state_dict())
+    narrow = ready(ViTWindow(window=5), seed=1)
+    narrow.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        assert torch.allclose(network(images), vit(images), atol=1e-5)
+        assert not torch.allclose(narrow(images), vit(images), atol=1e-4)
+
+
+# ---- mixer ----
+
+
+def test_a_mixers_weights_between_words_are_the_same_whatever_the_words_say_and_attentions_are_not():
+    """Without its nonlinearity the mixing of words is one matrix (N, N) for every image and every channel."""
+    mixing = ready(Mixer()).blocks[0].mlp_tokens.double()  # (B, D, N) -> same
+    mixing.act = nn.Identity()
+    attention = ready(ViT(positions="none")).blocks[0].attention.double()
+    (a, b), nothing = torch.randn(2, 1, 16, 96).double(), torch.zeros(1, 16, 96).double()
+
+    def mixed(words: Tensor) -> Tensor:
+        return mixing(words.transpose(1, 2)).transpose(1, 2)
+
+    with torch.no_grad():
+        for mix, adds_up in ((mixed, True), (attention, False)):
+            assert torch.allclose(mix(a + b), mix(a) + mix(b) - mix(nothing), atol=1e-10) == adds_up
+        constant = mixed(nothing)
+        matrix = mixed(torch.eye(16).double()[None]) - constant[..., :16]
+        assert torch.allclose(mixed(a), constant + matrix @ a, atol=1e-10)
+
+
+def test_a_mixer_mixes_each_channel_of_the_words_alone_and_reaches_every_word():
+    mixing, words = ready(Mixer()).blocks[0].mlp_tokens, torch.randn(1, 96, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(mixing(words)[0, 5].square().sum(), words)
+    assert gradient[0, 5].all()
+    gradient[0, 5] = 0
+    assert not gradient.any()
+
+
+# ---- rnn ----
+
+
+def test_each_direction_of_the_rnn_sees_what_came_before_it():
+    """Half of word i's numbers depend on exactly the words up to i, row by row; the other half on those from i on."""
+    torch.manual_seed(0)
+    recurrence, words = Recurrence(12), torch.randn(1, 9, 12)
+    for i in range(9):
+        assert (influence(lambda x: recurrence(x)[..., :6], words, i) > 0).tolist() == [j <= i for j in range(9)]
+        assert (influence(lambda x: recurrence(x)[..., 6:], words, i) > 0).tolist() == [j >= i for j in range(9)]
+
+
+def test_the_rnn_reads_words_row_by_row_and_so_knows_their_order():
+    network, images = ready(RNN()), pictures(RNN())
+    rows, columns = torch.arange(16), torch.arange(16).view(4, 4).T.flatten()
+    with torch.no_grad():
+        assert torch.equal(permuted(images, rows), images)
+        assert (network(permuted(images, columns)) - network(images)).abs().max() > 1e-3
+    seen = []
+    network.blocks[0].attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        network(images)
+        words = F.unfold(images, 16, stride=16).transpose(1, 2) @ network.embed.weight.flatten(1).T + network.embed.bias
+        assert torch.allclose(seen[0], network.blocks[0].norm1(words), atol=1e-4)
+
+
+# ---- hybrid ----
+
+
+@pytest.mark.parametrize(("kind", "before"), [(ViT, 0), (Hybrid, 15)])
+def test_a_vits_words_end_at_their_borders_and_a_hybrids_reach_into_the_words_before_them(kind, before):
+    """Four 3×3 convolutions of stride 2 look at 31 pixels a side: 15 of the word before, and all of its own."""
+    network = ready(kind())
+    for row, column in product(range(4), repeat=2):
+        images = torch.randn(8, 3, 64, 64, requires_grad=True)  # several: a ReLU may be off
+        (gradient,) = torch.autograd.grad(network.embed(images)[:, :, row, column].square().sum(), images)
+        ys, xs = gradient.abs().amax((0, 1)).nonzero().T
+        for place, pixels in ((row, ys), (column, xs)):
+            assert (pixels.min(), pixels.max()) == (max(0, 16 * place - before), 16 * place + 15)
+
+
+# ---- pixel-local: attention over each pixel's neighbourhood ----
+
+
+def pixel_by_pixel(attention: NeighbourhoodAttention, x: Tensor, window: int) -> Tensor:
+    """Over the pixels of the window that lie inside the image: softmax of q · (k + r) / √d, times v."""
+    B, _, H, W = x.shape
+    d, reach = attention.head_width, window // 2
+    q, k, v = (x.permute(0, 2, 3, 1) @ W_.T for W_ in attention.qkv.weight.chunk(3))
+    rows = []
+    for y, x_ in product(range(H), range(W)):
+        there = [
+            (y + dy, x_ + dx, (dy + reach) * window + dx + reach)
+            for dy, dx in product(range(-reach, reach + 1), repeat=2)
+            if 0 <= y + dy < H and 0 <= x_ + dx < W
+        ]
+        keys, values = (torch.stack([t[:, j, i] for j, i, _ in there], 1).unflatten(-1, (-1, d)) for t in (k, v))
+        r = torch.stack([attention.r[offset] for *_, offset in there])
+        scores = torch.einsum("bhd,bnhd->bnh", q[:, y, x_].unflatten(-1, (-1, d)), keys + r[:, None]) / math.sqrt(d)
+        rows.append(torch.einsum("bnh,bnhd->bhd", scores.softmax(1), values).flatten(1))
+    return torch.stack(rows, -1).view(B, -1, H, W)
+
+
+@pytest.mark.parametrize("window", [1, 3, 5, 7])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (4, 4), (5, 5), (8, 8), (2, 9), (7, 6)], ids=str)
+def test_neighbourhood_attention_is_that_of_every_pixel_by_itself(shape, window):
+    torch.manual_seed(0)
+    attention = NeighbourhoodAttention(5, 6, window, 3).double()
+    x = torch.randn(2, 5, *shape, dtype=torch.float64, requires_grad=True)
+    towards, parts = torch.randn(2, 6, *shape, dtype=torch.float64), [x, *attention.parameters()]
+    got, wanted = attention(x), pixel_by_pixel(attention, x, window)
+    assert torch.allclose(got, wanted, atol=1e-12)
+    gradients = [torch.autograd.grad((out * towards).sum(), parts) for out in (got, wanted)]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 13), st.integers(1, 13), st.sampled_from([1, 3, 5, 7, 9]), st.integers(0, 168))
+def test_a_pixel_sees_its_window_inside_the_image_and_nothing_else(H, W, window, at):
+    torch.manual_seed(0)
+    attention, x = NeighbourhoodAttention(2, 4, window, 2), torch.randn(1, 2, H, W, requires_grad=True)
+    y, x_ = divmod(at % (H * W), W)
+    out = attention(x)
+    assert out.shape == (1, 4, H, W)
+    (gradient,) = torch.autograd.grad((out[0, :, y, x_] * torch.randn(4)).sum(), x)
+    near = [max(abs(y - j), abs(x_ - i)) <= window // 2 for j, i in product(range(H), range(W))]
+    assert (gradient[0].abs().amax(0).flatten() > 0).tolist() == near
+
+
+def test_neighbourhood_attention_holds_in_half_precision():
+    torch.manual_seed(0)
+    attention, x = NeighbourhoodAttention(8, 8, 5, 4), torch.randn(2, 8, 6, 6)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = attention(x).float()
+    assert 0 < (half - attention(x)).abs().max() < 0.05
+
+
+def test_pixel_local_is_the_cnn_with_attention_where_its_blocks_have_3x3_convolutions():
+    network, cnn = (ready(kind(channels=(16, 48), blocks=(1, 1))) for kind in (PixelLocal, CNN))
+    kernels = [name for name, m in cnn.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    attends = [name for name, m in network.named_modules() if isinstance(m, NeighbourhoodAttention)]
+    assert [f"{name}.1" for name in kernels if name != "stem.0"] == attends
+    assert len(attends) == 4
+
+
+# ---- what does not come out whole ----
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Mixer(image_size=72), "mixer: an image of 72 pixels is not made of whole 16×16 words"),
+        (RNN(image_size=72), "rnn: an image of 72 pixels is not made of whole 16×16 words"),
+        (RNN(image_size=32), "rnn: image_size 32 holds fewer than 4×4 words of 16×16 pixels; enlarge the image to 64"),
+        (RNN(width=97), "rnn: a width of 97 does not halve into two directions"),
+        (ViTWindow(heads=7), "vit-window: 7 heads do not divide a width of 96"),
+        (Hybrid(patch_size=12), "hybrid: a convolutional stem halves the image until a word is one pixel: patch_size"),
+        (Hybrid(patch_size=1), "patch_size 1 must be a power of two, and the width 96 divisible by half of it"),
+        (Hybrid(width=90), "the width 90 divisible by half of it"),
+        (Hybrid(heads=5), "hybrid: 5 heads do not divide a width of 96"),
+        (PixelLocal(head_width=32), "pixel-local: heads of 32 numbers do not divide 16 channels"),
+        (PixelLocal(blocks=(1, 1)), "pixel-local: 3 channels and 2 blocks: one of each per stage"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else value.model,
+)
+def test_what_does_not_come_out_whole_is_refused_with_a_sentence(model, said):
+    with pytest.raises(ConfigError) as caught:
+        build(model, RGB)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entrants", "said"),
+    [
+        ("{vit: {score: scald}}", "entrants.vit.score: Input should be 'scaled', 'dot' or 'additive' (got 'scald')"),
+        ("{vit: {weights: max}}", "entrants.vit.weights: Input should be 'softmax', 'relu' or 'relu/n' (got 'max')"),
+        ("{hybrid: {positions: 2d}}", "'learned', 'sinusoidal', 'sinusoidal-1d' or 'none' (got '2d')"),
+        ("{vit-window: {window: 4}}", "vit-window.window: a word stands in the middle of its window: 4 is even"),
+        ("{mine: {model: vit-window, window: 0}}", "entrants.mine.window: Input should be greater than 0 (got 0)"),
+        ("{pixel-local: {window: 2}}", "pixel-local.window: a word stands in the middle of its window: 2 is even"),
+        ("{rnn: {heads: 3}}", "unknown key 'heads' in entrants.rnn; known: depth, "),
+        ("{vit: {window: 3}}", "unknown key 'window' in entrants.vit"),
+        ("[mixr]", "unknown model 'mixr'; did you mean 'mixer'?"),
+        ("{pixel_local: {}}", "unknown model 'pixel_local'; did you mean 'pixel-local'?"),
+    ],
+)
+def test_a_wrong_option_in_a_study_is_refused_with_what_is_known(study, entrants, said):
+    with pytest.raises(ConfigError) as caught:
+        study(f"entrants={entrants}")
+    assert said in str(caught.value)
+    assert "small.yaml" in str(caught.value)
+
+
+# ---- trained ----
+
+TINY = """
+dataset: digits
+sizes: [50]
+seeds: 1
+entrants:
+  mixer: {width: 16, depth: 2, patch_size: 4, drop_path: 0.5}
+  rnn: {width: 16, depth: 2, patch_size: 4, drop_path: 0.5}
+  vit-window: {width: 16, depth: 2, heads: 2, patch_size: 4}
+  hybrid: {width: 16, depth: 1, heads: 2, patch_size: 4, score: additive, weights: relu/n, positions: sinusoidal-1d}
+  pixel-local: {channels: [8, 8], blocks: [1, 1], head_width: 4, image_size: 16}
+budget: {images_seen: 192}
+recipe: {batch_size: 32, augment: "shift:1", lr: 0.003}
+"""
+
+
+def cell_of(study, entrant: str) -> Cell:
+    return next(cell for cell in cells(study(text=TINY)) if cell.entrant == entrant)
+
+
+@pytest.mark.parametrize("entrant", ["mixer", "rnn", "vit-window", "hybrid", "pixel-local"])
+def test_a_rung_is_trained_and_ends_the_same_when_it_is_interrupted(entrant, study, tmp_path):
+    cell = cell_of(study, entrant)
+    undisturbed = train_cell(cell, places=Places("whole", tmp_path, tmp_path))
+    assert (undisturbed.cost.steps, undisturbed.cost.resumed) == (6, 0)
+    assert math.isfinite(undisturbed.test.nll)
+    assert undisturbed.curve[-1].train_loss != undisturbed.curve[0].train_loss
+    places, answers = Places("parts", tmp_path, tmp_path), iter([False, True, False])
+    with pytest.raises(InterruptedCell):
+        train_cell(cell, places=places, stop=lambda: next(answers))
+    resumed = train_cell(cell, places=places, stop=lambda: next(answers))
+    assert resumed.cost.resumed == 1
+    assert (resumed.weights, resumed.curve, resumed.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
