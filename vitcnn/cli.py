@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli_cost import cost
 from vitcnn.cli_data import DataDir, data_app
 from vitcnn.cli_networks import as_attention, receptive_fields
 from vitcnn.cli_results import export, report, select, verdict
@@ -145,7 +146,7 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
-for command in (select, report, verdict, export, as_attention, receptive_fields):
+for command in (select, report, verdict, export, cost, as_attention, receptive_fields):
     app.command()(command)
 
 

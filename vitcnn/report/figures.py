@@ -10,20 +10,25 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
 
-# Okabe & Ito's palette, told apart by colour-blind readers too; and a marker each, for print
+# Okabe & Ito's palette, told apart by colour-blind readers too; and a marker each, for print. The second seven: to
+# protanopes and deuteranopes (Machado et al. 2009) too none is as near to any other as the nearest two of the first.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
+PALETTE += ("#800000", "#003F5C", "#7FC4A5", "#332288", "#117733", "#663333", "#7F3C8D")
+MARKERS = "osD^vP*X<h>pd8"
 FLOOR = "#777777"
 PANELS = 9  # of one figure
 LINES = 20  # of one entrant in a panel; more of them are one colour
 
 
 def style(results: Results, entrant: str) -> dict[str, object]:
-    """Colour, marker and line of an entrant, the same in every figure of a study."""
+    """Colour, marker and line of an entrant, the same in every figure of a study; from the 15th on, colours come again
+    with other markers."""
     if entrant == results.floor:
         return {"color": FLOOR, "marker": "x", "linestyle": "--"}
     index = [name for name in results.entrants if name != results.floor].index(entrant)
-    return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)], "linestyle": "-"}
+    again, place = divmod(index, len(PALETTE))
+    marker = MARKERS[(place + again) % len(MARKERS)]
+    return {"color": PALETTE[place], "marker": marker, "linestyle": "-" if index < 7 else "-."}
 
 
 def accuracy_against_n(ax: Axes, results: Results) -> Axes:

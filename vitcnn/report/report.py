@@ -14,6 +14,7 @@ from vitcnn.data.fetch import about_data
 from vitcnn.matrix import Cell, describe_budget
 from vitcnn.records import Places, read_records, write_atomically
 from vitcnn.report import figures, tables
+from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.dial import dial_section
 from vitcnn.report.search import search_report
 from vitcnn.report.verdict import verdict_text
@@ -41,9 +42,13 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
             _figures(results.first_setting, places.report)
             if len(study.shuffle) > 1:
                 _dial_figure(results, places.report)
+            if fig := cost_figure(results.first_setting, places):
+                save(fig, places.report / "cost")
         text = _missing(results) + _text(results.first_setting)
         if len(study.shuffle) > 1:
             text += f"\n{dial_section(results.settings())}"
+        if cost := cost_section(results.first_setting, places):
+            text += f"\n{cost}"
     if wrong:
         text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.cell(line)}" for line in wrong) + "\n"
     path = places.report / "report.md"

@@ -1,0 +1,245 @@
+"""What an entrant costs on this machine: images a second of training and of inference, and the memory that it takes.
+
+The steps are those of `train_cell` without Lightning around them: augment, enlarge, forward, loss, backward, clip and
+AdamW, on one batch of noise. Nothing is fetched, and nothing is kept of what was trained.
+"""
+
+import contextlib
+import ctypes
+import gc
+import multiprocessing
+import os
+import platform
+import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from vitcnn.config import Study
+from vitcnn.costs import Costs, EntrantCost, Speed, fields
+from vitcnn.data.cache import Info
+from vitcnn.matrix import Cell
+from vitcnn.models.build import build, eyes, facts
+from vitcnn.training.cell import made_by
+from vitcnn.training.device import pick_device
+from vitcnn.training.evaluate import BATCH
+from vitcnn.training.module import CellModule
+
+TURN = 1.0  # seconds, about, that one entrant is measured before the next one's turn
+STEPS = 2  # under the eye of the memory's measure: in the second the optimiser's moments lie beside the activations
+MEMORY_IS = {
+    "cuda": "torch's peak of allocated memory",
+    "cpu": "peak resident memory (Linux's VmHWM, else ru_maxrss) of a fresh process, warmed up by steps on two images",
+}
+Kind = Literal["training", "inference"]
+
+
+class Runner:
+    """A network of the cell's, as `train_cell` makes it, ready to be trained and asked on noise."""
+
+    def __init__(self, cell: Cell, data: Info, where: torch.device):
+        draws, batch = torch.Generator().manual_seed(0), cell.recipe.batch_size
+        shape = (max(batch, BATCH), data.channels, data.size, data.size)
+        images = torch.randint(256, shape, generator=draws, dtype=torch.uint8)
+        labels = torch.randint(data.classes, (batch,), generator=draws)
+        torch.manual_seed(0)
+        network, size = build(cell.model, data, cell.recipe.init)
+        view = eyes(cell.model, data, images, size, cell.shuffle)
+        network = network.to(memory_format=torch.channels_last)
+        self.module = CellModule(network, view, cell.recipe, cell.steps, seed=0).to(where)
+        self.images, self.labels, self.where, self.batch = images.to(where), labels.to(where), where, batch
+        self.forget()
+
+    def forget(self) -> None:
+        """As before the first step: no gradients, no moments."""
+        self.module.zero_grad(set_to_none=True)
+        self.optimizer = self.module.configure_optimizers()["optimizer"]
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.where.type, torch.bfloat16, enabled=self.module.recipe.precision == "bf16")
+
+    def train(self, images: int | None = None) -> None:
+        """One step, on the whole batch or on its first `images`."""
+        count = images or self.batch
+        with self._precision():
+            loss = self.module.training_step((self.images[:count], self.labels[:count], 0), 0)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.module.configure_gradient_clipping()
+        self.optimizer.step()
+
+    @torch.inference_mode()
+    def infer(self) -> None:
+        """Logits of one batch of inference, in the precision of training."""
+        with self._precision():
+            self.module(self.images[:BATCH])
+
+    def speed(self, kind: Kind, count: int) -> float:
+        """Images a second over `count` steps."""
+        step, images = (self.train, self.batch) if kind == "training" else (self.infer, BATCH)
+        self.module.train(kind == "training")
+        wait_for(self.where)
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        wait_for(self.where)
+        return count * images / (time.perf_counter() - began)
+
+    def steps_in(self, seconds: float, kind: Kind) -> int:
+        """How many steps take about `seconds`, once the first two are done; at least one."""
+        self.speed(kind, 2)
+        images = self.batch if kind == "training" else BATCH
+        return max(1, round(seconds * self.speed(kind, 1) / images))
+
+
+def wait_for(where: torch.device) -> None:
+    """A GPU works behind Python's back; the clock must not stop before it has."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)
+
+
+def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None = None) -> int | None:
+    """Bytes that training takes at its peak above what lay there before the first step: activations, gradients,
+    moments, what libraries work with, and the slack of the allocator.
+
+    On the CPU it is the resident memory of this process, which should be a fresh one. A first step also brings in the
+    libraries' own pages (some 30 MB of oneDNN, the same for every network): steps on two images bring them in before.
+    Against torch's own sum of allocations: 81 MB for 70 (vit), 290 for 180 (pixel-local); repeated, 5 % apart. None
+    where the system cannot tell (no VmHWM that can be set back, and an earlier peak that was higher).
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    runner = Runner(cell, data, where)
+    runner.module.train()
+    for _ in range(STEPS):
+        runner.train(min(2, runner.batch))
+    runner.forget()
+    gc.collect()
+    measure = _allocated if where.type == "cuda" else _resident
+    return measure(lambda: [runner.train() for _ in range(STEPS)], where)
+
+
+def _allocated(work: Callable[[], object], where: torch.device) -> int:
+    wait_for(where)
+    torch.cuda.reset_peak_memory_stats(where)
+    before = torch.cuda.memory_allocated(where)
+    work()
+    wait_for(where)
+    return torch.cuda.max_memory_allocated(where) - before
+
+
+def _resident(work: Callable[[], object], _: torch.device) -> int | None:
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc's: what was freed goes back, or the steps would take it unseen
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): counts the peak anew
+    except OSError:
+        before, earlier = psutil.Process().memory_info().rss, _highest()
+        work()
+        return after - before if (after := _highest()) > earlier else None
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))[1])
+
+
+def _highest() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_memory_apart(cell: Cell, data: Info, where: torch.device, threads: int) -> int | None:
+    """`peak_memory` in a process of its own, forked from one that has imported torch and done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(peak_memory, cell, data, where, threads).result()
+
+
+def measure_costs(
+    study: Study,
+    data: Info,
+    all_cells: Sequence[Cell],
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    repeats: int = 5,
+    turn: float = TURN,
+    say: Callable[[str], None] = lambda _: None,
+) -> Costs:
+    """Every entrant with its recipe at the largest n, in turns of about `turn` seconds, so that a machine that drifts
+    drifts for all. Sets torch's threads. Raises ConfigError where an entrant or the device is not to be had."""
+    where, load = pick_device(device), os.getloadavg()[0]
+    torch.set_num_threads(threads)
+    counted = {entrant.name: facts(entrant.model, data) for entrant in study.entrants}
+    largest = [c for c in all_cells if c.n == study.sizes[-1] and c.role != "budget-check"]
+    chosen = {cell.entrant: cell for cell in reversed(largest) if cell.recipe}
+    chosen = {entrant.name: chosen[entrant.name] for entrant in study.entrants if entrant.name in chosen}
+    memory: dict[str, int | None] = {}
+    for name, cell in chosen.items():
+        say(f"{name}: memory")
+        apart = where.type == "cpu"
+        memory[name] = peak_memory_apart(cell, data, where, threads) if apart else peak_memory(cell, data, where)
+    speeds = _in_turns({name: Runner(cell, data, where) for name, cell in chosen.items()}, repeats, turn, say)
+    return Costs(
+        machine=machine(where),
+        threads=threads,
+        repeats=repeats,
+        seconds=turn,
+        load=load,
+        inference_batch=BATCH,
+        memory_is=MEMORY_IS["cuda" if where.type == "cuda" else "cpu"],
+        entrants={
+            e.name: EntrantCost(
+                model=fields(e.model),
+                parameters=counted[e.name].parameters,
+                macs=counted[e.name].macs,
+                **_measured(chosen[e.name], speeds[e.name], memory[e.name]) if e.name in chosen else {},
+            )
+            for e in study.entrants
+        },
+        made_by=made_by(where),
+    )
+
+
+def _measured(cell: Cell, speeds: dict[Kind, Speed], memory: int | None) -> dict[str, object]:
+    return {"batch": cell.recipe.batch_size, "precision": cell.recipe.precision, "memory": memory, **speeds}
+
+
+def _in_turns(
+    runners: dict[str, Runner], repeats: int, turn: float, say: Callable[[str], None]
+) -> dict[str, dict[Kind, Speed]]:
+    steps: dict[tuple[str, Kind], int] = {}
+    for name, runner in runners.items():
+        say(f"{name}: warm-up")
+        steps |= {(name, kind): runner.steps_in(turn, kind) for kind in ("training", "inference")}
+    seen: dict[tuple[str, Kind], list[float]] = {key: [] for key in steps}
+    for repeat in range(repeats):
+        say(f"turn {repeat + 1} of {repeats}")
+        for (name, kind), values in seen.items():
+            values.append(runners[name].speed(kind, steps[name, kind]))
+    return {name: {kind: _speed(seen[name, kind]) for kind in ("training", "inference")} for name in runners}
+
+
+def _speed(values: Sequence[float]) -> Speed:
+    return Speed(median=statistics.median(values), low=min(values), high=max(values))
+
+
+def machine(where: torch.device) -> str:
+    """The GPU's name, or the CPU's with its cores."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, TypeError):
+        name = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[1]
+    return f"{name}, {os.cpu_count()} cores"
