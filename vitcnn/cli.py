@@ -63,7 +63,10 @@ def run(
         str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
     ] = "auto",
     keep_weights: Annotated[
-        bool, typer.Option("--keep-weights", help="Keep every cell's final weights in runs/<study>/weights.")
+        bool,
+        typer.Option(
+            "--keep-weights", help="Keep the final weights of the cells trained now, in runs/<study>/weights."
+        ),
     ] = False,
     data_dir: DataDir = None,
     results: Results = RESULTS,
@@ -88,6 +91,13 @@ def run(
     if not waiting:
         console.print(f"{places.study}: all {len(all_cells)} cells are done")
         return
+    coming = {cell.id for cell in waiting}
+    for cell in waiting:
+        if cell.start and cell.start not in coming and not places.weights(cell.start).exists():
+            raise ConfigError(
+                f"{cell.title} begins with the weights of cell {cell.start}, which is done and kept none; delete "
+                f"{places.record(cell.start)}, and it is trained again"
+            )
     from vitcnn.launch.plan import check  # loads torch: only now that the study is known to be one
 
     on_gpu = check(loaded, about, device)

@@ -32,7 +32,7 @@ def cost(
         console.print(escape(line), style="dim", highlight=False)
 
     costs = measure_costs(loaded, about, all_cells, device=device, threads=threads, repeats=repeats, say=say)
-    table = Table(Column("entrant", no_wrap=True), *(Column(name, justify="right") for name in HEAD))
+    table = Table(Column("entrant", no_wrap=True), *(Column(name, justify="right", overflow="fold") for name in HEAD))
     for name, one in costs.entrants.items():
         table.add_row(escape(name), *measured(one))
     console.print(table)

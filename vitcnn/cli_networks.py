@@ -42,6 +42,8 @@ def as_attention(
         typer.echo("  ".join(rows[-1]))
     head = ["cell", "convolutions", "heads", "test images"]
     head += [f"{what}, {dtype}" for dtype in ("float32", "float64") for what in ("largest difference", "same class")]
+    if cell:  # the file is about all of them
+        return
     path = places.report / "as-attention.md"
     text = (
         "# Convolutions rewritten as self-attention\n\nOne head a kernel offset (Cordonnier et al. 2020), no training."

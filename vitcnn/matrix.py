@@ -213,6 +213,8 @@ def _start(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
     """The id of the cell that `cell` begins with: of the entrant `name`, at the same n, seed and shuffle."""
     if name is None:
         return None
+    if cell.recipe is None:
+        raise ConfigError(f"entrants.{cell.entrant}.start: logistic regression begins with nobody's weights")
     where, there = f"entrants.{cell.entrant}.start", (cell.n, cell.seed, cell.shuffle)
     found = [c for c in above if c.entrant == name and (c.n, c.seed, c.shuffle) == there]
     if not found:

@@ -12,11 +12,11 @@ CLAIMS = ("cnn-wins-small", "gap-closes", "crossing")
 
 
 def dial_section(settings: Sequence[Results]) -> str:
-    """Markdown, from one `Results` for each setting of `shuffle`."""
+    """Markdown, from one `Results` for each setting of `shuffle`; empty where there is no dial, or no pair."""
+    if len(settings) < 2 or not set(settings[0].study.pair) <= set(settings[0].entrants):
+        return ""
     study = settings[0].study
     first, second = study.pair
-    if not {first, second} <= set(settings[0].entrants):
-        return ""
     rows = []
     for n in study.sizes:
         gaps = [list(results.gaps(n).values()) for results in settings]

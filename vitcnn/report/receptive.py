@@ -1,5 +1,6 @@
 """The figure of learned receptive fields."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, places: 
                 offset_map(ax, head)
             row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
         fig.suptitle(f"{title}: attention by offset from the word that asks", fontsize=10)
-        path = places.report / f"receptive-fields-{title}".replace(" ", "-")
+        path = places.report / re.sub(r"[\s/]+", "-", f"receptive-fields-{title}")
         save(fig, path)
-    return path.with_suffix(".png")
+    return path.with_name(f"{path.name}.png")
 
 
 def offset_map(ax: Axes, head: np.ndarray) -> Axes:

@@ -40,13 +40,13 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
     else:
         with mpl.rc_context(STYLE):
             _figures(results.first_setting, places.report)
-            if len(study.shuffle) > 1:
+            if dial := dial_section(results.settings()):
                 _dial_figure(results, places.report)
             if fig := cost_figure(results.first_setting, places):
                 save(fig, places.report / "cost")
-        text = _missing(results) + _text(results.first_setting)
-        if len(study.shuffle) > 1:
-            text += f"\n{dial_section(results.settings())}"
+        text = _text(results.first_setting, _missing(results))
+        if dial:
+            text += f"\n{dial}"
         if cost := cost_section(results.first_setting, places):
             text += f"\n{cost}"
     if wrong:
@@ -92,8 +92,8 @@ def save(fig: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.get_layout_engine().execute(fig)
     fig.set_layout_engine("none")
-    fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    fig.savefig(path.with_suffix(".png"), metadata={"Software": None})
+    fig.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+    fig.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
 
 
 def _seeds(results: Results) -> str:
@@ -101,7 +101,7 @@ def _seeds(results: Results) -> str:
     return f"{count} seed{'s' if count > 1 else ''}"
 
 
-def _text(results: Results) -> str:
+def _text(results: Results, missing: str) -> str:
     study = results.study
     first = below_floor(results)
     if not first and above_floor(results):
@@ -110,6 +110,7 @@ def _text(results: Results) -> str:
     parts = [
         f"# {study.name}\n",
         "\n".join(f"**{sentence}**" for sentence in first) + "\n" if first else "",
+        missing,
         f"{results.title}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
         f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
         f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",

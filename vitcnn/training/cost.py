@@ -112,7 +112,7 @@ def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None
 
     On the CPU it is the resident memory of this process, which should be a fresh one. A first step also brings in the
     libraries' own pages (some 30 MB of oneDNN, the same for every network): steps on two images bring them in before.
-    Against torch's own sum of allocations: 81 MB for 70 (vit), 290 for 180 (pixel-local); repeated, 5 % apart. None
+    Against torch's own sum of allocations: 90 to 97 MB for 70 (vit), 290 for 180 (pixel-local), 116 for 124 (rnn). None
     where the system cannot tell (no VmHWM that can be set back, and an earlier peak that was higher).
     """
     if threads:

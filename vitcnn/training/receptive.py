@@ -53,5 +53,7 @@ def _by_offset(layer: SelfAttention | ConvAttention, a: Tensor) -> Tensor:
     reach = torch.tensor(size) - 1
     down, right = (words[None] - asks[:, None] + reach).unbind(-1)
     out = torch.zeros(len(weights), *(2 * reach + 1))
+    there = (down.abs() <= 2 * reach[0]) & (right.abs() <= 2 * reach[1]) & (down >= 0) & (right >= 0)
+    weights = weights * there  # an even kernel asks from one row and column beyond the image too
     where = (torch.arange(len(weights))[:, None, None], down.clamp(0, 2 * reach[0]), right.clamp(0, 2 * reach[1]))
     return out.index_put_(where, weights / len(asks), accumulate=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vitcnn.base import ConfigError
 from vitcnn.data.batches import Eyes
 from vitcnn.data.cell_data import CellData
 from vitcnn.matrix import Cell
@@ -16,6 +17,8 @@ from vitcnn.training.weights import load_weights
 
 def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tuple[nn.Module, Eyes, CellData]:
     """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
+    if cell.recipe is None:
+        raise ConfigError(f"{cell.title}: logistic regression is no network")
     weights = load_weights(cell.id, places)
     data = data_of(cell, torch.device("cpu"), folder)
     network, size = build(cell.model, data.info, weights=weights)

@@ -21,14 +21,17 @@ def save_weights(network: nn.Module, path: Path) -> None:
 def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
     """The state dict of a finished cell. Raises ConfigError where it was not kept, or is not what its record says."""
     path, record = places.weights(cell_id), places.record(cell_id)
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        known = read_record(record)
-    except FileNotFoundError as error:
+    if not record.exists():
+        raise ConfigError(f"cell {cell_id}, whose trained weights are needed, is not finished")
+    if not path.exists():
         raise ConfigError(
-            f"the trained weights of cell {cell_id} are needed, and {error.filename} is not there; to train it again "
-            f"and keep them, delete {record} and run with --keep-weights"
-        ) from None
+            f"the trained weights of cell {cell_id} are needed, and {path} is not there; to train it again and keep "
+            f"them, delete {record} and run with --keep-weights"
+        )
+    try:
+        weights, known = torch.load(path, map_location="cpu", weights_only=True), read_record(record)
+    except Exception as error:  # whatever a broken file makes torch or the record's reader raise
+        raise ConfigError(f"{path}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
     if weights_hash(weights) != known.weights:
         raise ConfigError(f"{path}: not the weights that {record} was made with")
     return weights

@@ -1,0 +1,248 @@
+"""The dial: a study at several settings of `shuffle`, each judged by itself, with the floor in all of them."""
+
+import csv
+import random
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+from synthetic import every, make_study, write
+
+from vitcnn.analysis.power import detectable_gaps
+from vitcnn.analysis.results import Results, below_floor
+from vitcnn.analysis.verdict import verdict
+from vitcnn.data.fetch import about_data
+from vitcnn.records import Places
+from vitcnn.report.dial import CLAIMS, dial_section
+from vitcnn.report.figures import gap_by_setting
+from vitcnn.report.report import write_report
+from vitcnn.report.tables import MISSING
+from vitcnn.report.verdict import sentence, verdict_text
+
+DIAL = """
+dataset: digits
+sizes: [50, 200, 1000]
+seeds: 3
+entrants: [vit, cnn, linear]
+budget: {images_seen: 1280}
+recipe: {batch_size: 64}
+"""
+SETTINGS = ["{words: 0}", "{words: 1}", "{words: 0.5, pixels: 1}"]
+DIAL += f"shuffle: [{', '.join(SETTINGS)}]"
+NAMES = ["not shuffled", "all words shuffled", "50% of the words and all pixels shuffled"]
+CNN, VIT, FLOOR = (0.9, 0.7, 0.5), (0.6, 0.6, 0.54), 0.56  # of each setting; at the last both fall below the floor
+SPREAD = (0.0, 0.02, 0.06)  # of the CNN's seeds, added at n = 50 and taken off at n = 1,000
+
+
+def accuracy(cell) -> float:
+    if cell.entrant == "linear":
+        return FLOOR
+    place = NAMES.index(str(cell.shuffle))
+    return VIT[place] + (gaps(place, cell.n)[cell.seed] if cell.entrant == "cnn" else 0)
+
+
+def gaps(place: int, n: int) -> list[float]:
+    return [CNN[place] - VIT[place] + {50: 1, 200: 0, 1000: -1}[n] * s for s in SPREAD]
+
+
+def said(values, signed: bool = True) -> str:
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{100 * np.mean(values):{'+' if signed else ''}.1f} ± {100 * half:.1f} ({len(values)} seeds)"
+
+
+def lost(cell) -> bool:
+    """Of the second setting the CNN at 200, of the third one ViT at 50."""
+    where = (cell.entrant, cell.n, str(cell.shuffle))
+    return where == ("cnn", 200, NAMES[1]) or (*where, cell.seed) == ("vit", 50, NAMES[2], 1)
+
+
+@pytest.fixture(scope="module")
+def dial(tmp_path_factory):
+    """(results of a finished dial, its places, a command's arguments); the report is written."""
+    folder = tmp_path_factory.mktemp("dial")
+    study, all_cells, places = make_study(folder, text=DIAL, name="dial")
+    records = every(all_cells, accuracy)
+    write(records, places)
+    write_report(study, all_cells, places)
+    where = [folder / "dial.yaml", "--results", places.results, "--runs", places.runs]
+    return Results.of(study, all_cells, records, about_data("digits")), places, where
+
+
+@pytest.fixture(scope="module")
+def results(dial) -> Results:
+    return dial[0]
+
+
+@pytest.fixture(scope="module")
+def partial(results) -> Results:
+    return Results.of(results.study, results.cells, [r for r in results.records.values() if not lost(r.cell)])
+
+
+def alone(results: Results, folder, place: int) -> Results:
+    """The same records as a study of one setting knows them."""
+    study, all_cells, _ = make_study(folder, f"shuffle={SETTINGS[place]}", text=DIAL, name="dial")
+    mine = [results.records[cell.id] for cell in all_cells]
+    return Results.of(study, all_cells, mine, results.about)
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Every Markdown table as rows of cells, the dashes left out."""
+    found = [match[0].splitlines() for match in re.finditer(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+    return [[[c.strip() for c in line.split("|")[1:-1]] for line in (t[0], *t[2:])] for t in found]
+
+
+def test_no_setting_has_a_record_of_another_and_the_floor_is_in_all(results):
+    settings = results.settings()
+    assert [str(one.setting) for one in settings] == NAMES
+    for one in settings:
+        for entrant in one.entrants:
+            at = [r for n in one.study.sizes for r in one.at(entrant, n).values()]
+            assert len(at) == 9
+            assert {r.cell.shuffle for r in at} == ({None} if entrant == "linear" else {one.setting})
+        assert len(one.cells) == 27
+    assert len(results.cells) == 3 * 18 + 9
+    assert results.first_setting == settings[0]
+
+
+def test_a_study_of_one_setting_or_none_is_its_own_first_setting(results, tmp_path):
+    one = alone(results, tmp_path, 1)
+    assert one.first_setting is one
+    assert (len(one.settings()), str(one.setting)) == (1, NAMES[1])
+    study, all_cells, _ = make_study(tmp_path, "shuffle=[]", text=DIAL, name="dial")
+    none = Results.of(study, all_cells, list(results.records.values()))
+    assert (none.first_setting, none.settings(), none.setting) == (none, [], None)
+    assert len(none.records) == 9  # the floor; networks that saw unshuffled but enlarged words are other cells
+
+
+def test_every_setting_is_held_against_the_floor(results):
+    below = [[line.split(" is not")[0] for line in below_floor(one)] for one in results.settings()]
+    assert below == [[], [], ["vit", "cnn"]]
+
+
+@pytest.mark.parametrize("other", ["words: 0.5, seed: 1", "words: 0.5, word: 4", "words: 0.44"])
+def test_settings_that_differ_are_told_apart_in_titles_and_heads(other, tmp_path):
+    _, all_cells, _ = make_study(tmp_path, f"shuffle=[{{words: 0.5}}, {{{other}}}]", text=DIAL, name="dial")
+    assert len({cell.title for cell in all_cells}) == len(all_cells)
+
+
+def test_the_tables_have_every_settings_gap_and_accuracies(results):
+    first, second = tables(dial_section(results.settings()))
+    assert first[0] == ["n", *NAMES]
+    assert first[1:] == [[f"{n:,}", *(said(gaps(place, n)) for place in range(3))] for n in (50, 200, 1000)]
+    assert second[0] == ["n", *(f"{e}, {name}" for e in ("cnn", "vit") for name in NAMES)]
+    high, same = ([said([level + s for s in spread], signed=False) for level in CNN] for spread in (SPREAD, (0, 0, 0)))
+    flat = [f"{100 * level:.1f} ± 0.0 (3 seeds)" for level in VIT]
+    assert second[1:3] == [["50", *high, *flat], ["200", *same, *flat]]
+
+
+def test_what_is_missing_is_missing_in_its_own_setting_only(results, partial):
+    whole, holes = (tables(dial_section(one.settings())) for one in (results, partial))
+    changed = {
+        (number, line[0], head): after
+        for number, (before, now) in enumerate(zip(whole, holes, strict=True))
+        for line, new in zip(before[1:], now[1:], strict=True)
+        for head, old, after in zip(before[0], line, new, strict=True)
+        if old != after
+    }
+    two = [gaps(2, 50)[seed] for seed in (0, 2)]
+    assert changed == {
+        (0, "200", NAMES[1]): MISSING,
+        (0, "50", NAMES[2]): said(two),
+        (1, "200", f"cnn, {NAMES[1]}"): MISSING,
+        (1, "50", f"vit, {NAMES[2]}"): f"{100 * VIT[2]:.1f} ± 0.0 (2 seeds)",
+    }
+
+
+def test_every_setting_is_judged_as_a_study_of_that_setting_alone_would_be(results, tmp_path):
+    text = dial_section(results.settings())
+    for place, name in enumerate(NAMES):
+        judged = {claim.key: claim for claim in verdict(alone(results, tmp_path, place)).claims}
+        lines = text.split(f"- {name}:\n", 1)[1].splitlines()[:3]
+        assert lines == [f"  - {sentence(judged[key])}" for key in CLAIMS]
+    assert len({text.split(f"- {name}:\n", 1)[1].split("\n- ")[0] for name in NAMES}) == 3
+
+
+def test_the_order_of_the_records_changes_nothing(partial):
+    mixed = random.Random(1).sample(sorted(partial.records.values(), key=lambda r: r.id), len(partial.records))
+    again = Results.of(partial.study, partial.cells, mixed)
+    assert dial_section(again.settings()) == dial_section(partial.settings())
+
+
+def test_one_seed_gives_gaps_without_intervals_and_claims_that_cannot_be_said(tmp_path):
+    study, all_cells, _ = make_study(tmp_path, "seeds=1", text=DIAL, name="dial")
+    text = dial_section(Results.of(study, all_cells, every(all_cells, accuracy)).settings())
+    assert tables(text)[0][1] == ["50", "+30.0 (1 seed)", "+10.0 (1 seed)", "-4.0 (1 seed)"]
+    assert text.count("**cannot be said**") == 9
+
+
+def test_the_figure_has_a_line_a_setting_through_the_finished_gaps(partial):
+    ax = Figure(figsize=(3, 2)).subplots()
+    assert gap_by_setting(ax, partial.settings()) is ax
+    handles, labels = ax.get_legend_handles_labels()
+    assert labels == NAMES
+    lines = [handle.lines[0] for handle in handles]
+    for place, line in enumerate(lines):
+        sizes = (50, 1000) if place == 1 else (50, 200, 1000)
+        means = [np.mean(gaps(place, n)) for n in sizes]
+        if place == 2:
+            means[0] = np.mean([gaps(2, 50)[seed] for seed in (0, 2)])
+        assert line.get_ydata() == pytest.approx(100 * np.array(means))
+        assert line.get_xdata() == pytest.approx(sizes, rel=0.05)
+    assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 3
+    assert gap_by_setting(Figure().subplots(), Results.of(partial.study, partial.cells, []).settings()).lines
+
+
+# ---- commands ----
+
+
+def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_path):
+    results, whole, _ = dial
+    one = alone(results, tmp_path, 0)
+    places = Places("dial", tmp_path / "results", tmp_path / "runs")
+    write(one.records.values(), places)
+    text = write_report(one.study, one.cells, places).read_text(encoding="utf-8")
+    before, after = (whole.report / "report.md").read_text(encoding="utf-8").split("\n## The dial\n")
+    assert before == text
+    assert "not shuffled: 3 entrants × 3 sizes × 3 seeds" in text
+    assert "](dial.png)" in after
+    assert (whole.report / "dial.png").stat().st_size > 10_000
+    assert not (places.report / "dial.png").exists()
+    for name in ("accuracy", "gap", "overfitting", "curves"):
+        assert (places.report / f"{name}.svg").read_bytes() == (whole.report / f"{name}.svg").read_bytes(), name
+    assert ", not shuffled, 3 seeds" in (places.report / "accuracy.svg").read_text(encoding="utf-8")
+
+
+def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_path):
+    more = ["entrants={vit: {}, more: {model: vit, start: vit}, linear: {}}", "sizes=[50]", "seeds=2"]
+    _, all_cells, places = make_study(tmp_path, *more, text=DIAL, name="dial")
+    write(every(all_cells[:-1], lambda _: 0.5), places)
+    assert vitcnn("report", "dial.yaml", *more)[0] == 0
+    text = (places.report / "report.md").read_text(encoding="utf-8")
+    assert "## The dial" not in text
+    assert "None: no entrants are called cnn and vit (`pair`)" in text
+    assert "more begins with the trained weights of vit at the same n and seed" in text
+    assert f"**1 of {len(all_cells)} cells are missing:** {all_cells[-1].title}" in text
+
+
+def test_verdict_and_plan_are_about_the_first_setting_and_status_counts_all(dial, vitcnn, tmp_path):
+    results, _, where = dial
+    one = alone(results, tmp_path, 0)
+    assert vitcnn("verdict", *where)[:2] == (0, verdict_text(one, verdict(one)) + "\n")
+    out = vitcnn("plan", *where)[1]
+    assert "63 done  of 63 cells" in out
+    assert detectable_gaps(one) in out
+    out = vitcnn("status", *where)[1]
+    assert (out.count("9/9"), out.count("3/3")) == (6, 3)
+
+
+def test_an_export_has_the_setting_of_every_row(dial, vitcnn, tmp_path):
+    results, _, where = dial
+    assert vitcnn("export", *where, "--csv", tmp_path / "all.csv")[0] == 0
+    rows = list(csv.DictReader((tmp_path / "all.csv").open()))
+    assert len(rows) == 63
+    for row in rows:
+        cell = results.records[row["id"]].cell
+        words, pixels = (str(getattr(cell.shuffle, key, "")) for key in ("words", "pixels"))
+        assert (row["shuffle_words"], row["shuffle_pixels"]) == (words, pixels)

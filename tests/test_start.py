@@ -1,0 +1,226 @@
+"""Cells that begin with the trained weights of another's: which, in what order, from where, and what they then are."""
+
+import shutil
+import sys
+import textwrap
+from functools import partial
+
+import pytest
+import torch
+from synthetic import make_study
+
+from vitcnn.base import ConfigError
+from vitcnn.launch.worker import Options, work
+from vitcnn.matrix import Cell, cells
+from vitcnn.records import Places, Record, read_record, states
+from vitcnn.training.cell import train_cell
+from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.weights import load_weights
+
+OPTIONS = Options(device="cpu", tracking="off")
+FAMILY = """
+dataset: digits
+sizes: [200]
+seeds: 1
+entrants:
+  cnn: &small {model: cnn, channels: [4, 8], blocks: [1, 1], image_size: 8}
+  cnn-on: {<<: *small, start: cnn, recipe: {lr: 1.0e-60}}
+  freed: {<<: *small, model: cnn-attention, start: cnn, gate: 30, sharpness: 60, recipe: {lr: 1.0e-60}}
+  vit: &vit {model: vit, width: 16, depth: 1, heads: 2}
+  vit-on: {<<: *vit, start: vit, recipe: {lr: 1.0e-60}}
+  linear: {C: [1.0]}
+budget: {images_seen: 640}
+recipe: {batch_size: 32, lr: 0.03}
+"""
+MATRIX = """
+dataset: digits
+sizes: [50]
+seeds: 1
+entrants:
+  burns: &small {model: cnn, channels: [4, 8], blocks: [1, 1], image_size: 8, recipe: {lr: 1.0e+30}}
+  after: {<<: *small, start: burns, recipe: {}}
+  cnn: {<<: *small, recipe: {}}
+  cnn-on: {<<: *small, start: cnn, recipe: {}}
+  freed: {<<: *small, model: cnn-attention, start: cnn-on, recipe: {}}
+  freed-on: {<<: *small, model: cnn-attention, start: freed, recipe: {}}
+  linear: {C: [1.0]}
+budget: {images_seen: 128}
+recipe: {batch_size: 32}
+"""
+OWN = """
+from torch import nn
+
+
+def build(image_size, channels, classes, width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, width), nn.Linear(width, classes))
+"""
+
+
+def by_name(all_cells: list[Cell]) -> dict[str, Cell]:
+    return {cell.entrant: cell for cell in all_cells}
+
+
+@pytest.fixture
+def cell(study):
+    """`cell("freed", "recipe.lr=1")`: the first cell of an entrant of the family."""
+    return lambda name, *overrides, text=FAMILY: by_name(cells(study(*overrides, text=text))[::-1])[name]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> tuple[dict[str, Cell], dict[str, Record], Places]:
+    """All cells trained, the weights of all kept; (cells, records, places)."""
+    _, all_cells, places = make_study(tmp_path_factory.mktemp("family"), text=FAMILY, name="family")
+    for one in all_cells:
+        assert work(one, places, OPTIONS, keep=True) == "done"
+    return by_name(all_cells), {c.entrant: read_record(places.record(c.id)) for c in all_cells}, places
+
+
+@pytest.fixture
+def places(family, tmp_path) -> Places:
+    """A copy of the family's files, to be changed."""
+    old = family[2]
+    new = Places(old.study, tmp_path / "results", tmp_path / "runs")
+    shutil.copytree(old.results, new.results)
+    shutil.copytree(old.runs, new.runs)
+    return new
+
+
+# ---- a run ----
+
+
+@pytest.mark.parametrize(("workers", "more"), [(1, ["--keep-weights"]), (2, [])])
+def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_starter_fails(
+    workers, more, vitcnn, study, tmp_path
+):
+    mine = by_name(cells(study(text=MATRIX, name="m.yaml")))
+    places = Places("m", tmp_path / "results", tmp_path / "runs")
+    code, out, _ = vitcnn("run", "m.yaml", "--workers", workers, "--device", "cpu", "--wandb", "off", *more)
+    assert code == 1
+    after = {state.cell.entrant: state for state in states(mine.values(), places)}
+    assert {name for name, state in after.items() if state.kind == "failed"} == {"burns", "after"}
+    assert {state.kind for state in after.values()} == {"failed", "done"}
+    assert "NotFiniteLoss" in after["burns"].detail["error"]
+    assert f"cell {mine['burns'].id}, whose trained weights are needed, is not finished" in after["after"].detail["error"]
+    assert out.count("after-n50-s0 failed: ConfigError") == 1  # once: a second try mends nothing
+    kept = ["cnn", "cnn-on", "freed", *(["freed-on"] if more else [])]
+    assert {path.name for path in (places.run / "weights").iterdir()} == {f"{mine[name].id}.pt" for name in kept}
+    records = {name: read_record(places.record(mine[name].id)) for name in ("cnn", "cnn-on", "freed", "freed-on")}
+    assert len({record.subset for record in records.values()}) == 1
+    assert len({record.weights for record in records.values()}) == 4
+    again = train_cell(mine["freed-on"], places=places)
+    assert (again.weights, again.test) == (records["freed-on"].weights, records["freed-on"].test)
+
+
+# ---- what it begins with ----
+
+
+def test_a_network_that_learns_nothing_more_is_the_one_it_began_with(family):
+    mine, records, places = family
+    assert records["vit-on"].weights == records["vit"].weights
+    before, after = (dict(load_weights(mine[name].id, places)) for name in ("cnn", "cnn-on"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in moved)
+
+
+def test_a_rewritten_network_begins_with_the_predictions_of_the_cnn(family):
+    mine, records, places = family
+    same = records["freed"].test.correct() == records["cnn-on"].test.correct()  # both: batch norms that saw the same
+    assert same.mean() > 0.99
+    assert records["freed"].curve[0].val_nll == pytest.approx(records["cnn-on"].curve[0].val_nll, rel=1e-3)
+    fresh = train_cell(mine["freed"].model_copy(update={"start": None}), places=places)
+    assert (fresh.test.correct() == records["freed"].test.correct()).mean() < 0.9
+    assert fresh.subset == records["freed"].subset
+
+
+@pytest.mark.parametrize("name", ["cnn-on", "freed", "vit-on"])
+def test_an_interrupted_cell_goes_on_from_its_checkpoint_and_not_from_its_start(name, cell, places):
+    one = cell(name, f"entrants.{name}.recipe.lr=0.03")
+    undisturbed = train_cell(one, places=places)
+    answers = iter([False, False, True])
+    with pytest.raises(InterruptedCell):
+        train_cell(one, places=places, stop=partial(next, answers, False))
+    resumed = train_cell(one, places=places)
+    assert resumed.cost.resumed == 1
+    assert (resumed.weights, resumed.curve, resumed.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [("timm/test_vit", "image_size: 32"), ("import:nets_to_go_on:build", "options: {width: 4}")],
+)
+def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_options_are_the_same(
+    model, more, study, vitcnn, tmp_path, monkeypatch
+):
+    (tmp_path / "nets_to_go_on.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    text = textwrap.dedent(f"""
+        dataset: digits
+        sizes: [50]
+        seeds: 1
+        entrants:
+          "my/net": {{model: "{model}", {more}}}
+          more: {{model: "{model}", {more}, start: my/net, recipe: {{lr: 1.0e-60}}}}
+        budget: {{images_seen: 32}}
+        recipe: {{batch_size: 16}}
+    """)
+    places = Places("own", tmp_path / "results", tmp_path / "runs")
+    first, second = cells(study(text=text))
+    for one in (first, second):
+        work(one, places, OPTIONS, keep=one is first)
+    assert read_record(places.record(first.id)).weights == read_record(places.record(second.id)).weights
+    with pytest.raises(ConfigError, match="'my/net' is another network"):
+        cells(study("entrants.more.image_size=48", text=text))
+
+
+# ---- weights that are not there ----
+
+
+def test_lost_weights_are_a_sentence_that_says_what_to_do_and_doing_it_helps(family, places, cell):
+    starter, one = cell("cnn"), cell("cnn-on")
+    places.weights(starter.id).unlink()
+    with pytest.raises(ConfigError) as caught:
+        train_cell(one, places=places)
+    record = places.record(starter.id)
+    for said in (str(places.weights(starter.id)), f"delete {record}", "--keep-weights"):
+        assert said in str(caught.value)
+    record.unlink()
+    assert work(starter, places, Options(device="cpu", tracking="off", keep_weights=True)) == "done"
+    assert train_cell(one, places=places).weights == family[1]["cnn-on"].weights
+
+
+def test_other_weights_and_weights_without_a_record_are_refused(places, cell):
+    starter, one = cell("cnn"), cell("cnn-on")
+    weights = load_weights(starter.id, places)
+    weights["head.bias"][3] += 1e-6
+    torch.save(weights, places.weights(starter.id))
+    with pytest.raises(ConfigError, match=f"{starter.id}.pt: not the weights that .*{starter.id}.json was made with"):
+        train_cell(one, places=places)
+    places.record(starter.id).unlink()
+    with pytest.raises(ConfigError, match=f"{starter.id}.json is not there"):
+        train_cell(one, places=places)
+
+
+@pytest.mark.parametrize("left", [0.5, 0])
+def test_a_broken_file_of_weights_is_refused_by_its_name(left, places, cell):
+    path = places.weights(cell("cnn").id)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left * len(whole))] or b"hello")
+    with pytest.raises(ConfigError, match=path.name):
+        train_cell(cell("cnn-on"), places=places)
+
+
+def test_weights_of_a_cell_that_never_finished_are_not_to_be_had_by_deleting_its_record(places, cell):
+    starter = cell("cnn")
+    places.weights(starter.id).unlink()
+    places.record(starter.id).unlink()
+    with pytest.raises(ConfigError) as caught:
+        train_cell(cell("cnn-on"), places=places)
+    assert "delete" not in str(caught.value)
+
+
+def test_logistic_regression_has_no_weights_to_keep(family):
+    mine, records, places = family
+    assert records["linear"].weights is None
+    assert not places.weights(mine["linear"].id).exists()
+    assert len(list((places.run / "weights").iterdir())) == len(mine) - 1
