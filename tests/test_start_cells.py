@@ -80,7 +80,7 @@ def test_every_cell_begins_with_one_of_its_own_size_seed_and_setting_trained_for
         ("entrants.cnn-on.start=cnn-on", "entrants.cnn-on.start: no network further up is called 'cnn-on'"),
         ("entrants.cnn.start=freed", "entrants.cnn.start: no network further up is called 'freed'"),
         ("entrants.vit-on.start=linear", "entrants.vit-on.start: no network further up is called 'linear'"),
-        ("entrants.linear.start=cnn", "entrants.linear.start: 'cnn' is another network"),
+        ("entrants.linear.start=cnn", "entrants.linear.start: logistic regression begins with nobody's weights"),
         ("entrants.vit-on.start=cnn", "'cnn' is another network; its weights do not fit 'vit-on'"),
         ("entrants.freed.start=vit", "entrants.freed.start: no network further up is called 'vit'"),
         ("entrants.freed.channels=[4, 16]", "'cnn' is another network; its weights do not fit 'freed'"),
