@@ -1,13 +1,12 @@
-"""What the network is shown: which images at which step, how they are augmented, scaled and resized."""
+"""What the network is shown: which images at which step, scaled and resized."""
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.data.batches import Eyes, TrainStream, augment
+from vitcnn.data.batches import Eyes, TrainStream
 
 
 def stream(n: int, **how) -> TrainStream:
@@ -21,7 +20,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def pictures(count: int, channels: int = 3, size: int = 6, seed: int = 0) -> torch.Tensor:
-    """Random uint8 images without a 0, so that what was filled in is known."""
+    """Random uint8 images."""
     return torch.randint(1, 256, (count, channels, size, size), generator=generator(seed), dtype=torch.uint8)
 
 
@@ -74,67 +73,6 @@ def test_another_seed_is_another_order_and_the_same_seed_the_same():
     first, again, other = ([b[1].tolist() for b in stream(100, seed=seed)] for seed in (1, 1, 2))
     assert first == again
     assert first != other
-
-
-# ---- augmentation ----
-
-
-def test_none_leaves_the_images_alone():
-    images = pictures(5)
-    assert torch.equal(augment(images, "none", generator()), images)
-
-
-@pytest.mark.parametrize("shift", [1, 2, 7])
-def test_a_shift_moves_each_image_by_whole_pixels_and_fills_with_zero(shift):
-    """Every result is one of the (2·shift + 1)² crops of the zero-padded image, made one by one."""
-    images = pictures(40)
-    out = augment(images, f"shift:{shift}", generator())
-    assert (out.shape, out.dtype) == (images.shape, images.dtype)
-    size, draws = images.shape[-1], range(2 * shift + 1)
-    found = set()
-    for image, moved in zip(images, out, strict=True):
-        padded = F.pad(image, (shift,) * 4)
-        fits = [(y, x) for y in draws for x in draws if torch.equal(padded[:, y : y + size, x : x + size], moved)]
-        assert fits
-        found.update(fits[:1])
-    assert len(found) > 5  # of 9 or more: each image has a draw of its own
-
-
-def test_shifts_reach_every_place_up_to_the_largest():
-    """A single bright pixel in the middle shows where each image went."""
-    images = torch.zeros(400, 1, 7, 7, dtype=torch.uint8)
-    images[:, :, 3, 3] = 1
-    where = augment(images, "shift:2", generator())[:, 0].nonzero()[:, 1:] - 3
-    assert len(where) == 400
-    assert {tuple(w) for w in where.tolist()} == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
-
-
-def test_a_flip_mirrors_some_images_left_to_right_and_leaves_the_others():
-    images = pictures(200)
-    out = augment(images, "flip", generator())
-    mirrored = (out == images.flip(-1)).all((1, 2, 3))
-    assert (mirrored | (out == images).all((1, 2, 3))).all()
-    assert 70 < mirrored.sum() < 130
-
-
-@pytest.mark.parametrize("how", ["flip", "shift:1", "flip+shift:2"])
-def test_the_same_generator_seed_gives_the_same_images_and_another_does_not(how):
-    images = pictures(30)
-    first = augment(images, how, generator(1))
-    assert torch.equal(first, augment(images, how, generator(1)))
-    assert not torch.equal(first, augment(images, how, generator(2)))
-
-
-def test_flip_and_shift_are_both_done():
-    images = pictures(200)
-    out = augment(images, "flip+shift:1", generator())
-    alone = F.pad(images, (1,) * 4)
-    crops = [alone[:, :, y : y + 6, x : x + 6] for y in range(3) for x in range(3)]
-    straight = torch.stack([(out == c).all((1, 2, 3)) for c in crops]).any(0)
-    flipped = torch.stack([(out == c.flip(-1)).all((1, 2, 3)) for c in crops]).any(0)
-    assert (straight | flipped).all()
-    assert straight.any()
-    assert flipped.any()
 
 
 # ---- what the network sees ----

@@ -173,6 +173,13 @@ def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of
     assert len(right.axes) == 20
 
 
+def test_a_named_set_of_augmentations_is_shown_as_what_it_is_for_the_data_set():
+    info, arrays, _ = load("digits")
+    right = contact_sheet(info, arrays, n=12, seed=0, augment="strong").subfigs[1]
+    assert right.get_suptitle().endswith("; then trivial+erase:0.25+mixup:0.8+cutmix:1")
+    assert len({ax.images[0].get_array().tobytes() for ax in right.axes}) > 100
+
+
 def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
     images, labels = np.zeros((50, 2, 2, 1), np.uint8), np.arange(50) % 25
     facts = {"name": "folder:/many", "classes": 25, "train": 50, "test": 50, "size": 2, "validation": 25}
@@ -192,7 +199,7 @@ def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "digits", "--augment", "flop"], "--augment: 'flop' is no augmentation; known: none, flip, shift:K"),
+        (["show", "digits", "--augment", "flop"], "--augment: 'flop' is no augmentation; did you mean 'flip'? known: "),
         (["show", "digits", "--augment", "shift:0"], "--augment: 'shift:0' is no augmentation"),
         (["show", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
         (["fetch", "cifar"], "unknown data set 'cifar'; did you mean 'cifar"),

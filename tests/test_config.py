@@ -5,7 +5,7 @@ import re
 import pytest
 
 from vitcnn.base import ConfigError
-from vitcnn.config import parse_augment
+from vitcnn.config import Augment, parse_augment, write_out
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import MODELS
 from vitcnn.matrix import cells
@@ -97,7 +97,8 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
         ("validation=9", "validation: 9 images are fewer than the 10 classes"),
         ("recipe.augment=flip", "'flip': a mirrored image of digits is not of the same class"),
         ("recipe.augment=shift:1+flip", "a mirrored image of digits is not of the same class"),
-        ("recipe.augment=rotate", "recipe.augment: 'rotate' is no augmentation; known: none, flip, shift:K"),
+        ("recipe.augment=rotate", "recipe.augment: 'rotate' is no augmentation; known: basic, cutmix:A, erase:P, flip"),
+        ("recipe.augment=strnog", "'strnog' is no augmentation; did you mean 'strong'?"),
         ("recipe.augment=shift:0", "'shift:0' is no augmentation"),
         ("recipe.lr=fast", "recipe.lr: Input should be a valid number"),
         ("recipe.lr=-1", "recipe.lr: Input should be greater than 0 (got -1)"),
@@ -137,16 +138,38 @@ def test_a_number_of_seeds_counts_from_zero_and_a_list_is_itself_sorted(study):
 
 @pytest.mark.parametrize(
     ("text", "parsed"),
-    [("none", (False, 0)), ("flip", (True, 0)), ("shift:12", (False, 12)), ("flip+shift:2", (True, 2))],
+    [
+        ("none", Augment()),
+        ("flip", Augment(flip=True)),
+        ("shift:12", Augment(shift=12)),
+        ("flip+shift:2", Augment(flip=True, shift=2)),
+        ("trivial+erase:0.25", Augment(trivial=True, erase=0.25)),
+        ("erase:1", Augment(erase=1.0)),
+        ("cutmix:1+mixup:0.2", Augment(mixup=0.2, cutmix=1.0)),
+    ],
 )
 def test_augment_strings_are_read(text, parsed):
     assert parse_augment(text) == parsed
+    assert write_out(text, 32, True) == text  # cell ids hash it
 
 
-@pytest.mark.parametrize("text", ["", "none+flip", "shift", "shift:-1", "shift:1.5", "flip shift:1", "Flip"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "none+flip", "shift", "shift:-1", "shift:1.5", "shift:01", "flip shift:1", "Flip", "flip:1", "trivial:3"),
+        *("erase", "erase:0", "erase:0.0", "erase:1.5", "erase:2", "mixup", "mixup:0", "mixup:-1", "cutmix:inf"),
+        "mixup:1e-3",
+    ],
+)
 def test_other_augment_strings_raise_with_the_known_ones(text):
-    with pytest.raises(ValueError, match="is no augmentation; known: none, flip, shift:K"):
+    known = "basic, cutmix:A, erase:P, flip, mixup:A, none, shift:K, strong, trivial"
+    with pytest.raises(ValueError, match=rf"is no augmentation;.* known: {known} \(K ≥ 1 pixels, 0 < P ≤ 1, A > 0\)"):
         parse_augment(text)
+
+
+def test_a_part_that_stands_there_twice_is_refused():
+    with pytest.raises(ValueError, match="'shift:1\\+shift:2' has 'shift' more than once"):
+        parse_augment("shift:1+shift:2")
 
 
 # ---- the file ----

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from vitcnn import cli
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Arrays, FetchError, Info, read_about
-from vitcnn.data.cell_data import cell_data
+from vitcnn.data.cell_data import cells_data
 from vitcnn.data.fetch import DataSet, about_data, fetch, load
 from vitcnn.data.folder import SUFFIXES, root_of
 from vitcnn.data.sources import place
@@ -398,13 +398,14 @@ def test_a_folder_that_can_no_longer_be_read_leaves_its_earlier_state_in_the_cac
 
 def test_a_cell_of_what_the_folder_held_before_is_refused(root, read, tmp_path):
     plant(root, {"cat": 10, "dog": 10})
-    how = {"resolution": None, "validation": 4, "n": 10, "seed": 0, "device": torch.device("cpu")}
+    how = {"resolution": None, "validation": 4, "device": torch.device("cpu")}
     content = read(root).info.content
-    assert len(cell_data(f"folder:{root}", content=content, folder=tmp_path / "cache", **how).train[1]) == 10
+    (data,) = cells_data(f"folder:{root}", [(10, 0)], content=content, folder=tmp_path / "cache", **how)
+    assert len(data.train[1]) == 10
     plant(root, {"cat": 1}, start=20)
     read(root)
     with pytest.raises(ConfigError, match=f"folder:{root} has changed since the study was begun"):
-        cell_data(f"folder:{root}", content=content, folder=tmp_path / "cache", **how)
+        cells_data(f"folder:{root}", [(10, 0)], content=content, folder=tmp_path / "cache", **how)
 
 
 # ---- the leak check ----

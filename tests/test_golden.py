@@ -1,10 +1,12 @@
-"""The committed reports are what the committed records give, to the byte."""
+"""The committed reports and recipes are what the committed records give, to the byte."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
+from vitcnn.analysis.select import choose, write_recipes
+from vitcnn.costs import cost_file
 from vitcnn.matrix import cells
 from vitcnn.records import Places
 from vitcnn.report.report import write_report
@@ -12,18 +14,28 @@ from vitcnn.study_file import load_study
 
 HERE = Path(__file__).resolve().parents[1]
 STUDIES = [c.stem for c in sorted(HERE.glob("configs/*.yaml")) if (HERE / f"results/{c.stem}/report.md").exists()]
+SEARCHES = [name for name in STUDIES if (HERE / f"results/{name}/recipes.yaml").exists()]
 
 
 def test_there_are_reports_to_hold_against_their_records():
     assert {"digits", "fashion-mnist"} <= set(STUDIES)
+    assert {"digits-search", "fashion-mnist-search"} <= set(SEARCHES)
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_committed_report_is_what_its_records_give(name, tmp_path):
-    study = load_study(HERE / f"configs/{name}.yaml")
+def test_a_committed_report_is_what_its_records_and_measured_costs_give(name, tmp_path):
+    study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path / "runs")
     places = Places(name, tmp_path / "results", tmp_path / "runs")
-    shutil.copytree(HERE / f"results/{name}/records", places.records)
+    shutil.copytree(committed.records, places.records)
+    if cost_file(committed).exists():
+        shutil.copy(cost_file(committed), cost_file(places))
     report = write_report(study, cells(study), places)
-    committed = HERE / f"results/{name}/report.md"
-    assert report.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
-    assert report.read_bytes() == committed.read_bytes()
+    assert report.read_text(encoding="utf-8") == (committed.report / "report.md").read_text(encoding="utf-8")
+    assert report.read_bytes() == (committed.report / "report.md").read_bytes()
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_committed_recipes_are_what_the_records_of_their_search_give(name, tmp_path):
+    study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path)
+    recipes = write_recipes(choose(study, cells(study), committed), Places(name, tmp_path, tmp_path))
+    assert recipes.read_text(encoding="utf-8") == (committed.report / "recipes.yaml").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,18 +13,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
+from vitcnn.entrants import Timm
 from vitcnn.matrix import Cell, cells
 from vitcnn.models.attention import window_mask
 from vitcnn.models.build import build, decay_groups, facts
 from vitcnn.models.neighbourhood import NeighbourhoodAttention, _offsets
 from vitcnn.models.vit import Recurrence
-from vitcnn.networks import CNN, RNN, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
 from vitcnn.records import Places
+from vitcnn.study_file import load_study
 from vitcnn.training.cell import train_cell
 from vitcnn.training.keeper import InterruptedCell
 
-LADDER = [Mixer(), RNN(), ViT(), ViTWindow(), Hybrid(), Local(), PixelLocal(), CNN()]
-every_rung = pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
+CONVNEXT = Timm(model="timm/convnext_atto", image_size=64, options={"dims": [24, 48, 96, 176], "depths": [1, 1, 2, 1]})
+LADDER = [Mixer(), RNN(), ViT(), ViTWindow(), Hybrid(), Local(), PixelLocal(), CONVNEXT, CNN()]
+RUNGS = [*LADDER, CNNAttention()]  # the last at 14 times the MACs: no rung of the matched ladder, but of its contract
+every_rung = pytest.mark.parametrize("model", RUNGS, ids=lambda m: m.model)
 every_data = pytest.mark.parametrize("data", [DIGITS, RGB], ids=lambda d: d.name)
 
 
@@ -34,6 +39,11 @@ def ready(model, data=RGB, seed: int = 0) -> nn.Module:
 def pictures(model, data=RGB, count: int = 3) -> Tensor:
     size = facts(model, data).image_size
     return torch.randn(count, data.channels, size, size, generator=torch.Generator().manual_seed(9))
+
+
+def test_these_are_the_rungs_of_the_ladder_study():
+    study = load_study(Path(__file__).parents[1] / "configs/ladder.yaml")
+    assert [e.model for e in study.entrants if e.model.model != "linear"] == LADDER
 
 
 # ---- the contract ----
@@ -50,7 +60,9 @@ def test_an_image_has_finite_logits_whatever_is_in_the_batch_with_it_and_however
     assert influence[1].any()
     assert not influence[[0, 2]].any()
     with torch.no_grad():
-        assert torch.equal(network(images), logits)
+        again = network(images)
+        assert torch.equal(network(images), again)
+        assert torch.allclose(again, logits, atol=1e-6)  # torch's LSTM rounds otherwise where gradients are kept
         assert torch.allclose(network(images[1:2]), logits[1:2], atol=1e-5)
         assert torch.allclose(network(images.to(memory_format=torch.channels_last)), logits, atol=1e-5)
     assert (logits[0] - logits[1]).abs().max() > 1e-3
@@ -59,7 +71,7 @@ def test_an_image_has_finite_logits_whatever_is_in_the_batch_with_it_and_however
 @every_data
 @pytest.mark.parametrize(
     "model",
-    [*LADDER, ViT(score="additive", positions="sinusoidal-1d"), ViT(score="dot", weights="relu/n", positions="none")],
+    [*RUNGS, ViT(score="additive", positions="sinusoidal-1d"), ViT(score="dot", weights="relu/n", positions="none")],
     ids=lambda m: f"{m.model}-{getattr(m, 'score', '')}",
 )
 def test_the_gradient_reaches_every_parameter(model, data):
@@ -72,7 +84,10 @@ def test_the_gradient_reaches_every_parameter(model, data):
 
 
 @every_rung
-def test_half_precision_is_near_full_precision_and_learns(model):
+def test_half_precision_is_near_full_precision_and_learns(model, request):
+    if model.model == "rnn" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        why = "torch's LSTM under autocast asks oneDNN for what a CPU without AVX-512 does not have"
+        request.applymarker(pytest.mark.xfail(raises=RuntimeError, reason=why))
     network, images = ready(model), pictures(model)
     full = network(images).detach()
     with torch.autocast("cpu", torch.bfloat16):
@@ -83,7 +98,7 @@ def test_half_precision_is_near_full_precision_and_learns(model):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
+@every_rung
 def test_training_may_follow_on_what_inference_has_computed(model):
     network, images = ready(model), pictures(model)
     _offsets.cache_clear()
@@ -136,9 +151,9 @@ def linear(inputs: int, outputs: int, times: int = 1, bias: bool = True) -> tupl
     return inputs * outputs + bias * outputs, times * inputs * outputs
 
 
-def conv(kernel: int, inputs: int, outputs: int, side: int, bias: bool = False) -> tuple[int, int]:
-    """With the two numbers a channel of the batch norm behind it, or with biases."""
-    return kernel**2 * inputs * outputs + outputs * (1 if bias else 2), side**2 * kernel**2 * inputs * outputs
+def conv(kernel: int, inputs: int, outputs: int, side: int, before: int = 0) -> tuple[int, int]:
+    """To a grid of `side`, with the two numbers a channel of the batch norm behind it."""
+    return kernel**2 * inputs * outputs + 2 * outputs, side**2 * kernel**2 * inputs * outputs
 
 
 def mlp(width: int, inside: int, times: int) -> list[tuple[int, int]]:
@@ -183,14 +198,41 @@ def of_swin(m, data, size: int) -> list[tuple[int, int]]:
     return [*parts, (2 * w, 0), linear(w, data.classes)]
 
 
-def of_convolutions(m, data, size: int) -> list[tuple[int, int]]:
-    """The CNN, and the CNN whose 3×3 convolutions are attention."""
-    side, inside = math.ceil(size / m.stem_stride), m.channels[0]
-    parts = [conv(3, data.channels, inside, side)]
+def of_convnext(m, data, size: int) -> list[tuple[int, int]]:
+    """4×4 patches; between stages layer norm and 2×2 patches; blocks of a depthwise 7×7, a layer norm, an MLP of 1×1
+    convolutions, a scale for each channel."""
+    side, inside, parts = size // 4, data.channels, []
+    for stage, (w, depth) in enumerate(zip(m.options["dims"], m.options["depths"], strict=True)):
+        side //= 2 if stage else 1
+        parts += [linear((2 if stage else 4) ** 2 * inside, w, side**2), (2 * (inside if stage else w), 0)]
+        parts += depth * [linear(49, w, side**2), (2 * w + w, 0), *mlp(w, 4 * w, side**2)]
+        inside = w
+    return [*parts, (2 * inside, 0), linear(inside, data.classes)]
 
-    def mix(inputs: int, outputs: int) -> list[tuple[int, int]]:
+
+def freed(head_width: int):
+    """A convolution as attention, from a grid of `before` to one of `side`: a head for each offset, which is learned
+    with its sharpness and its gate; it looks by place (rows, then columns) and by content (words of whole lanes)."""
+
+    def conv(kernel: int, inputs: int, outputs: int, side: int, before: int) -> tuple[int, int]:
+        h, asks, lanes = kernel**2, side**2, 16 * math.ceil(inputs / 16)
+        place = h * inputs * (before**2 * side + before * asks)
+        content = h * asks * (2 * inputs * head_width + 2 * before**2 * lanes)  # W^q and W^k; the scores and the sum
+        parameters = h * (inputs * outputs + 4 + 2 * inputs * head_width) + 2 * outputs
+        return parameters, place + content + asks * h * inputs * outputs
+
+    return conv
+
+
+def of_cnns(m, data, size: int) -> list[tuple[int, int]]:
+    """The CNN, the CNN whose 3×3 convolutions are attention, and the CNN rewritten as attention."""
+    convolve = freed(m.head_width) if isinstance(m, CNNAttention) else conv
+    side, inside = math.ceil(size / m.stem_stride), m.channels[0]
+    parts = [convolve(3, data.channels, inside, side, size)]
+
+    def mix(inputs: int, outputs: int, before: int) -> list[tuple[int, int]]:
         if not isinstance(m, PixelLocal):
-            return [conv(3, inputs, outputs, side)]
+            return [convolve(3, inputs, outputs, side, before)]
         tiles = math.ceil(side / 4) ** 2
         keys = 4**2 if side <= 4 else (4 + m.window - 1) ** 2  # of each tile's 16 pixels
         pairs = tiles * 16 * keys * outputs  # the score, that of the offset, the sum
@@ -199,11 +241,11 @@ def of_convolutions(m, data, size: int) -> list[tuple[int, int]]:
 
     for stage, (outputs, count) in enumerate(zip(m.channels, m.blocks, strict=True)):
         for block in range(count):
-            halves = stage > 0 and not block
+            before, halves = side, stage > 0 and not block
             side = math.ceil(side / 2) if halves else side
-            parts += mix(inside, outputs) + mix(outputs, outputs)
+            parts += mix(inside, outputs, before) + mix(outputs, outputs, side)
             if halves or inside != outputs:
-                parts.append(conv(1, inside, outputs, side))
+                parts.append(convolve(1, inside, outputs, side, before))
             inside = outputs
     return [*parts, linear(inside, data.classes)]
 
@@ -223,20 +265,24 @@ OTHERWISE = [
     CNN(channels=(8, 20, 30), image_size=37),
     PixelLocal(channels=(8, 24), blocks=(2, 1), stem_stride=1, image_size=24, window=3, head_width=4),
     PixelLocal(channels=(16, 16, 32, 32), blocks=(1, 1, 1, 1), image_size=37, window=7, head_width=8),
+    CONVNEXT.model_copy(update={"image_size": 96, "options": {"dims": [8, 24, 40, 16], "depths": [2, 1, 3, 1]}}),
+    CNNAttention(channels=(8, 20), blocks=(2, 1), stem_stride=1, image_size=11, head_width=3),
 ]
 
 
 @every_data
-@pytest.mark.parametrize("model", LADDER + OTHERWISE, ids=lambda m: m.model)
+@pytest.mark.parametrize("model", RUNGS + OTHERWISE, ids=lambda m: m.model)
 def test_parameters_and_macs_are_those_of_the_formula(model, data):
     counted = facts(model, data)
-    formula = {Local: of_swin, CNN: of_convolutions, PixelLocal: of_convolutions}.get(type(model), of_words)
+    formulas = {Local: of_swin, Timm: of_convnext, CNN: of_cnns, PixelLocal: of_cnns, CNNAttention: of_cnns}
+    formula = formulas.get(type(model), of_words)
     parameters, macs = map(sum, zip(*formula(model, data, counted.image_size), strict=True))
     assert counted.parameters == parameters
-    assert counted.macs == pytest.approx(macs, rel=1e-6)
+    # over one channel some of cnn-attention's contractions are mere products, which torch's counter does not see
+    assert counted.macs == pytest.approx(macs, rel=1e-3 if isinstance(model, CNNAttention) else 1e-6)
 
 
-@every_rung
+@pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
 def test_the_ladder_is_matched_on_colour_images_of_32_pixels(model):
     counted = facts(model, RGB)
     assert 0.42e6 < counted.parameters < 0.56e6

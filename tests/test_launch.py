@@ -12,7 +12,7 @@ import filelock
 import pytest
 from synthetic import every, write
 
-from vitcnn.launch.local import run_cells
+from vitcnn.launch.local import run_jobs
 from vitcnn.launch.worker import Options
 from vitcnn.matrix import Cell, cells
 from vitcnn.records import Places, read_json, read_record, states
@@ -99,7 +99,7 @@ def test_a_killed_worker_costs_a_retry_and_nothing_else(file, places, tmp_path):
             killed.append(pid)
 
     said: list[str] = []
-    outcome = run_cells([cell, other], places, OPTIONS, workers=1, tick=tick, say=said.append)
+    outcome = run_jobs([(cell,), (other,)], places, OPTIONS, workers=1, tick=tick, say=said.append)
     assert killed
     assert "worker died" in said[0]
     assert not outcome.failed

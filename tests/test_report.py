@@ -58,10 +58,10 @@ def partial(tmp_path_factory):
     return [text for text, _ in out], [folder for _, folder in out]
 
 
-def rows(text: str, heading: str) -> list[list[str]]:
-    """The cells of the first Markdown table under a heading, the dashes left out."""
+def rows(text: str, heading: str, which: int = 0) -> list[list[str]]:
+    """The cells of the first Markdown table under a heading, or of a later one, the dashes left out."""
     after = text.split(f"## {heading}\n", 1)[1]
-    table = re.search(r"(^\|.*\n)+", after, re.MULTILINE)[0].splitlines()
+    table = [found[0] for found in re.finditer(r"(^\|.*\n)+", after, re.MULTILINE)][which].splitlines()
     split = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
     return [split[0], *split[2:]]
 
@@ -88,6 +88,37 @@ def test_the_table_has_the_mean_interval_and_seeds_of_every_entrant_at_every_n(f
 def test_the_gap_and_the_overfitting_have_a_sign_and_their_seeds(full):
     assert [line[1] for line in rows(full[0], "Gap")[1:]] == ["+20.0 ± 0.0 (3 seeds)"] * 2 + ["+50.0 ± 0.0 (3 seeds)"]
     assert rows(full[0], "Overfitting")[1][1] == "+10.0 ± 0.0 (3 seeds)"
+
+
+def test_every_entrant_stands_beside_the_pairs_second_paired_by_the_seeds_that_both_have(tmp_path):
+    study, all_cells, places = make_study(tmp_path, "pair=[cnn, local]")
+    rng = np.random.default_rng(0)
+    draws = {c.id: rng.uniform(0.3, 0.9) for c in all_cells}
+    gone = {"cnn-n50-s1", "local-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
+    records = every([c for c in all_cells if c.title not in gone], lambda c: draws[c.id])
+    write(records, places)
+    text = write_report(study, all_cells, places).read_text(encoding="utf-8")
+    assert "Every entrant minus local, paired by seed, points" in text.split("## Gap\n")[1].split("\n## ")[0]
+    got = {r.cell.title: r.test.accuracy for r in records}
+
+    def shown(name: str, n: int) -> str:
+        pairs = [(f"{name}-n{n}-s{s}", f"local-n{n}-s{s}") for s in range(3)]
+        gaps = [got[a] - got[b] for a, b in pairs if {a, b} <= got.keys()]
+        if len(gaps) < 2:
+            return f"{100 * gaps[0]:+.1f} (1 seed)" if gaps else MISSING
+        return spread(gaps, signed=True)
+
+    head, *lines = rows(text, "Gap", 1)
+    assert head == ["n", "vit − local", "cnn − local", "linear − local"]
+    assert [line[0] for line in lines] == ["50", "200", "1,000"]
+    for n, line in zip((50, 200, 1000), lines, strict=True):
+        assert line[1:] == [shown(name, n) for name in ("vit", "cnn", "linear")]
+    assert (lines[0][2][-8:], lines[1][1], lines[2][3][-8:]) == ("(1 seed)", MISSING, "(1 seed)")
+    assert [line[2] for line in lines] == [line[1] for line in rows(text, "Gap")[1:]]
+
+
+def test_a_pair_that_is_alone_with_the_floor_has_one_table_of_gaps(partial):
+    assert "Every entrant minus" not in partial[0][0]
 
 
 def test_who_loses_to_the_floor_is_said_before_anything_else(full):

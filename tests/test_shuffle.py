@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Recipe, Shuffle
-from vitcnn.data.batches import Eyes, augment
+from vitcnn.config import Augment, Recipe, Shuffle
+from vitcnn.data.augment import apply, draw
+from vitcnn.data.batches import Eyes
 from vitcnn.data.fetch import load
 from vitcnn.data.shuffle import order, word_side
 from vitcnn.matrix import Cell, cells
@@ -191,9 +192,8 @@ def test_words_stay_whole_at_whatever_size_they_are_shown(size, shown):
 def test_images_that_lie_otherwise_in_memory_are_moved_alike():
     images = pictures()
     seeing = Eyes.of(images, 64, moving(32, ALL))
-    shifted = augment(images, "shift:2", torch.Generator())
-    assert not shifted.is_contiguous()
-    for other in (shifted, images.to(memory_format=torch.channels_last), images[..., ::2, ::2].repeat(1, 1, 2, 2)):
+    assert not images.mT.is_contiguous()
+    for other in (images.mT, images.to(memory_format=torch.channels_last), images[..., ::2, ::2].repeat(1, 1, 2, 2)):
         assert torch.equal(seeing(other), seeing(other.contiguous()))
 
 
@@ -357,8 +357,8 @@ def test_augmentation_comes_first_and_moves_native_pixels():
     module = CellModule(spy, seeing, Recipe(augment="flip+shift:3"), steps=5, seed=7)
     module.training_step((images, torch.arange(6), 0), 0)
     module(images)
-    draws = torch.Generator().manual_seed(role_seed(7, "order", 0, 1))
-    changed = augment(images, "flip+shift:3", draws)
+    generator = torch.Generator().manual_seed(role_seed(7, "order", 0, 1))
+    changed = apply(images, draw(Augment(flip=True, shift=3), 6, images.shape[1:], generator))
     for raw, shown in zip((changed, images), spy.shown, strict=True):
         pixels = ((raw.float() / 255 - seeing.mean) / seeing.std).flatten(2)[..., moved].view(6, 3, 32, 32)
         assert torch.equal(shown, pixels.repeat_interleave(2, -1).repeat_interleave(2, -2))

@@ -8,7 +8,7 @@ import torch
 
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import Eyes, TrainStream
-from vitcnn.data.cell_data import OnDisk, cell_data, fits
+from vitcnn.data.cell_data import OnDisk, cells_data, fits
 from vitcnn.matrix import Cell, cells
 from vitcnn.records import Places, Record
 from vitcnn.training.cell import train_cell
@@ -119,10 +119,10 @@ def test_what_is_scored_is_the_same_from_the_disk(limit, pair):
 
 
 def test_the_images_of_a_cell_are_in_memory_where_they_fit_and_else_on_disk(stream):
-    how = {"resolution": None, "content": None, "validation": 297, "n": 50, "seed": 0, "folder": None, "device": CPU}
-    memory = cell_data("digits", **how)
+    how = {"resolution": None, "content": None, "validation": 297, "folder": None, "device": CPU}
+    (memory,) = cells_data("digits", [(50, 0)], **how)
     stream(True)
-    disk = cell_data("digits", **how)
+    (disk,) = cells_data("digits", [(50, 0)], **how)
     for part in ("train", "validation", "test"):
         (images, labels), (read, labels_read) = getattr(memory, part), getattr(disk, part)
         assert isinstance(images, torch.Tensor)
@@ -130,6 +130,22 @@ def test_the_images_of_a_cell_are_in_memory_where_they_fit_and_else_on_disk(stre
         assert torch.equal(images, read[:])
         assert torch.equal(labels, labels_read)
     assert (memory.subset, memory.facts, memory.info) == (disk.subset, disk.facts, disk.info)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_cells_that_share_their_images_get_what_each_gets_alone(on_disk, stream):
+    stream(on_disk)
+    how = {"resolution": None, "content": None, "validation": 297, "folder": None, "device": CPU}
+    subsets = [(50, 0), (300, 1), (50, 2)]
+    for together, subset in zip(cells_data("digits", subsets, **how), subsets, strict=True):
+        (alone,) = cells_data("digits", [subset], **how)
+        assert together.subset == alone.subset
+        for part in ("train", "validation", "test"):
+            (images, labels), (own, own_labels) = getattr(together, part), getattr(alone, part)
+            assert len(images) == len(labels) == len(own)
+            assert torch.equal(images[:], own[:])
+            assert torch.equal(labels, own_labels)
+            assert torch.equal(images[torch.tensor([3, 0])], own[torch.tensor([3, 0])])
 
 
 def test_the_memory_is_shared_by_all_workers():

@@ -59,6 +59,12 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    cohort: Annotated[
+        str,
+        typer.Option(
+            help="Cells of one entrant trained as one program: auto (on a GPU, as many as fit), off, or how many."
+        ),
+    ] = "auto",
     wandb: Annotated[
         str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
     ] = "auto",
@@ -78,13 +84,15 @@ def run(
 
     from vitcnn.base import ConfigError
     from vitcnn.data.fetch import fetch
-    from vitcnn.launch.local import run_cells
+    from vitcnn.launch.local import run_jobs
     from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
     from vitcnn.records import states
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
+    if cohort not in ("auto", "off") and not (cohort.isdecimal() and int(cohort)):
+        raise ConfigError(f"--cohort {cohort}: auto, off, or a number of cells")
     loaded, about, all_cells, places = load(study, overrides, results, runs, data_dir, get=True)
     waiting = [state.cell for state in states(all_cells, places) if state.kind != "done"]
     console = Console(soft_wrap=True)
@@ -98,12 +106,13 @@ def run(
                 f"{cell.title} begins with the weights of cell {cell.start}, which is done and kept none; delete "
                 f"{places.record(cell.start)}, and it is trained again"
             )
-    from vitcnn.launch.plan import check  # loads torch: only now that the study is known to be one
+    from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
 
     on_gpu = check(loaded, about, device)
     fetch(loaded.dataset, data_dir, loaded.resolution)
-    workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(waiting))
-    console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train in {workers} worker(s)")
+    console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
+    jobs = make_jobs(loaded, about, waiting, cohort, on_gpu, console.print)
+    workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(jobs))
     options = Options(
         device=device,
         threads=threads,
@@ -123,7 +132,7 @@ def run(
                 console.print(headline(states(all_cells, places), places, workers))
                 shown = time.monotonic()
 
-        outcome = run_cells(waiting, places, options, workers, tick, console.print)
+        outcome = run_jobs(jobs, places, options, workers, tick, console.print)
         live.update(table(states(all_cells, places), places), refresh=True)
     if outcome.interrupted:
         console.print("Interrupted. The same command goes on from here.")

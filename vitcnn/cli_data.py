@@ -69,21 +69,27 @@ def show(
     name: Name,
     n: Annotated[int, typer.Option(min=1, help="Size of the subset that is shown augmented.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that subset.")] = 0,
-    augment: Annotated[str, typer.Option(help="As in a recipe: flip, shift:K, flip+shift:K.")] = "flip+shift:4",
+    augment: Annotated[
+        str,
+        typer.Option(
+            help="As in a recipe: none, basic, strong, or parts joined by +: flip, shift:K, trivial, erase:P, mixup:A, "
+            "cutmix:A."
+        ),
+    ] = "basic",
     out: Annotated[Path | None, typer.Option(help="The picture; by default NAME.png here.")] = None,
     resolution: Resolution = None,
     data_dir: DataDir = None,
 ) -> None:
     """Says what a data set is and draws a contact sheet: its classes, and a subset under augmentation."""
     from vitcnn.base import ConfigError
-    from vitcnn.config import parse_augment
+    from vitcnn.config import write_out
     from vitcnn.data.cache import describe_duplicates
     from vitcnn.data.fetch import fetch, load
     from vitcnn.data.show import contact_sheet
     from vitcnn.data.sources import place
 
     try:
-        parse_augment(augment)
+        write_out(augment, 32, True)
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
     fetch(name, data_dir, resolution, say=typer.echo)

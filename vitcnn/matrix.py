@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, Frozen, near
-from vitcnn.config import Budget, Entrant, Recipe, Shuffle, Study, parse_augment
+from vitcnn.config import Budget, Entrant, Recipe, Shuffle, Study, parse_augment, write_out
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import order
@@ -189,8 +189,11 @@ def _cell(
     variant: str,
     shuffle: Shuffle | None,
 ) -> Cell:
-    if recipe and parse_augment(recipe.augment)[0] and not data.flip:
-        raise ConfigError(f"augment: {recipe.augment!r}: a mirrored image of {data.name} is not of the same class")
+    if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
+        augment = write_out(recipe.augment, data.size, data.flip)
+        if parse_augment(augment).flip and not data.flip:
+            raise ConfigError(f"augment: {recipe.augment!r}: a mirrored image of {data.name} is not of the same class")
+        recipe = recipe.model_copy(update={"augment": augment})
     return Cell(
         dataset=study.dataset,
         validation=study.validation or data.validation,

@@ -64,7 +64,8 @@ class Point(_Part):
 
 
 class Cost(_Part):
-    """`seconds` of training and its validations, without start-up and the final tests; `images_per_s` follows."""
+    """`seconds` of training and its validations, without start-up and the final tests; `images_per_s` follows. Of a
+    cell that was one of a `cohort`, trained as one program: its share of the time."""
 
     parameters: int
     macs: int  # of one forward image
@@ -74,6 +75,7 @@ class Cost(_Part):
     seconds: float
     images_per_s: float | None
     resumed: int = 0  # how often the cell went on from a checkpoint
+    cohort: int = 1
 
 
 class Sight(_Part):

@@ -1,9 +1,9 @@
-"""Images on the device: which make up step t, how each is augmented, and how the network sees them.
+"""Images on the device: which make up step t, and how the network sees them.
 
 Everything random is a function of the seed and the step alone, so a resumed run sees what an undisturbed one sees.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from vitcnn.config import parse_augment
 from vitcnn.data.cell_data import OnDisk
 from vitcnn.seeds import role_seed
 
@@ -56,26 +55,6 @@ class TrainStream(IterableDataset):
         return self._epoch[1]
 
 
-def augment(images: Tensor, how: str, generator: torch.Generator) -> Tensor:
-    """(B, C, H, W) -> the same shape, each image with its own draw. Shifts are whole native pixels, filled with 0.
-
-    `generator` is a CPU generator, so that the same seed makes the same images on every device.
-    """
-    flip, shift = parse_augment(how)
-    if flip:
-        mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-    if shift:
-        B, _, H, W = images.shape
-        offset = torch.randint(0, 2 * shift + 1, (2, B, 1), generator=generator).to(images.device)
-        rows = (offset[0] + torch.arange(H, device=images.device))[:, :, None]
-        columns = (offset[1] + torch.arange(W, device=images.device))[:, None, :]
-        padded = F.pad(images, (shift,) * 4).permute(0, 2, 3, 1)
-        image = torch.arange(B, device=images.device)[:, None, None]
-        images = padded[image, rows, columns].permute(0, 3, 1, 2)
-    return images
-
-
 class Eyes(torch.nn.Module):
     """From stored pixels to what the network sees: uint8 (B, C, H, W) -> float (B, C, S, S).
 
@@ -88,8 +67,8 @@ class Eyes(torch.nn.Module):
         super().__init__()
         self.size = size
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("mean", mean[:, None, None], persistent=False)
-        self.register_buffer("std", std[:, None, None], persistent=False)
+        self.register_buffer("mean", mean[..., None, None], persistent=False)
+        self.register_buffer("std", std[..., None, None], persistent=False)
 
     @classmethod
     def of(cls, images: Tensor | OnDisk, size: int, order: Tensor | None = None) -> "Eyes":
@@ -104,10 +83,19 @@ class Eyes(torch.nn.Module):
         variance = histogram @ values**2 / weight - mean**2
         return cls(size, mean.float(), variance.clamp_min(1e-6).sqrt().float(), order)
 
+    @classmethod
+    def together(cls, several: Sequence["Eyes"]) -> "Eyes":
+        """K eyes of one size and order as one, for K batches of like length end to end: each batch with its own."""
+        mean, std = (torch.stack([getattr(one, part)[..., 0, 0] for one in several]) for part in ("mean", "std"))
+        return cls(several[0].size, mean, std, several[0].order)
+
     def forward(self, images: Tensor) -> Tensor:
         if self.order is not None:
             images = images.flatten(2)[..., self.order].view(images.shape)
-        x = (images.float() / 255 - self.mean) / self.std
+        mean, std = self.mean, self.std
+        if mean.ndim == 4:  # of K sets of images, whose batches lie end to end
+            mean, std = (part.repeat_interleave(len(images) // len(part), 0) for part in (mean, std))
+        x = (images.float() / 255 - mean) / std
         if x.shape[-2:] == (self.size, self.size):
             return x
         shrinks = min(x.shape[-2:]) > self.size

@@ -1,6 +1,8 @@
-"""The images of one cell: in memory on the training device where they fit, else read from the cache when needed."""
+"""The images of cells: in memory on the training device where they fit, else read from the cache when needed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,20 @@ class OnDisk:
         return torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2).contiguous()
 
 
-Part = tuple[Tensor | OnDisk, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
+class Picked:
+    """Stands for some rows, in some order, of a tensor (N, C, H, W) that several cells share."""
+
+    def __init__(self, pool: Tensor, rows: Tensor):
+        self.pool, self.rows = pool, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        return self.pool[self.rows[index]]
+
+
+Part = tuple[Tensor | Picked | OnDisk, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
 
 
 @dataclass(frozen=True)
@@ -45,51 +60,63 @@ class CellData:
     subset: str  # hash of the training images' indices
 
 
-def cell_data(
+def cells_data(
     name: str,
+    subsets: Sequence[tuple[int, int]],
     *,
     resolution: int | None,
     content: str | None,
     validation: int,
-    n: int,
-    seed: int,
     folder: str | Path | None,
     device: torch.device,
     workers: int = 1,
-) -> CellData:
-    """Fetches first if need be. Raises ConfigError where a folder is no longer what the study was begun with."""
+) -> list[CellData]:
+    """One for each (n, seed) of `subsets`; what they share lies in memory once. Fetches first if need be. Raises
+    ConfigError where a folder is no longer what the study was begun with."""
     info, arrays, facts = load(name, folder, resolution)
     if info.content != content:
         raise ConfigError(f"{name} has changed since the study was begun; start `vitcnn run` again")
-    train, held_out = split(arrays.train_labels, validation, n, seed)
-    tested = np.arange(len(arrays.test_labels))
-    need = (n + validation + len(tested)) * arrays.train_images[0].nbytes
-    keep = _in_memory if fits(need, device, workers) else _on_disk
-    return CellData(
-        info=info,
-        facts=facts,
-        train=keep(arrays.train_images, arrays.train_labels, train, device),
-        validation=keep(arrays.train_images, arrays.train_labels, held_out, device),
-        test=keep(arrays.test_images, arrays.test_labels, tested, device),
-        subset=subset_hash(train),
-    )
+    splits = [split(arrays.train_labels, validation, n, seed) for n, seed in subsets]
+    held_out, tested = splits[0][1], np.arange(len(arrays.test_labels))
+    trained = [rows for rows, _ in splits]
+    union = trained[0] if len(trained) == 1 else np.unique(np.concatenate(trained))
+    need = (len(union) + validation + len(tested)) * arrays.train_images[0].nbytes
+    memory = fits(need, device, workers)
+    keep = partial(_in_memory, device=device) if memory else _on_disk
+    held_out = keep(arrays.train_images, arrays.train_labels, held_out)
+    test = keep(arrays.test_images, arrays.test_labels, tested)
+    if memory and len(trained) > 1:
+        pool, labels = keep(arrays.train_images, arrays.train_labels, union)
+        places = [torch.from_numpy(np.searchsorted(union, rows)).to(device) for rows in trained]
+        train = [(Picked(pool, place), labels[place]) for place in places]
+    else:
+        train = [keep(arrays.train_images, arrays.train_labels, rows) for rows in trained]
+    return [
+        CellData(info=info, facts=facts, train=part, validation=held_out, test=test, subset=subset_hash(rows))
+        for part, rows in zip(train, trained, strict=True)
+    ]
 
 
 def fits(size: int, device: torch.device, workers: int) -> bool:
     """May each of `workers` keep `size` bytes of images on the device?"""
+    return size * workers < SHARE * free_memory(device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes; of the whole machine where the device is the CPU."""
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        import psutil
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
 
-        free = psutil.virtual_memory().available
-    return size * workers < SHARE * free
+    return psutil.virtual_memory().available
 
 
-def _in_memory(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, device: torch.device) -> Part:
+def _in_memory(
+    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, *, device: torch.device
+) -> tuple[Tensor, Tensor]:
     pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).contiguous()
     return pixels.to(device), torch.from_numpy(labels[rows]).to(device)
 
 
-def _on_disk(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, device: torch.device) -> Part:
+def _on_disk(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Part:
     return OnDisk(images, rows), torch.from_numpy(labels[rows])

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
 
-from vitcnn.data.batches import augment as augmented
+from vitcnn.config import parse_augment, write_out
+from vitcnn.data.augment import apply, draw
 from vitcnn.data.cache import Arrays, Info
 from vitcnn.data.subsets import split
 from vitcnn.seeds import role_seed
@@ -15,15 +16,18 @@ ROWS = 12  # of the subset
 
 
 def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str) -> Figure:
-    """Left: the first training images of each class. Right: the subset of n and seed, and draws of `augment`."""
+    """Left: the first training images of each class. Right: the subset of n and seed, and draws of `augment`, where
+    images mix with images of other rows."""
     counts = np.bincount(arrays.train_labels, minlength=info.classes)
     shown = np.unique(np.linspace(0, info.classes - 1, min(info.classes, CLASSES)).astype(int))
     names = info.class_names or tuple(map(str, range(info.classes)))
     by_class = [arrays.train_images[np.flatnonzero(arrays.train_labels == c)[:ACROSS]] for c in shown]
     subset = split(arrays.train_labels, info.validation, n, role_seed(seed, "subset"))[0][:ROWS]
     pixels = torch.from_numpy(arrays.train_images[subset]).permute(0, 3, 1, 2)
-    draws = [augmented(pixels, augment, torch.Generator().manual_seed(draw)) for draw in range(ACROSS - 1)]
-    rows = torch.stack([pixels, *draws], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)
+    augment = write_out(augment, info.size, info.flip)
+    how, generators = parse_augment(augment), [torch.Generator().manual_seed(column) for column in range(ACROSS - 1)]
+    columns = [apply(pixels, draw(how, len(pixels), pixels.shape[1:], generator)) for generator in generators]
+    rows = torch.stack([pixels, *columns], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)
 
     fig = Figure(figsize=(15, 0.62 * max(len(shown), len(rows)) + 0.8), layout="constrained")
     left, right = fig.subfigures(1, 2)

@@ -1,4 +1,4 @@
-"""Runs cells in processes on this machine. A cell that fails, or a worker that dies, costs that cell one more try."""
+"""Runs jobs in processes on this machine. A cell that fails, or a worker that dies, costs that cell one more try."""
 
 import contextlib
 import json
@@ -6,8 +6,8 @@ import multiprocessing
 import signal
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ import filelock
 from pebble import ProcessExpired, ProcessPool
 
 from vitcnn.base import ConfigError
+from vitcnn.launch.jobs import Job
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.matrix import Cell
 from vitcnn.records import Places, write_atomically
@@ -32,21 +33,22 @@ class Outcome:
     interrupted: bool = False
 
 
-def run_cells(
-    cells: list[Cell],
+def run_jobs(
+    jobs: Sequence[Job],
     places: Places,
     options: Options,
     workers: int,
     tick: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Trains `cells` in order on `workers` processes that stay alive between cells; `tick` is called twice a second.
+    """Trains `jobs` in order on `workers` processes that stay alive between them; `tick` is called twice a second. The
+    cells of a job that fails as a whole are tried once more, each alone.
 
     Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). Raises ConfigError
     where another run is at work on the study.
     """
-    outcome, tries = Outcome(), dict.fromkeys((cell.id for cell in cells), 0)
-    waiting, active, starts = deque(cells), {}, {cell.start for cell in cells}
+    outcome, tries = Outcome(), Counter()
+    waiting, active, starts = deque(jobs), {}, {cell.start for job in jobs for cell in job} - {None}
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
 
@@ -60,22 +62,34 @@ def run_cells(
                 if not pool.active:  # all workers died while they started; each such death is a try of its cell
                     pool.join()
                     pool = fresh_pool()
-                while len(active) < workers and (cell := _ready(waiting, active.values())):
-                    waiting.remove(cell)
-                    tries[cell.id] += 1
-                    active[pool.schedule(work, args=(cell, places, options, cell.id in starts))] = cell
+                while len(active) < workers and (job := _ready(waiting, active.values())):
+                    waiting.remove(job)
+                    tries.update(cell.id for cell in job)
+                    active[pool.schedule(work, args=(job, places, options, starts))] = job
                 for future in wait(active, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                    cell = active.pop(future)
-                    if (error := future.exception()) is None and future.result() == "done":
-                        outcome.done.append(cell)
-                    elif error is None:  # somebody sent the worker SIGTERM: the machine is being taken away
-                        raise KeyboardInterrupt
-                    elif tries[cell.id] < TRIES and not _final(error):
-                        say(f"{cell.title} failed ({_first_line(error)}); it is tried once more at the end")
-                        waiting.append(cell)
+                    job = active.pop(future)
+                    if error := future.exception():
+                        ended = dict.fromkeys((cell.id for cell in job), error)
                     else:
-                        outcome.failed[cell.title] = _give_up(cell, error, places)
-                        say(f"{cell.title} failed: {outcome.failed[cell.title]}")
+                        ended, said = future.result()
+                        for line in said:
+                            say(line)
+                    again = []
+                    for cell in job:
+                        if (end := ended[cell.id]) == "done":
+                            outcome.done.append(cell)
+                        elif end == "stopped":  # somebody sent the worker SIGTERM: the machine is being taken away
+                            raise KeyboardInterrupt
+                        elif tries[cell.id] < TRIES and not _final(end):
+                            again.append(cell)
+                        else:
+                            outcome.failed[cell.title] = _give_up(cell, end, places)
+                            say(f"{cell.title} failed: {outcome.failed[cell.title]}")
+                    if again:
+                        what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].entrant} cells"
+                        once = "it is tried" if len(job) == 1 else "each is tried alone,"
+                        say(f"{what} failed ({_first_line(error)}); {once} once more at the end")
+                        waiting.extend((cell,) for cell in again)
                 tick()
         except KeyboardInterrupt:
             outcome.interrupted = True
@@ -89,10 +103,10 @@ def run_cells(
     return outcome
 
 
-def _ready(waiting: Iterable[Cell], active: Iterable[Cell]) -> Cell | None:
-    """The first cell that does not have to wait for the one it begins with."""
-    unfinished = {cell.id for cell in (*waiting, *active)}
-    return next((cell for cell in waiting if cell.start not in unfinished), None)
+def _ready(waiting: Iterable[Job], active: Iterable[Job]) -> Job | None:
+    """The first job of which no cell has to wait for the one it begins with."""
+    unfinished = {cell.id for job in (*waiting, *active) for cell in job}
+    return next((job for job in waiting if unfinished.isdisjoint(cell.start for cell in job)), None)
 
 
 def _final(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -10,11 +10,13 @@ from rich.table import Column, Table
 
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
+from vitcnn.launch.jobs import MOST, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import Cell, describe_budget
 from vitcnn.models.build import Facts, check_sight, facts
 from vitcnn.records import Places, State, states
 from vitcnn.training.device import pick_device
+from vitcnn.training.together import why_alone
 
 # Forward and backward are about three forwards (Kaplan et al. 2020), two FLOPs a MAC. One core of a server CPU of 2020
 # sustained 40-50 GFLOP/s on the three entrants at batch 128; used only where no cell has been timed yet.
@@ -28,6 +30,20 @@ def check(study: Study, about: Info, device: str) -> bool:
     for entrant in study.entrants:
         facts(entrant.model, about)
     return where.type == "cuda"
+
+
+def make_jobs(
+    study: Study, about: Info, waiting: Sequence[Cell], cohort: str, on_gpu: bool, say: Callable[[str], None]
+) -> list[Job]:
+    """`cohort`: auto, off or how many cells at most train as one program. On a CPU auto is off: there a cohort is
+    slower than its cells one after the other (results/benchmarks/cohort.md). Says who trains alone, and why."""
+    most = {"auto": MOST if on_gpu else 1, "off": 1}.get(cohort) or int(cohort)
+    alone: dict[str, str] = {}
+    for entrant in study.entrants if most > 1 else ():
+        if entrant.model.model != "linear" and (why := why_alone(entrant.model, about)):
+            alone[entrant.name] = why
+            say(f"{entrant.name} trains each cell alone: {why}")
+    return jobs(waiting, most, alone)
 
 
 def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:

@@ -1,14 +1,16 @@
-"""What runs inside a worker process. It imports the heavy stack once and then trains cell after cell."""
+"""What runs inside a worker process. It imports the heavy stack once and then trains job after job."""
 
+import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from vitcnn.matrix import Cell
+from vitcnn.launch.jobs import Job
 from vitcnn.records import Places, write_progress, write_record
 
 
@@ -37,7 +39,7 @@ def start(stop: Event, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
-    import vitcnn.training.cell  # noqa: F401  the 7 seconds are paid here, once
+    import vitcnn.training.together  # noqa: F401  the 7 seconds are paid here, once
 
     torch.set_num_threads(threads)
 
@@ -46,27 +48,40 @@ def _stop() -> bool:
     return _told[0] or any(event.is_set() for event in _asked) or os.getppid() != _parent
 
 
-def work(cell: Cell, places: Places, options: Options, keep: bool = False) -> Literal["done", "stopped"]:
-    """Trains one cell and writes its record; goes on from its checkpoint if there is one. `keep`: its final weights."""
-    from vitcnn.training.cell import train_cell
-    from vitcnn.training.keeper import InterruptedCell
+class Done(NamedTuple):
+    """What became of a job's cells, by id: "done", "stopped" or the error that ends one for good; and what there is to
+    say of it."""
 
-    folder = places.cell(cell.id)
-    (folder / "failure.json").unlink(missing_ok=True)
-    write_progress(folder, step=0, steps=cell.steps, accuracy=None, images_per_s=None)
-    try:
-        record = train_cell(
-            cell,
+    cells: dict[str, Literal["done", "stopped"] | Exception]
+    said: list[str]
+
+
+def work(job: Job, places: Places, options: Options, starts: Collection[str | None] = ()) -> Done:
+    """Trains the cells of a job and writes their records; goes on from their checkpoints where there are any. The final
+    weights of those whose id is in `starts` are kept."""
+    from vitcnn.training.keeper import InterruptedCell
+    from vitcnn.training.together import train_together
+
+    for cell in job:
+        (places.cell(cell.id) / "failure.json").unlink(missing_ok=True)
+        write_progress(places.cell(cell.id), step=0, steps=cell.steps, accuracy=None, images_per_s=None)
+    done = Done({cell.id: "stopped" for cell in job}, [])
+    with contextlib.suppress(InterruptedCell):
+        for cell, record in train_together(
+            job,
             places=places,
             data_folder=options.data_folder,
             device=options.device,
             tracking=options.tracking,
             workers=options.workers,
             stop=_stop,
-            keep=keep or options.keep_weights,
-        )
-    except InterruptedCell:
-        return "stopped"
-    write_record(record, places)
-    shutil.rmtree(folder, ignore_errors=True)  # the record is there: what is left behind is only litter
-    return "done"
+            keep=lambda cell: options.keep_weights or cell.id in starts,
+            say=done.said.append,
+        ):
+            if isinstance(record, Exception):
+                done.cells[cell.id] = record
+                continue
+            write_record(record, places)
+            shutil.rmtree(places.cell(cell.id), ignore_errors=True)  # the record is there: what is left is only litter
+            done.cells[cell.id] = "done"
+    return done

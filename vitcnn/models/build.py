@@ -199,17 +199,22 @@ def _words(model: Model, network: nn.Module, size: int) -> int | None:
     return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
 
 
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups: weight decay on matrices and kernels; none on biases, norms, positions or bias tables, nor on
-    what the network itself names in `no_weight_decay` (timm's do)."""
+def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """(parameters that weight decay is for, the others), by name: it is for matrices and kernels, not for biases,
+    norms, positions or bias tables, nor for what the network itself names in `no_weight_decay` (timm's do)."""
     spared = ("positions", "relative_position_bias_table")
     named_by_it = set(network.no_weight_decay()) if hasattr(network, "no_weight_decay") else set()
+    decays, others = {}, {}
+    for name, p in network.named_parameters():
+        own = p.ndim > 1 and not name.endswith(spared) and name not in named_by_it
+        (decays if own else others)[name] = p
+    return decays, others
 
-    def decays(name: str, p: Tensor) -> bool:
-        return p.ndim > 1 and not name.endswith(spared) and name not in named_by_it
 
-    named = list(network.named_parameters())
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Parameter groups for an optimiser: `decayed` with weight decay, the others without."""
+    decays, others = decayed(network)
     return [
-        {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
+        {"params": list(decays.values()), "weight_decay": weight_decay},
+        {"params": list(others.values()), "weight_decay": 0.0},
     ]

@@ -175,4 +175,7 @@ def _gap(results: Results) -> str:
         )
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"
+    if sum(e.model.model != "linear" for e in results.study.entrants) > 2:
+        text += f"\nEvery entrant minus {second}, paired by seed, points; each interval is for one difference alone.\n"
+        text += f"\n{tables.against_second(results)}"
     return text

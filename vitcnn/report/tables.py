@@ -12,7 +12,7 @@ from vitcnn.analysis.results import (
     overfitting,
     test_accuracy,
 )
-from vitcnn.analysis.stats import Mean, mean
+from vitcnn.analysis.stats import Mean, mean, paired
 from vitcnn.records import Record
 
 MISSING = "missing"
@@ -81,6 +81,16 @@ def gap(results: Results) -> str:
         gaps = list(results.gaps(n).values())
         rows.append([f"{n:,}", percent(mean(gaps) if gaps else None, signed=True)])
     return markdown(["n", f"{first} − {second}, points"], rows)
+
+
+def against_second(results: Results) -> str:
+    """Every other entrant minus the pair's second, paired by seed, a column each."""
+    second, rows = results.study.pair[1], []
+    others = [e for e in results.entrants if e != second]
+    for n in results.study.sizes:
+        gaps = [list(paired(results.values(e, n), results.values(second, n)).values()) for e in others]
+        rows.append([f"{n:,}", *(percent(mean(g) if g else None, signed=True) for g in gaps)])
+    return markdown(["n", *(f"{e} − {second}" for e in others)], rows)
 
 
 def cost(results: Results) -> str:

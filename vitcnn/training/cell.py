@@ -1,22 +1,17 @@
-"""Trains one cell and returns its record. `train_cell` is what a notebook calls and what the workers run."""
+"""Trains one cell and returns its record. `train_cell` is what a notebook calls."""
 
 import logging
-import platform
-import subprocess
 import warnings
-from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import lightning
-import timm
 import torch
-from lightning import Trainer
-from torch.utils.data import DataLoader
+from lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader, IterableDataset
 
 from vitcnn.data.batches import TrainStream
-from vitcnn.data.cell_data import CellData, OnDisk, cell_data
+from vitcnn.data.cell_data import CellData, OnDisk, cells_data
 from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits, write_progress
@@ -25,6 +20,7 @@ from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, evaluate
 from vitcnn.training.keeper import InterruptedCell, Keeper
 from vitcnn.training.module import CellModule
+from vitcnn.training.provenance import made_by
 from vitcnn.training.tracking import Tracking, tracker
 from vitcnn.training.weights import load_weights, save_weights, weights_hash
 
@@ -53,7 +49,7 @@ def train_cell(
     `InterruptedCell` once `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is no number.
     """
     where = pick_device(device)
-    data = data_of(cell, where, data_folder, workers)
+    (data,) = data_of([cell], where, data_folder, workers)
     if cell.recipe is None:
         from vitcnn.training.linear import train_linear
 
@@ -66,50 +62,12 @@ def train_cell(
         if logger := tracker(cell, places, tracking):
             logger.finish(record)
         return record
-    torch.manual_seed(role_seed(cell.seed, "init"))
-    weights = load_weights(cell.start, places) if cell.start else None
-    network, size = build(cell.model, data.info, cell.recipe.init, weights)
-    network = network.to(memory_format=torch.channels_last)
-    module = CellModule(
-        network,
-        eyes(cell.model, data.info, data.train[0], size, cell.shuffle),
-        cell.recipe,
-        cell.steps,
-        role_seed(cell.seed, "order"),
-    )
-    val_every = max(2, -(-cell.steps // CURVE_POINTS))  # 2: an interrupted cell is saved between validations
-    keeper = Keeper(places.cell(cell.id), val_every, stop)
+    module = module_of(cell, data, places)
+    keeper = Keeper([places.cell(cell.id)], val_every(cell), stop)
     logger = tracker(cell, places, tracking)
-    trainer = Trainer(
-        accelerator={"cuda": "gpu"}.get(where.type, where.type),
-        devices=[where.index or 0] if where.type == "cuda" else 1,
-        precision={"float32": "32-true", "bf16": "bf16-mixed"}[cell.recipe.precision],
-        max_steps=cell.steps,
-        val_check_interval=val_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=logger or False,
-        callbacks=[keeper],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=places.run,
-    )
-    resume = keeper.checkpoint if keeper.checkpoint.exists() else None
-    start = torch.load(resume, map_location="cpu", weights_only=True)["global_step"] if resume else 0
-    stream = TrainStream(
-        *data.train, batch_size=cell.recipe.batch_size, steps=cell.steps, seed=module.seed, start=start
-    )
-    if isinstance(data.train[0], OnDisk):  # a process of its own reads ahead
-        stream = DataLoader(stream, batch_size=None, num_workers=1, pin_memory=where.type == "cuda")
-    watched = DataLoader(list(batches(data.validation, CURVE_IMAGES)), batch_size=None)  # the batches are ready made
     try:
-        with warnings.catch_warnings():
-            # torch's own notes on a stream that lives in memory, on LambdaLR, on workers: chosen on purpose here
-            warnings.filterwarnings("ignore", module="lightning.*")
-            trainer.fit(module, stream, watched, ckpt_path=resume, weights_only=True)
-        module.to(where)
-        record = _record(cell, data, module, keeper, where)
+        fit(module, cell, data, stream_of(module, data, start_of(keeper)), where, keeper, logger=logger or False)
+        record = record_of(cell, data, module, keeper, where)
         if keep:
             save_weights(module.network, places.weights(cell.id))
         if logger:
@@ -121,22 +79,89 @@ def train_cell(
     return record
 
 
-def data_of(cell: Cell, device: torch.device, folder: str | Path | None, workers: int = 1) -> CellData:
-    """The images of a cell, on the device where they fit; `workers`: how many such cells share the memory."""
-    return cell_data(
-        cell.dataset,
-        resolution=cell.resolution,
-        content=cell.content,
-        validation=cell.validation,
-        n=cell.n,
-        seed=role_seed(cell.seed, "subset"),
+def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | None, workers: int = 1) -> list[CellData]:
+    """The images of cells of one data set, on the device where they fit; `workers`: how many such share the memory."""
+    return cells_data(
+        cells[0].dataset,
+        [(cell.n, role_seed(cell.seed, "subset")) for cell in cells],
+        resolution=cells[0].resolution,
+        content=cells[0].content,
+        validation=cells[0].validation,
         folder=folder,
         device=device,
         workers=workers,
     )
 
 
-def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
+def module_of(cell: Cell, data: CellData, places: Places) -> CellModule:
+    """As it is before the first step. Sets torch's seed."""
+    torch.manual_seed(role_seed(cell.seed, "init"))
+    weights = load_weights(cell.start, places) if cell.start else None
+    network, size = build(cell.model, data.info, cell.recipe.init, weights)
+    return CellModule(
+        network.to(memory_format=torch.channels_last),
+        eyes(cell.model, data.info, data.train[0], size, cell.shuffle),
+        cell.recipe,
+        cell.steps,
+        role_seed(cell.seed, "order"),
+    )
+
+
+def val_every(cell: Cell) -> int:
+    """Steps between two points of the curve."""
+    return max(2, -(-cell.steps // CURVE_POINTS))  # 2: an interrupted cell is saved between validations
+
+
+def start_of(keeper: Keeper) -> int:
+    """The step that training begins with."""
+    first = keeper.checkpoints[0]
+    return torch.load(first, map_location="cpu", weights_only=True)["global_step"] if first.exists() else 0
+
+
+def stream_of(module: CellModule, data: CellData, start: int) -> TrainStream:
+    return TrainStream(
+        *data.train, batch_size=module.recipe.batch_size, steps=module.steps, seed=module.seed, start=start
+    )
+
+
+def fit(
+    module: LightningModule,
+    cell: Cell,
+    data: CellData,
+    stream: IterableDataset,
+    where: torch.device,
+    keeper: Keeper,
+    **more: Any,
+) -> None:
+    """Lightning's loop, from the keeper's checkpoint if there is one; the module ends on the device `where`."""
+    if isinstance(data.train[0], OnDisk):  # a process of its own reads ahead
+        stream = DataLoader(stream, batch_size=None, num_workers=1, pin_memory=where.type == "cuda")
+    watched = DataLoader(list(batches(data.validation, CURVE_IMAGES)), batch_size=None)  # the batches are ready made
+    trainer = Trainer(
+        accelerator={"cuda": "gpu"}.get(where.type, where.type),
+        devices=[where.index or 0] if where.type == "cuda" else 1,
+        precision={"float32": "32-true", "bf16": "bf16-mixed"}[cell.recipe.precision],
+        max_steps=cell.steps,
+        val_check_interval=keeper.val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=[keeper],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=keeper.folders[0].parent,
+        **more,
+    )
+    first = keeper.checkpoints[0]
+    with warnings.catch_warnings():
+        # torch's own notes on a stream that lives in memory, on LambdaLR, on workers: chosen on purpose here
+        warnings.filterwarnings("ignore", module="lightning.*")
+        trainer.fit(module, stream, watched, ckpt_path=first if first.exists() else None, weights_only=True)
+    module.to(where)
+
+
+def record_of(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
+    """Scores what training ended with."""
     if module.loss_count > 0:
         module.mean_loss()  # the steps since the last point of the curve: finite too?
     validation, train = evaluate(module, data.validation)[1], evaluate(module, data.train, TRAIN_IMAGES)[1]
@@ -158,6 +183,7 @@ def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, wher
             seconds=keeper.seconds,
             images_per_s=cell.images_seen / keeper.seconds,
             resumed=keeper.resumed,
+            cohort=len(keeper.folders),
         ),
         sight=Sight(
             image_size=counted.image_size,
@@ -169,31 +195,3 @@ def _record(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, wher
         weights=weights_hash(module.network.state_dict()),
         made_by=made_by(where),
     )
-
-
-def made_by(where: torch.device) -> dict[str, object]:
-    """Versions, machine and time, for the record."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "lightning": lightning.__version__,
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else f"cpu ({platform.machine()})",
-        "threads": torch.get_num_threads(),
-        "git": git_revision(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-@cache
-def git_revision() -> str | None:
-    """The commit this package is run from, `+` behind it where files were changed; None outside a checkout."""
-    here = Path(__file__).parents[1]
-    try:
-        out = [
-            subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True, timeout=20).stdout
-            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", here])
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return out[0].strip() + ("+" if out[1].strip() else "")

@@ -5,22 +5,18 @@ AdamW, on one batch of noise. Nothing is fetched, and nothing is kept of what wa
 """
 
 import contextlib
-import ctypes
 import gc
 import multiprocessing
 import os
 import platform
 import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import torch
 
 from vitcnn.config import Study
@@ -28,10 +24,11 @@ from vitcnn.costs import Costs, EntrantCost, Speed, fields
 from vitcnn.data.cache import Info
 from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
-from vitcnn.training.cell import made_by
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH
+from vitcnn.training.memory import peak_during, wait_for
 from vitcnn.training.module import CellModule
+from vitcnn.training.provenance import made_by
 
 TURN = 1.0  # seconds, about, that one entrant is measured before the next one's turn
 STEPS = 2  # under the eye of the memory's measure: in the second the optimiser's moments lie beside the activations
@@ -100,12 +97,6 @@ class Runner:
         return max(1, round(seconds * self.speed(kind, 1) / images))
 
 
-def wait_for(where: torch.device) -> None:
-    """A GPU works behind Python's back; the clock must not stop before it has."""
-    if where.type == "cuda":
-        torch.cuda.synchronize(where)
-
-
 def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None = None) -> int | None:
     """Bytes that training takes at its peak above what lay there before the first step: activations, gradients,
     moments, what libraries work with, and the slack of the allocator.
@@ -123,39 +114,7 @@ def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None
         runner.train(min(2, runner.batch))
     runner.forget()
     gc.collect()
-    measure = _allocated if where.type == "cuda" else _resident
-    return measure(lambda: [runner.train() for _ in range(STEPS)], where)
-
-
-def _allocated(work: Callable[[], object], where: torch.device) -> int:
-    wait_for(where)
-    torch.cuda.reset_peak_memory_stats(where)
-    before = torch.cuda.memory_allocated(where)
-    work()
-    wait_for(where)
-    return torch.cuda.max_memory_allocated(where) - before
-
-
-def _resident(work: Callable[[], object], _: torch.device) -> int | None:
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's: what was freed goes back, or the steps would take it unseen
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): counts the peak anew
-    except OSError:
-        before, earlier = psutil.Process().memory_info().rss, _highest()
-        work()
-        return after - before if (after := _highest()) > earlier else None
-    before = _status("VmRSS")
-    work()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))[1])
-
-
-def _highest() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_during(lambda: [runner.train() for _ in range(STEPS)], where)
 
 
 def peak_memory_apart(cell: Cell, data: Info, where: torch.device, threads: int) -> int | None:

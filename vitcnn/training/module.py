@@ -1,6 +1,8 @@
 """How a network is trained: one LightningModule for every entrant."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,8 +10,9 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from vitcnn.config import Recipe
-from vitcnn.data.batches import Eyes, augment
+from vitcnn.config import Recipe, parse_augment
+from vitcnn.data.augment import Draws, apply, draw, mixed_loss
+from vitcnn.data.batches import Eyes
 from vitcnn.models.build import decay_groups
 from vitcnn.records import Point
 from vitcnn.seeds import role_seed
@@ -43,12 +46,16 @@ class CellModule(LightningModule):
         if step != self.global_step:
             raise RuntimeError(f"the data is at step {step}, the optimiser at {self.global_step}")
         torch.manual_seed(role_seed(self.seed, "order", step, 2))  # the network's own draws (drop path)
-        draws = torch.Generator().manual_seed(role_seed(self.seed, "order", step, 1))
-        images = augment(images, self.recipe.augment, draws)
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self.recipe.label_smoothing)
+        draws = self.draws(step, labels, images.shape[1:])
+        loss = mixed_loss(self(apply(images, draws)), labels, draws, self.recipe.label_smoothing, "mean")
         self.loss_sum += loss.detach()
         self.loss_count += 1
         return loss
+
+    def draws(self, step: int, labels: Tensor, shape: Sequence[int]) -> Draws:
+        """How the images (C, H, W) of a step are augmented, one for each label (B,)."""
+        generator = torch.Generator().manual_seed(role_seed(self.seed, "order", step, 1))
+        return draw(parse_augment(self.recipe.augment), len(labels), shape, generator)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._scores.append(score(self(batch[0]), batch[1]))
@@ -65,23 +72,19 @@ class CellModule(LightningModule):
         self.curve.append(point)
         self.loss_sum.zero_()
         self.loss_count.zero_()
-        self.log_dict(
-            {
-                "images_seen": float(point.images_seen),
-                "train/loss": point.train_loss,
-                "val/acc": point.val_accuracy,
-                "val/nll": point.val_nll,
-                "lr": self.lr_schedulers().get_last_lr()[0],
-            }
-        )
+        self.log_dict(watched(point, self.lr_schedulers().get_last_lr()[0]))
 
     def mean_loss(self) -> float:
         """Since the last point of the curve. Raises NotFiniteLoss, with the step and the learning rate."""
         loss = (self.loss_sum / self.loss_count).item()
         if not math.isfinite(loss):
-            lr = self.lr_schedulers().get_last_lr()[0]
-            raise NotFiniteLoss(f"the training loss is {loss} at step {self.global_step} (learning rate {lr:.3g})")
+            raise NotFiniteLoss(not_finite(loss, self.global_step, self.lr_schedulers().get_last_lr()[0]))
         return loss
+
+    @property
+    def curves(self) -> list[list[Point]]:
+        """One, as a cohort has one for each of its cells."""
+        return [self.curve]
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """By hand: Lightning refuses to clip for a fused optimiser under bf16, where nothing is scaled."""
@@ -91,14 +94,7 @@ class CellModule(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         groups = decay_groups(self.network, self.recipe.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.recipe.lr, fused=True)
-        warmup = max(1, round(self.recipe.warmup * self.steps))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(schedule_at, self.recipe.warmup, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -106,6 +102,30 @@ class CellModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve = [Point.model_validate(point) for point in checkpoint["curve"]]
+
+
+def schedule_at(warmup: float, steps: int, step: int) -> float:
+    """What the learning rate is multiplied with at `step`: up in a line over that share of the steps, then a cosine
+    down to 0 (Loshchilov & Hutter 2017)."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def watched(point: Point, lr: float) -> dict[str, float]:
+    """A point of the curve as W&B shows it."""
+    return {
+        "images_seen": float(point.images_seen),
+        "train/loss": point.train_loss,
+        "val/acc": point.val_accuracy,
+        "val/nll": point.val_nll,
+        "lr": lr,
+    }
+
+
+def not_finite(loss: float, step: int, lr: float) -> str:
+    return f"the training loss is {loss} at step {step} (learning rate {lr:.3g})"
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,8 +55,8 @@ class Tracker(WandbLogger):
         import wandb
 
         places.run.mkdir(parents=True, exist_ok=True)
-        self.broken = False
-        super().__init__(
+        self.broken = self.ended = False
+        run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=cell.id,
             name=cell.title,
@@ -64,12 +64,13 @@ class Tracker(WandbLogger):
             job_type=cell.role,
             tags=[cell.dataset, cell.entrant, f"n{cell.n}"],
             config=cell.model_dump(mode="json"),
-            save_dir=places.run,
-            offline=offline,
-            mode="offline" if offline else "online",  # Lightning sets only WANDB_MODE, too late once W&B has read it
+            dir=places.run,
+            mode="offline" if offline else "online",
             resume="allow",
+            reinit="create_new",  # beside those of the same cohort
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
+        super().__init__(experiment=run, save_dir=places.run, offline=offline)
         self.experiment.define_metric("images_seen")
         self.experiment.define_metric("*", step_metric="images_seen")
 
@@ -93,8 +94,10 @@ class Tracker(WandbLogger):
         self._end(1)
 
     def _end(self, exit_code: int) -> None:
-        """Also after a failure: a run left open would swallow the next cell's curve."""
-        self.broken = False
+        """Also after a failure: a run left open would never be uploaded."""
+        if self.ended:
+            return
+        self.broken, self.ended = False, True
         self._try(lambda: self.experiment.finish(exit_code=exit_code))
 
     def _try(self, do: Callable[[], Any]) -> None:

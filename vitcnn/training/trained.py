@@ -20,6 +20,6 @@ def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tup
     if cell.recipe is None:
         raise ConfigError(f"{cell.title}: logistic regression is no network")
     weights = load_weights(cell.id, places)
-    data = data_of(cell, torch.device("cpu"), folder)
+    (data,) = data_of([cell], torch.device("cpu"), folder)
     network, size = build(cell.model, data.info, weights=weights)
     return network.eval(), eyes(cell.model, data.info, data.train[0], size, cell.shuffle), data

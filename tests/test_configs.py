@@ -1,0 +1,96 @@
+"""The studies in `configs/`: each is read, makes its cells and networks, and its committed records are its own."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from vitcnn.config import Study
+from vitcnn.data.fetch import about_data
+from vitcnn.entrants import Model
+from vitcnn.matrix import cells
+from vitcnn.models.build import Facts, facts
+from vitcnn.records import Places, Record, read_records
+from vitcnn.study_file import load_study
+
+HERE = Path(__file__).resolve().parents[1]
+STUDIES = {path.stem: path for path in sorted(HERE.glob("configs/*.yaml"))}
+WITH_RECIPES = [name for name, path in STUDIES.items() if "\nrecipes:" in path.read_text(encoding="utf-8")]
+WITH_RECORDS = [name for name in STUDIES if (HERE / f"results/{name}/records").exists()]
+# Trials that a search dropped and whose records are kept: its header says so.
+DROPPED = {
+    "fashion-mnist-search": ["grid.lr=[0.0003,0.001,0.003,0.01,0.03,0.1]", "grid.augment=[none,flip,'flip+shift:2']"],
+}
+
+
+def loaded(name: str, overrides: Sequence[str] = ()) -> Study:
+    return load_study(STUDIES[name], tuple(overrides))
+
+
+@cache
+def records(name: str) -> list[Record]:
+    found, wrong = read_records(Places(name, HERE / "results").records)
+    assert not wrong
+    return found
+
+
+@cache
+def counted(model: str, dataset: str) -> Facts:
+    """`model`: its fields as JSON. Studies share most of their networks: each is built once."""
+    return facts(TypeAdapter(Model).validate_json(model), about_data(dataset))
+
+
+def test_there_are_studies_searches_and_records():
+    assert {"digits", "fashion-mnist", "cifar10", "ladder", "dial", "release"} <= set(WITH_RECORDS)
+    assert any(loaded(name).grid for name in STUDIES)
+    assert {name for name in STUDIES if loaded(name).recipes} == set(WITH_RECIPES) != set()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_read_and_makes_a_cell_for_every_entrant_size_and_seed(name):
+    study = loaded(name)
+    made = cells(study)
+    assert study.name == name
+    assert f"vitcnn run configs/{name}.yaml" in STUDIES[name].read_text(encoding="utf-8").splitlines()[0]
+    places = {(e.name, n, seed) for e in study.entrants for n in study.sizes for seed in study.seeds}
+    assert {(cell.entrant, cell.n, cell.seed) for cell in made} == places
+    assert all(cell.steps for cell in made if cell.recipe)
+    assert set(study.pair) <= {e.name for e in study.entrants}
+    assert any(e.model.model == "linear" for e in study.entrants) or study.grid  # the floor
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_entrants_network_is_built_and_counted_and_is_that_of_its_records(name):
+    study, mine = loaded(name), records(name)
+    for entrant in study.entrants:
+        found = counted(entrant.model.model_dump_json(), study.dataset)
+        assert found.parameters > 0, entrant.name
+        assert found.macs > 0, entrant.name
+        costs = {(r.cost.parameters, r.cost.macs, r.sight.image_size) for r in mine if r.cell.entrant == entrant.name}
+        assert costs <= {(found.parameters, found.macs, found.image_size)}, entrant.name
+
+
+@pytest.mark.parametrize("name", WITH_RECIPES)
+def test_a_study_that_names_recipes_has_those_of_its_search_for_every_entrant(name):
+    study = loaded(name)
+    search = loaded(study.search)
+    assert (STUDIES[name].parent / study.recipes).resolve() == HERE / f"results/{search.name}/recipes.yaml"
+    assert search.grid
+    assert search.dataset == study.dataset
+    for entrant in study.entrants:
+        if entrant.model.model != "linear":
+            found = study.chosen.get(entrant.name) or study.chosen[entrant.model.model]
+            assert set(found) == set(search.sizes), entrant.name
+            assert all(set(search.grid) <= set(recipe) for recipe in found.values()), entrant.name
+
+
+@pytest.mark.parametrize("name", WITH_RECORDS)
+def test_committed_records_are_all_the_cells_of_their_study_and_of_trials_that_it_dropped(name):
+    ids = {record.id for record in records(name)}
+    wanted = {cell.id for cell in cells(loaded(name))}
+    assert wanted <= ids
+    dropped = {cell.id for cell in cells(loaded(name, DROPPED[name]))} if name in DROPPED else set()
+    assert ids <= wanted | dropped
+    assert bool(ids - wanted) == (name in DROPPED)

@@ -1,0 +1,33 @@
+"""Which cells a worker trains as one program."""
+
+import math
+from collections.abc import Collection, Sequence
+
+from vitcnn.matrix import Cell
+
+MOST = 32  # cells of a cohort, where nobody says otherwise: what is finished comes in smaller portions
+OWN = {"lr", "weight_decay", "augment", "init"}  # of a recipe: what may differ within a cohort
+
+Job = tuple[Cell, ...]
+
+
+def jobs(cells: Sequence[Cell], most: int, alone: Collection[str] = ()) -> list[Job]:
+    """Cells that can train in lock-step, `most` at a time, in the order of their first: the same network, data set and
+    number of steps, whatever their n, seed and learning rate. Alone: entrants named in `alone`, what begins with
+    another cell's weights, and what is not trained by gradient descent."""
+    groups: dict[object, list[Cell]] = {}
+    for cell in cells:
+        single = most == 1 or cell.entrant in alone or cell.start or not cell.recipe
+        groups.setdefault(cell.id if single else _program(cell), []).append(cell)
+    out = []
+    for group in groups.values():
+        size = math.ceil(len(group) / math.ceil(len(group) / most))
+        out += [tuple(group[start : start + size]) for start in range(0, len(group), size)]
+    return out
+
+
+def _program(cell: Cell) -> str:
+    """The same for cells that one program can train."""
+    same = {"dataset", "validation", "model", "resolution", "content", "shuffle"}
+    recipe = cell.recipe.model_dump_json(exclude=OWN)
+    return "\n".join([cell.model_dump_json(include=same), recipe, str(cell.steps)])
