@@ -10,7 +10,7 @@ import torch
 from vitcnn.base import ConfigError
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Imported
-from vitcnn.launch.local import run_cells
+from vitcnn.launch.local import run_jobs
 from vitcnn.launch.plan import check
 from vitcnn.launch.worker import Options
 from vitcnn.matrix import Cell, cells
@@ -131,7 +131,7 @@ def test_the_seed_decides_what_it_draws(own):
 def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp_path):
     own()
     cell, places = one_cell(STUDY), Places("own", tmp_path / "results", tmp_path / "runs")
-    outcome = run_cells([cell], places, Options(device="cpu", tracking="off"), workers=1)
+    outcome = run_jobs([(cell,)], places, Options(device="cpu", tracking="off"), workers=1)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert "nets" not in sys.modules  # it was built there
     record = read_record(places.record(cell.id))

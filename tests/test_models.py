@@ -1,6 +1,9 @@
 """Every network keeps one contract; its size is the design's; and attention is the lecture note's."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -228,3 +231,25 @@ def test_weight_decay_is_on_matrices_and_kernels_and_every_parameter_is_in_one_g
         assert not names[id(p)].endswith(tables)
     for p in spared["params"]:
         assert p.ndim == 1 or names[id(p)].endswith(tables)
+
+
+def test_a_cnn_of_very_few_channels_is_trained_without_damage_to_memory():
+    """torch 2.14.1 ends such a process, in channels last; in one of its own, so that the others live on."""
+    script = """
+import torch
+from building import DIGITS, made
+from vitcnn.config import Recipe
+from vitcnn.data.batches import Eyes
+from vitcnn.networks import CNN
+from vitcnn.training.module import CellModule
+
+network = made(CNN(channels=(4, 8), blocks=(1, 1), image_size=16), DIGITS)
+images = torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8)
+module = CellModule(network, Eyes.of(images, 16), Recipe(), steps=30, seed=0)
+for _ in range(30):
+    module.training_step((images, torch.arange(16) % 10, 0), 0).backward()
+print("alive")
+"""
+    here = Path(__file__).parent
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=here)
+    assert done.stdout == "alive\n", done.stderr[-2000:]

@@ -71,7 +71,7 @@ def family(tmp_path_factory) -> tuple[dict[str, Cell], dict[str, Record], Places
     """All cells trained, the weights of all kept; (cells, records, places)."""
     _, all_cells, places = make_study(tmp_path_factory.mktemp("family"), text=FAMILY, name="family")
     for one in all_cells:
-        assert work(one, places, OPTIONS, keep=True) == "done"
+        assert work((one,), places, OPTIONS, {one.id}).cells == {one.id: "done"}
     return by_name(all_cells), {c.entrant: read_record(places.record(c.id)) for c in all_cells}, places
 
 
@@ -168,7 +168,7 @@ def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_option
     places = Places("own", tmp_path / "results", tmp_path / "runs")
     first, second = cells(study(text=text))
     for one in (first, second):
-        work(one, places, OPTIONS, keep=one is first)
+        work((one,), places, OPTIONS, {first.id})
     assert read_record(places.record(first.id)).weights == read_record(places.record(second.id)).weights
     with pytest.raises(ConfigError, match="'my/net' is another network"):
         cells(study("entrants.more.image_size=48", text=text))
@@ -186,7 +186,8 @@ def test_lost_weights_are_a_sentence_that_says_what_to_do_and_doing_it_helps(fam
     for said in (str(places.weights(starter.id)), f"delete {record}", "--keep-weights"):
         assert said in str(caught.value)
     record.unlink()
-    assert work(starter, places, Options(device="cpu", tracking="off", keep_weights=True)) == "done"
+    done = work((starter,), places, Options(device="cpu", tracking="off", keep_weights=True))
+    assert done.cells == {starter.id: "done"}
     assert train_cell(one, places=places).weights == family[1]["cnn-on"].weights
 
 

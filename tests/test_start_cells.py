@@ -38,10 +38,11 @@ def cell(study):
 
 def test_a_cell_waits_for_the_one_it_begins_with_while_that_waits_or_runs(study):
     mine = by_name(cells(study(text=FAMILY)))
-    assert _ready([mine["cnn-on"], mine["freed"], mine["cnn"]], []) is mine["cnn"]  # a starter on its second try
-    assert _ready([mine["cnn-on"], mine["freed"], mine["linear"]], [mine["cnn"]]) is mine["linear"]
-    assert _ready([mine["cnn-on"], mine["freed"]], [mine["cnn"]]) is None
-    assert _ready([mine["freed-on"], mine["freed"]], []) is mine["freed"]  # its starter is done, or has failed
+    cnn, on, freed, freed_on, linear = ((mine[name],) for name in ("cnn", "cnn-on", "freed", "freed-on", "linear"))
+    assert _ready([on, freed, cnn], []) is cnn  # a starter on its second try
+    assert _ready([on, freed, linear], [cnn]) is linear
+    assert _ready([on, freed], [cnn]) is None
+    assert _ready([freed_on, freed], []) is freed  # its starter is done, or has failed
 
 
 def test_a_start_and_all_that_decides_it_are_part_of_the_id(cell):

@@ -166,7 +166,7 @@ def test_a_cell_trained_from_the_disk_is_the_one_trained_in_memory_to_the_last_b
     assert disk.test.bits == memory.test.bits
     if entrant != "linear":
         assert disk.weights == memory.weights
-        assert len(disk.curve) == 10
+        assert len(disk.curve) == 5
 
 
 @pytest.mark.parametrize("later", [True, False], ids=["from the disk again", "in memory"])

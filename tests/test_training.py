@@ -8,7 +8,7 @@ import torch
 from vitcnn.base import ConfigError
 from vitcnn.matrix import Cell, cells
 from vitcnn.records import Places, read_record, write_record
-from vitcnn.training.cell import CURVE_POINTS, train_cell
+from vitcnn.training.cell import train_cell, val_every
 from vitcnn.training.keeper import InterruptedCell
 from vitcnn.training.module import NotFiniteLoss
 
@@ -66,13 +66,20 @@ def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(entrant, tiny, plac
     assert (undisturbed.cost.resumed, resumed.cost.resumed) == (0, 2)
 
 
+@pytest.mark.parametrize(("images", "points"), [(640, 5), (20_000, 5), (100_000, 25), (10**7, 60)])
+def test_the_points_of_a_curve_cost_little_of_the_training(images, points, tiny):
+    cell = tiny("vit", f"budget.images_seen={images}")
+    assert cell.steps // val_every(cell) == pytest.approx(points, abs=1)
+    assert points * cell.validation / 3 < 0.03 * images or points == 5
+
+
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_no_validation_is_skipped_or_repeated_wherever_a_cell_is_interrupted(at, tiny, places):
-    cell = tiny("vit", "budget.images_seen=1280")  # 40 steps, a point of the curve every second one
+    cell = tiny("vit", "budget.images_seen=1280")  # 40 steps, a point of the curve every eighth
     with pytest.raises(InterruptedCell):
         train_cell(cell, places=places, stop=interrupting({at}))
     seen = [p.images_seen for p in train_cell(cell, places=places).curve]
-    assert seen == [64 * i for i in range(1, 21)]
+    assert seen == [256 * i for i in range(1, 6)]
 
 
 def test_a_record_says_what_was_done(tiny, places):
@@ -83,7 +90,7 @@ def test_a_record_says_what_was_done(tiny, places):
     assert record.cost.seconds > 0
     assert record.test.correct().sum() == round(record.test.accuracy * 500)
     assert (record.test.images, record.validation.images, record.train.images) == (500, 297, 50)
-    assert 2 <= len(record.curve) <= CURVE_POINTS
+    assert [p.images_seen for p in record.curve] == [128, 256, 384, 512, 640]
     assert record.sight.words == 16
     assert record.sight.native_pixels_per_word == 2
     assert record.made_by["torch"] == torch.__version__

@@ -50,12 +50,13 @@ class Facts:
 def build(
     model: Model, data: Info, init: str = "xavier", weights: dict[str, Tensor] | None = None
 ) -> tuple[nn.Module, int]:
-    """(network, the image size it takes). Draws from torch's global generator. Raises ConfigError.
+    """(network from images (B, C, S, S) to logits (B, classes), the size S). Draws from torch's global generator.
+    Raises ConfigError.
 
-    `init` sets linear layers and patch embeddings: Xavier-uniform ("xavier": a patch embedding seen as the matrix it
-    is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep their
-    own, LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state dict to begin with instead,
-    of the same network, or of the CNN that a `cnn-attention` is made of.
+    `init` sets linear layers and patch embeddings: Xavier-uniform (Glorot & Bengio 2010; "xavier": a patch embedding
+    seen as the matrix it is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the
+    hybrid's stem keep their own, LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state
+    dict to begin with instead, of the same network, or of the CNN that a `cnn-attention` is made of.
     """
     size = image_size(model, data)
     if isinstance(model, Timm):
@@ -197,6 +198,17 @@ def _words(model: Model, network: nn.Module, size: int) -> int | None:
         embed = getattr(network, "patch_embed", None)  # VOLO's has no img_size: it always counts those of 224 pixels
         return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
     return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
+
+
+def memory_layout(network: nn.Module) -> torch.memory_format:
+    """How images lie in memory while the network is trained: channels last, the faster one for convolutions.
+
+    Not where a 1×1 convolution with a stride has fewer than 8 channels: its backward in channels last writes past its
+    memory on the CPU (torch 2.14.1 with AVX2: "free(): invalid pointer", from 2 to 6 channels).
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    unsafe = any(c.in_channels < 8 and c.kernel_size == (1, 1) and c.stride != (1, 1) for c in convolutions)
+    return torch.contiguous_format if unsafe else torch.channels_last
 
 
 def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

@@ -175,8 +175,9 @@ def rewrite(
 ) -> nn.Module:
     """A copy of the network in which every Conv2d is its ConvAttention, under its old name; all else is as it was.
 
-    Without a gate the outputs are the same up to rounding, and torch's generator is not drawn from; with one, it draws
-    W^q and W^k. Raises ValueError where there is no convolution, or one that cannot be written so.
+    Images (B, C, H, W) give what they gave, without a gate up to rounding (Cordonnier et al. 2020) and without drawing
+    from torch's generator; with one (d'Ascoli et al. 2021), nearly, and W^q and W^k are drawn. Raises ValueError where
+    there is no convolution, or one that cannot be written so.
     """
     box, new = nn.Sequential(copy.deepcopy(network)), {}  # boxed: the network may itself be a convolution
     for name, module in list(box.named_modules(remove_duplicate=False)):

@@ -65,9 +65,10 @@ def _offsets(window_reach: int, reach: int) -> tuple[Tensor, Tensor]:
 
 
 def pixel_local(*, window: int, head_width: int, **cnn: object) -> ResNet:
-    """The CNN with neighbourhood attention in place of both 3×3 convolutions of each block; its stem and the 1×1
-    convolutions of its shortcuts stay. Where a block halves the grid, 2×2 pixels are averaged before they attend (the
-    paper: after, at four times the cost). Raises ValueError as the CNN and the attention do."""
+    """(B, C, S, S) -> logits (B, classes): the CNN with neighbourhood attention in place of both 3×3 convolutions of
+    each block (Ramachandran et al. 2019); its stem and the 1×1 convolutions of its shortcuts stay. Where a block halves
+    the grid, 2×2 pixels are averaged before they attend (the paper: after, at four times the cost). Raises ValueError
+    as the CNN and the attention do."""
     network = ResNet(**cnn)
     for block in network.stages:
         for name in ("conv1", "conv2"):

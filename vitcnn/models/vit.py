@@ -13,8 +13,8 @@ from vitcnn.models.attention import SelfAttention, sinusoidal, sinusoidal_2d, wi
 
 
 class Block(nn.Module):
-    """Encoder block, pre-norm: residual around what mixes the words, residual around a position-wise MLP.
-    (B, N, D) -> same."""
+    """Encoder block, pre-norm (Dosovitskiy et al. 2021, equations 2 and 3): residual around what mixes the words,
+    residual around a position-wise MLP. (B, N, D) -> same."""
 
     def __init__(self, width: int, attention: nn.Module, mlp_ratio: float, drop_path: float):
         super().__init__()
@@ -28,8 +28,9 @@ class Block(nn.Module):
 
 
 class Recurrence(nn.Module):
-    """A bidirectional LSTM in attention's place, half the width each way: (B, N, D) -> (B, N, D). What is far away in
-    the sequence must be remembered."""
+    """A bidirectional LSTM (Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997) in attention's place, half the
+    width each way: (B, N, D) -> (B, N, D). What is far away in the sequence must be remembered. Raises ValueError where
+    the width is odd."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -100,8 +101,9 @@ def vit(
     convolutions: bool = False,
     **rest: float,
 ) -> WordNetwork:
-    """`window`: each word sees that many words a side; `convolutions`: these cut the image. Raises ValueError where
-    words, heads or positions do not come out whole."""
+    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each word sees that many words a
+    side; `convolutions`: these cut the image (Xiao et al. 2021). Raises ValueError where words, heads or positions do
+    not come out whole."""
     grid = _grid(image_size, patch_size)
     mask = window_mask(grid, window) if window else None
     embed = conv_stem(channels, width, patch_size) if convolutions else patches(channels, width, patch_size)
@@ -116,7 +118,8 @@ def vit(
 
 
 def rnn(*, image_size: int, patch_size: int, channels: int, width: int, **rest: float) -> WordNetwork:
-    """Raises ValueError where words do not come out whole or the width is odd."""
+    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError where words do
+    not come out whole or the width is odd."""
     return WordNetwork(
         embed=patches(channels, width, patch_size),
         grid=_grid(image_size, patch_size),
@@ -139,7 +142,8 @@ def mixer(
     mlp_ratio: float,
     drop_path: float,
 ) -> nn.Module:
-    """timm's MLP-Mixer: every word has a weight for every other, whatever they hold. Raises ValueError as above."""
+    """(B, C, S, S) -> logits (B, classes): timm's MLP-Mixer (Tolstikhin et al. 2021), where every word has a weight for
+    every other, whatever they hold. Raises ValueError where words do not come out whole."""
     _grid(image_size, patch_size)
     return MlpMixer(
         img_size=image_size,
@@ -154,12 +158,14 @@ def mixer(
 
 
 def patches(channels: int, width: int, patch_size: int) -> nn.Module:
+    """(B, C, S, S) -> words (B, D, g, g), g = S / patch_size: one matrix for all patches (Dosovitskiy et al. 2021)."""
     return nn.Conv2d(channels, width, patch_size, stride=patch_size)
 
 
 def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
-    """3×3 convolutions of stride 2 that double the channels up to `width` at the grid of words, then 1×1 (Xiao et al.
-    2021). Raises ValueError where the patch is no power of two from 2 on, or the width cannot be halved so often."""
+    """(B, C, S, S) -> words (B, D, g, g), g = S / patch_size: 3×3 convolutions of stride 2 that double the channels up
+    to `width` at the grid of words, then 1×1 (Xiao et al. 2021). Raises ValueError where the patch is no power of two
+    from 2 on, or the width cannot be halved so often."""
     steps = int(math.log2(patch_size))
     if 2**steps != patch_size or not steps or width % 2 ** (steps - 1):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Trains one cell and returns its record. `train_cell` is what a notebook calls."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,8 +25,9 @@ from vitcnn.training.provenance import made_by
 from vitcnn.training.tracking import Tracking, tracker
 from vitcnn.training.weights import load_weights, save_weights, weights_hash
 
-CURVE_POINTS = 20
 CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
+CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
+CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
 
 for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
     logging.getLogger(name).setLevel(logging.ERROR)
@@ -99,7 +101,7 @@ def module_of(cell: Cell, data: CellData, places: Places) -> CellModule:
     weights = load_weights(cell.start, places) if cell.start else None
     network, size = build(cell.model, data.info, cell.recipe.init, weights)
     return CellModule(
-        network.to(memory_format=torch.channels_last),
+        network,
         eyes(cell.model, data.info, data.train[0], size, cell.shuffle),
         cell.recipe,
         cell.steps,
@@ -108,8 +110,10 @@ def module_of(cell: Cell, data: CellData, places: Places) -> CellModule:
 
 
 def val_every(cell: Cell) -> int:
-    """Steps between two points of the curve."""
-    return max(2, -(-cell.steps // CURVE_POINTS))  # 2: an interrupted cell is saved between validations
+    """Steps between two points of the curve. A forward pass is taken for a third of training on an image."""
+    afforded = CURVE_SHARE * 3 * cell.images_seen / min(CURVE_IMAGES, cell.validation)
+    points = min(max(afforded, CURVE_POINTS[0]), CURVE_POINTS[1])
+    return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
 
 
 def start_of(keeper: Keeper) -> int:

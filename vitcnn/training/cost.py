@@ -50,7 +50,6 @@ class Runner:
         torch.manual_seed(0)
         network, size = build(cell.model, data, cell.recipe.init)
         view = eyes(cell.model, data, images, size, cell.shuffle)
-        network = network.to(memory_format=torch.channels_last)
         self.module = CellModule(network, view, cell.recipe, cell.steps, seed=0).to(where)
         self.images, self.labels, self.where, self.batch = images.to(where), labels.to(where), where, batch
         self.forget()

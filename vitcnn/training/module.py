@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitcnn.config import Recipe, parse_augment
 from vitcnn.data.augment import Draws, apply, draw, mixed_loss
 from vitcnn.data.batches import Eyes
-from vitcnn.models.build import decay_groups
+from vitcnn.models.build import decay_groups, memory_layout
 from vitcnn.records import Point
 from vitcnn.seeds import role_seed
 
@@ -30,7 +30,9 @@ class CellModule(LightningModule):
 
     def __init__(self, network: nn.Module, eyes: Eyes, recipe: Recipe, steps: int, seed: int):
         super().__init__()
-        self.network, self.eyes, self.recipe, self.steps, self.seed = network, eyes, recipe, steps, seed
+        self.layout = memory_layout(network)
+        self.network = network.to(memory_format=self.layout)
+        self.eyes, self.recipe, self.steps, self.seed = eyes, recipe, steps, seed
         self.curve: list[Point] = []
         self.register_buffer("loss_sum", torch.zeros(()), persistent=True)  # since the last point of the curve
         self.register_buffer("loss_count", torch.zeros(()), persistent=True)
@@ -39,7 +41,7 @@ class CellModule(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> logits (B, classes)."""
         x = self.eyes(images)
-        return self.network(x.to(memory_format=torch.channels_last))
+        return self.network(x.to(memory_format=self.layout))
 
     def training_step(self, batch: tuple[Tensor, Tensor, int], _: int) -> Tensor:
         images, labels, step = batch
