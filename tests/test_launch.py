@@ -8,14 +8,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-import filelock
 import pytest
 from synthetic import every, write
 
 from vitcnn.launch.local import run_jobs
 from vitcnn.launch.worker import Options
 from vitcnn.matrix import Cell, cells
-from vitcnn.records import Places, read_json, read_record, states
+from vitcnn.records import Places, read_record
+from vitcnn.status import read_json, states
 from vitcnn.study_file import load_study
 from vitcnn.training.cell import train_cell
 
@@ -75,6 +75,7 @@ def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(fil
     kinds = {s.cell.entrant: s for s in states(cells(load_study(file)), places)}
     assert {name: state.kind for name, state in kinds.items()} == {"vit": "done", "burns": "failed", "linear": "done"}
     assert "NotFiniteLoss" in kinds["burns"].detail["error"]
+    assert places.failure(kinds["burns"].cell.id).exists()
     assert "learning rate" in kinds["burns"].detail["traceback"]
     assert done.returncode == 1
     assert "burns-n50-s0" in done.stdout
@@ -136,12 +137,35 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, 
     assert (record.weights, record.curve, record.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
 
 
-def test_a_second_run_of_the_same_study_is_refused(file, places):
-    places.run.mkdir(parents=True)
-    with filelock.FileLock(places.run / ".lock"):
-        done = subprocess.run(command(file), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "another `vitcnn run` is at work on 'tiny'" in done.stderr
+def test_two_runs_at_once_share_the_cells_and_record_each_once(file, places):
+    more = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "seeds=6", "budget.images_seen=6400"]
+    wanted = cells(load_study(file, more))
+    runs = [
+        subprocess.Popen(
+            command(file, *more, "--workers", "1"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    records = [read_record(places.record(cell.id)) for cell in wanted]
+    assert {record.cost.resumed for record in records} == {0}
+    assert all("12 done" in text for text in said)
+    assert not list(places.run.glob("*/lease*"))
+
+
+def test_the_cell_of_a_run_that_died_is_taken_over(file, places, tmp_path):
+    """Killed at once, with no time to say good-bye: launcher and worker."""
+    cell = named(file, "vit", LONG)
+    only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
+    run = subprocess.Popen(command(file, *only), stdout=subprocess.DEVNULL, start_new_session=True)
+    wait_for(lambda: pid_in_a_step(places, cell))
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert (places.cell(cell.id) / "lease").exists()
+    assert subprocess.run(command(file, *only), capture_output=True, timeout=300).returncode == 0
+    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    assert read_record(places.record(cell.id)).weights == undisturbed.weights
 
 
 def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file, places, vitcnn):

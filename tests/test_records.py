@@ -16,7 +16,8 @@ from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn import records
 from vitcnn.data.fetch import about_data
-from vitcnn.records import SILENCE, Score, read_record, read_records, states, write_atomically, write_progress
+from vitcnn.records import Score, read_record, read_records, write_atomically
+from vitcnn.status import SILENCE, states, write_progress
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from synthetic import make_study
 from vitcnn.base import ConfigError
 from vitcnn.launch.worker import Options, work
 from vitcnn.matrix import Cell, cells
-from vitcnn.records import Places, Record, read_record, states
+from vitcnn.records import Places, Record, read_record
+from vitcnn.status import states
 from vitcnn.training.cell import train_cell
 from vitcnn.training.keeper import InterruptedCell
 from vitcnn.training.weights import load_weights

@@ -8,7 +8,8 @@ from rich.console import Console
 from synthetic import every, make_study, write
 
 from vitcnn.launch.table import duration, seconds_left, speeds, table
-from vitcnn.records import State, states, write_atomically, write_progress
+from vitcnn.records import write_atomically
+from vitcnn.status import State, states, write_progress
 
 
 def shown(all_cells, places, **how) -> str:

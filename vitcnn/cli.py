@@ -68,6 +68,9 @@ def run(
     wandb: Annotated[
         str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
     ] = "auto",
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long, with checkpoints; the same command goes on.")
+    ] = None,
     keep_weights: Annotated[
         bool,
         typer.Option(
@@ -87,17 +90,27 @@ def run(
     from vitcnn.launch.local import run_jobs
     from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
-    from vitcnn.records import states
+    from vitcnn.status import check_writable, put_aside, states
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
     if cohort not in ("auto", "off") and not (cohort.isdecimal() and int(cohort)):
         raise ConfigError(f"--cohort {cohort}: auto, off, or a number of cells")
     loaded, about, all_cells, places = load(study, overrides, results, runs, data_dir, get=True)
-    waiting = [state.cell for state in states(all_cells, places) if state.kind != "done"]
     console = Console(soft_wrap=True)
+    check_writable(places)
+    for line in put_aside(places):
+        console.print(line, markup=False)
+    open_ = [state for state in states(all_cells, places) if state.kind != "done"]
+    waiting = [state.cell for state in open_ if not state.detail.get("final")]
+    if len(waiting) < len(open_):
+        console.print(
+            f"{len(open_) - len(waiting)} cells failed for good, their loss is no number; to try them again, delete "
+            f"{places.failure('*').parent}"
+        )
     if not waiting:
-        console.print(f"{places.study}: all {len(all_cells)} cells are done")
+        done = "done" if not open_ else "done, or failed for good"
+        console.print(f"{places.study}: all {len(all_cells)} cells are {done}")
         return
     coming = {cell.id for cell in waiting}
     for cell in waiting:
@@ -122,10 +135,12 @@ def run(
         keep_weights=keep_weights,
     )
     with Live(console=console, auto_refresh=False) as live:
-        shown = time.monotonic()
+        shown = began = time.monotonic()
 
         def tick() -> None:
             nonlocal shown
+            if minutes is not None and time.monotonic() - began > 60 * minutes:
+                raise KeyboardInterrupt
             if console.is_terminal:
                 live.update(table(states(all_cells, places), places, workers), refresh=True)
             elif time.monotonic() - shown > 30:
@@ -147,7 +162,7 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
     from rich.console import Console
 
     from vitcnn.launch.table import table
-    from vitcnn.records import states
+    from vitcnn.status import states
 
     _, _, all_cells, places = load(study, overrides, results, runs)
     Console().print(table(states(all_cells, places), places))

@@ -1,6 +1,7 @@
 """What a cell leaves behind, and what a study's folders say about its state. Files only; loads neither torch nor timm.
 
 results/<study>/records/<cell id>.json    written last, atomically: a cell is finished when its record is there
+results/<study>/failures/<cell id>.json   of a cell whose loss is no number, in its place
 runs/<study>/<cell id>/progress.json      where a worker is (rewritten about once a second)
 runs/<study>/<cell id>/failure.json       the error of a cell that gave up
 runs/<study>/<cell id>/last.ckpt          from which an interrupted cell goes on
@@ -8,11 +9,9 @@ runs/<study>/weights/<cell id>.pt         of a cell whose final weights are kept
 """
 
 import base64
-import json
+import hashlib
 import os
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitcnn.matrix import Cell
 
 SCHEMA = 1
-SILENCE = 600  # seconds without a sign of life after which a worker counts as gone
 
 
 class _Part(BaseModel):
@@ -133,6 +131,10 @@ class Places:
     def record(self, cell_id: str) -> Path:
         return self.records / f"{cell_id}.json"
 
+    def failure(self, cell_id: str) -> Path:
+        """Of a cell that would fail again: its loss is no number."""
+        return self.report / "failures" / f"{cell_id}.json"
+
     def cell(self, cell_id: str) -> Path:
         return self.run / cell_id
 
@@ -155,15 +157,25 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_record(record: Record, places: Places) -> Path:
-    path = places.record(record.id)
-    write_atomically(path, record.model_dump_json() + "\n")
+    """Raises OSError where there is no room for it; then there is no file."""
+    path, text = places.record(record.id), record.model_dump_json()
+    write_atomically(path, f'{text[:-1]}{_SUM.decode()}{hashlib.sha256(text.encode()).hexdigest()}"}}\n')
     return path
 
 
+_SUM = b',"sum":"'  # the last key of a record's file: SHA-256 of what the file is without it; early records have none
+
+
 def read_record(path: Path) -> Record:
-    """Raises ValueError, naming the file, where it is no record or another cell's."""
+    """Raises ValueError, naming the file, where it is no record, another cell's, or not what was written."""
+    content = path.read_bytes()
+    before, mark, rest = content.rpartition(_SUM)
+    if mark:
+        content = before + b"}"
+        if rest.rstrip() != hashlib.sha256(content).hexdigest().encode() + b'"}':
+            raise ValueError(f"{path}: not what was written (its checksum differs)")
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(content)
     except ValidationError as error:
         raise ValueError(f"{path}: no record: {error.errors()[0]['msg']}") from None
     if record.id != path.stem:
@@ -182,63 +194,3 @@ def read_records(folder: Path) -> tuple[list[Record], list[str]]:
         except (OSError, ValueError) as error:
             wrong.append(str(error))
     return records, wrong
-
-
-# ---- the state of a study ----
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a cell stands, and for one that runs or stopped its progress: step, accuracy, images_per_s, error …"""
-
-    cell: Cell
-    kind: Literal["done", "running", "stopped", "failed", "waiting"]
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
-def states(cells: Iterable[Cell], places: Places) -> list[State]:
-    """From files alone, whether a run is going on or not. Records are not opened: one that is there is done."""
-    done = {path.stem for path in places.records.glob("*.json")}
-    begun = {path.name for path in places.run.iterdir()} if places.run.is_dir() else set()
-    return [_state(cell, cell.id, done, begun, places) for cell in cells]
-
-
-def _state(cell: Cell, cell_id: str, done: set[str], begun: set[str], places: Places) -> State:
-    if cell_id in done:
-        return State(cell, "done")
-    if cell_id not in begun:
-        return State(cell, "waiting")
-    if (failure := read_json(places.cell(cell_id) / "failure.json")) is not None:
-        return State(cell, "failed", failure)
-    progress = read_json(places.cell(cell_id) / "progress.json")
-    if progress is None:
-        return State(cell, "waiting")
-    return State(cell, "running" if _alive(progress) else "stopped", progress)
-
-
-def _alive(progress: dict) -> bool:
-    if time.time() - progress["time"] > SILENCE or progress.get("stopped"):
-        return False
-    if progress["host"] != os.uname().nodename:
-        return True
-    try:
-        os.kill(progress["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def read_json(path: Path) -> dict | None:
-    """None where there is no such file, or no whole one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def write_progress(folder: Path, **what: Any) -> None:
-    """Leaves a sign of life: step, steps, accuracy, images_per_s …"""
-    about = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
-    write_atomically(folder / "progress.json", json.dumps(what | about))

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from vitcnn.base import ConfigError
 from vitcnn.config import Recipe, Study
 from vitcnn.matrix import Cell
 from vitcnn.records import Places, Score, read_records, write_atomically
+from vitcnn.status import failures
 
 RULE = "highest validation accuracy, mean over seeds; ties: lowest validation loss"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe of one entrant at one n: mean validation accuracy and loss over the search's seeds."""
+    """One recipe of one entrant at one n: mean validation accuracy and loss over the search's seeds; −∞ and ∞ where the
+    training of one of them failed."""
 
     entrant: str
     n: int
@@ -30,9 +32,10 @@ class Trial:
     images: int  # of validation; the same ones for every seed
 
 
-def trials(cells: Sequence[Cell], validation: dict[str, Score]) -> list[Trial]:
-    """`validation`: by cell id. Raises ConfigError where a cell is missing: a choice among fewer trials is unfair."""
-    if missing := [cell.title for cell in cells if cell.recipe and cell.id not in validation]:
+def trials(cells: Sequence[Cell], validation: dict[str, Score], failed: Collection[str] = ()) -> list[Trial]:
+    """`validation`: by cell id; `failed`: ids of cells whose loss was no number. Raises ConfigError where a cell is
+    missing: a choice among fewer trials is unfair."""
+    if missing := [cell.title for cell in cells if cell.recipe and cell.id not in {*validation, *failed}]:
         raise ConfigError(f"the search is not finished: {len(missing)} cells are missing, {missing[0]} among them")
     groups: dict[tuple, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -42,6 +45,9 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score]) -> list[Trial]:
         raise ConfigError("nothing to choose: no entrant of this search has a recipe")
     out = []
     for (entrant, n, variant), same in groups.items():
+        if any(cell.id in failed for cell in same):
+            out.append(Trial(entrant, n, variant, same[0].recipe, -math.inf, math.inf, 0))
+            continue
         scores = [validation[cell.id] for cell in same]
         # rounded, so that the same scores in another order of seeds are a tie
         accuracy, nll = (round(sum(getattr(s, k) for s in scores) / len(scores), 12) for k in ("accuracy", "nll"))
@@ -56,6 +62,9 @@ def best(among: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
         now = out.get((trial.entrant, trial.n))
         if now is None or (trial.accuracy, -trial.nll) > (now.accuracy, -now.nll):
             out[trial.entrant, trial.n] = trial
+    for trial in out.values():
+        if math.isinf(trial.accuracy):
+            raise ConfigError(f"every trial of {trial.entrant} at n = {trial.n:,} failed: lower learning rates?")
     return out
 
 
@@ -90,7 +99,7 @@ def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any
     records, wrong = read_records(places.records)
     if wrong:
         raise ConfigError("\n".join(wrong))
-    all_trials = trials(cells, {record.id: record.validation for record in records})
+    all_trials = trials(cells, {record.id: record.validation for record in records}, failures(cells, places))
     chosen, entrants = best(all_trials), defaultdict(dict)
     for (entrant, n), trial in chosen.items():
         chosen_fields = trial.recipe.model_dump(mode="json")

@@ -4,6 +4,7 @@ Everything random is a function of the seed and the step alone, so a resumed run
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -98,7 +99,16 @@ class Eyes(torch.nn.Module):
         x = (images.float() / 255 - mean) / std
         if x.shape[-2:] == (self.size, self.size):
             return x
-        shrinks = min(x.shape[-2:]) > self.size
-        if self.order is not None and not shrinks:
-            return F.interpolate(x, (self.size, self.size), mode="nearest-exact")
-        return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)
+        rows, columns = (resizing(side, self.size, self.order is not None).to(x) for side in x.shape[-2:])
+        with torch.autocast(x.device.type, enabled=False):
+            return rows @ (x @ columns.T)
+
+
+@cache
+def resizing(before: int, after: int, sharp: bool) -> Tensor:
+    """(after, before): the matrix that resizes one side of an image. torch's `interpolate` as a product, which enlarges
+    two to five times as fast on a CPU. `sharp`: nearest neighbours enlarge."""
+    one = torch.eye(before)[None, None]
+    if sharp and after >= before:
+        return F.interpolate(one, (after, before), mode="nearest-exact")[0, 0]
+    return F.interpolate(one, (after, before), mode="bilinear", antialias=after < before)[0, 0]

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
-import filelock
 from pebble import ProcessExpired, ProcessPool
 
 from vitcnn.base import ConfigError
 from vitcnn.launch.jobs import Job
+from vitcnn.launch.lease import Leases
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.matrix import Cell
 from vitcnn.records import Places, write_atomically
 
 TRIES = 2
-GRACE = 20.0  # seconds that cells get to save a checkpoint
+GRACE = 4.0  # seconds that cells get to save a checkpoint
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Outcome:
     """What became of the cells that were given out."""
 
     done: list[Cell] = field(default_factory=list)
+    elsewhere: list[Cell] = field(default_factory=list)  # finished by another run meanwhile
     failed: dict[str, str] = field(default_factory=dict)  # cell title -> error
     interrupted: bool = False
 
@@ -44,8 +45,8 @@ def run_jobs(
     """Trains `jobs` in order on `workers` processes that stay alive between them; `tick` is called twice a second. The
     cells of a job that fails as a whole are tried once more, each alone.
 
-    Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). Raises ConfigError
-    where another run is at work on the study.
+    Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). Several runs, also on
+    several machines, may work on one study: what another one trains is left to it, and taken over when that one dies.
     """
     outcome, tries = Outcome(), Counter()
     waiting, active, starts = deque(jobs), {}, {cell.start for job in jobs for cell in job} - {None}
@@ -55,17 +56,38 @@ def run_jobs(
     def fresh_pool() -> ProcessPool:
         return ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
 
-    with _alone(places), _terminate_is_interrupt():
+    leases = Leases()
+
+    def ours(job: Job) -> Job:
+        """What of a job this run is to train, now leased; what others have finished is struck off."""
+        free = [cell for cell in job if _is_open(cell, places) and leases.take(places.cell(cell.id))]
+        mine = tuple(cell for cell in free if _is_open(cell, places))  # nobody finishes it any more
+        for cell in free:
+            if cell not in mine:
+                leases.give_back(places.cell(cell.id))
+        if others := tuple(cell for cell in job if cell not in free and _is_open(cell, places)):
+            waiting.append(others)
+        outcome.elsewhere += [cell for cell in job if cell not in mine and cell not in others]
+        return mine
+
+    with _terminate_is_interrupt():
         pool = fresh_pool()
         try:
             while waiting or active:
                 if not pool.active:  # all workers died while they started; each such death is a try of its cell
                     pool.join()
                     pool = fresh_pool()
-                while len(active) < workers and (job := _ready(waiting, active.values())):
-                    waiting.remove(job)
-                    tries.update(cell.id for cell in job)
-                    active[pool.schedule(work, args=(job, places, options, starts))] = job
+                leases.beat()
+                for job in list(waiting):
+                    if len(active) == workers:
+                        break
+                    if _is_ready(job, waiting, active.values()):
+                        waiting.remove(job)
+                        if job := ours(job):
+                            tries.update(cell.id for cell in job)
+                            active[pool.schedule(work, args=(job, places, options, starts))] = job
+                if not active:
+                    time.sleep(0.5)  # all that is left is another run's
                 for future in wait(active, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     job = active.pop(future)
                     if error := future.exception():
@@ -85,6 +107,8 @@ def run_jobs(
                         else:
                             outcome.failed[cell.title] = _give_up(cell, end, places)
                             say(f"{cell.title} failed: {outcome.failed[cell.title]}")
+                        if cell not in again:
+                            leases.give_back(places.cell(cell.id))
                     if again:
                         what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].entrant} cells"
                         once = "it is tried" if len(job) == 1 else "each is tried alone,"
@@ -100,13 +124,18 @@ def run_jobs(
         finally:
             pool.stop() if outcome.interrupted else pool.close()
             pool.join()
+            leases.give_back_all()
     return outcome
 
 
-def _ready(waiting: Iterable[Job], active: Iterable[Job]) -> Job | None:
-    """The first job of which no cell has to wait for the one it begins with."""
-    unfinished = {cell.id for job in (*waiting, *active) for cell in job}
-    return next((job for job in waiting if unfinished.isdisjoint(cell.start for cell in job)), None)
+def _is_open(cell: Cell, places: Places) -> bool:
+    return not (places.record(cell.id).exists() or places.failure(cell.id).exists())
+
+
+def _is_ready(job: Job, waiting: Iterable[Job], active: Iterable[Job]) -> bool:
+    """Has no cell of the job to wait for the one it begins with?"""
+    starts = {cell.start for cell in job} - {None}
+    return not starts or starts.isdisjoint(cell.id for other in (*waiting, *active) for cell in other)
 
 
 def _final(error: BaseException) -> bool:
@@ -124,24 +153,15 @@ def _give_up(cell: Cell, error: BaseException, places: Places) -> str:
     said = _first_line(error)
     trace = getattr(error, "traceback", None) or "".join(traceback.format_exception(error))
     what = {"error": said, "traceback": str(trace), "time": time.time()}
-    write_atomically(places.cell(cell.id) / "failure.json", json.dumps(what))
+    if type(error).__name__ == "NotFiniteLoss":  # would happen again: part of the results
+        place, what = places.failure(cell.id), what | {"cell": cell.model_dump(mode="json")}
+    else:
+        place = places.cell(cell.id) / "failure.json"
+    try:
+        write_atomically(place, json.dumps(what))
+    except OSError as full:
+        return f"{said} (and {place} could not be written: {full.strerror or full})"
     return said
-
-
-@contextlib.contextmanager
-def _alone(places: Places) -> Iterator[None]:
-    places.run.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(places.run / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise ConfigError(
-            f"another `vitcnn run` is at work on {places.study!r} ({lock.lock_file}); wait for it, or stop it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

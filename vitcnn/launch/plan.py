@@ -14,7 +14,8 @@ from vitcnn.launch.jobs import MOST, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import Cell, describe_budget
 from vitcnn.models.build import Facts, check_sight, facts
-from vitcnn.records import Places, State, states
+from vitcnn.records import Places
+from vitcnn.status import State, states
 from vitcnn.training.device import pick_device
 from vitcnn.training.together import why_alone
 

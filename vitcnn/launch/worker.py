@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vitcnn.launch.jobs import Job
-from vitcnn.records import Places, write_progress, write_record
+from vitcnn.records import Places, write_record
+from vitcnn.status import write_progress
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def work(job: Job, places: Places, options: Options, starts: Collection[str | No
 
     for cell in job:
         (places.cell(cell.id) / "failure.json").unlink(missing_ok=True)
-        write_progress(places.cell(cell.id), step=0, steps=cell.steps, accuracy=None, images_per_s=None)
+        write_progress(places.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None)
     done = Done({cell.id: "stopped" for cell in job}, [])
     with contextlib.suppress(InterruptedCell):
         for cell, record in train_together(
@@ -81,6 +82,7 @@ def work(job: Job, places: Places, options: Options, starts: Collection[str | No
             if isinstance(record, Exception):
                 done.cells[cell.id] = record
                 continue
+            write_progress(places.cell(cell.id), step=cell.steps, steps=cell.steps, phase="record")
             write_record(record, places)
             shutil.rmtree(places.cell(cell.id), ignore_errors=True)  # the record is there: what is left is only litter
             done.cells[cell.id] = "done"

@@ -18,6 +18,7 @@ from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.dial import dial_section
 from vitcnn.report.search import search_report
 from vitcnn.report.verdict import verdict_text
+from vitcnn.status import failures
 
 STYLE = {
     "svg.hashsalt": "vitcnn",
@@ -34,9 +35,9 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
     """
     records, wrong = read_records(places.records)
     about = about or about_data(study.dataset, resolution=study.resolution)
-    results = Results.of(study, cells, records, about)
+    results, failed = Results.of(study, cells, records, about), failures(cells, places)
     if study.grid:
-        text = search_report(results, wrong)
+        text = search_report(results, wrong, failed)
     else:
         with mpl.rc_context(STYLE):
             _figures(results.first_setting, places.report)
@@ -49,6 +50,9 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
             text += f"\n{dial}"
         if cost := cost_section(results.first_setting, places):
             text += f"\n{cost}"
+    if failed:
+        lines = [f"- {tables.cell(f'{cell.title}: {failed[cell.id]}')}" for cell in cells if cell.id in failed]
+        text += "\n## Failed cells\n\nTheir loss was no number. They count in no mean.\n\n" + "\n".join(lines) + "\n"
     if wrong:
         text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.cell(line)}" for line in wrong) + "\n"
     path = places.report / "report.md"

@@ -1,6 +1,7 @@
 """The report of a recipe search: every trial's validation accuracy, the choice, and where the grid was too narrow."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.select import RULE, best, edges, trials
@@ -8,11 +9,13 @@ from vitcnn.base import ConfigError
 from vitcnn.report import tables
 
 
-def search_report(results: Results, wrong: Sequence[str]) -> str:
-    """Raises ConfigError where the search is not finished; `wrong`: the files that are no records."""
+def search_report(results: Results, wrong: Sequence[str], failed: Collection[str] = ()) -> str:
+    """Raises ConfigError where the search is not finished; `wrong`: the files that are no records, `failed`: ids of
+    cells whose loss was no number."""
     study = results.study
     try:
-        every = trials(results.cells, {cell_id: record.validation for cell_id, record in results.records.items()})
+        known = {cell_id: record.validation for cell_id, record in results.records.items()}
+        every = trials(results.cells, known, failed)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *wrong])) from None
     chosen = best(every)
@@ -33,7 +36,8 @@ def search_report(results: Results, wrong: Sequence[str]) -> str:
         for variant in dict.fromkeys(v for v, _ in by_variant):
             row = [variant]
             for n in sizes:
-                value = f"{100 * by_variant[variant, n].accuracy:.1f}"
+                accuracy = by_variant[variant, n].accuracy
+                value = f"{100 * accuracy:.1f}" if math.isfinite(accuracy) else "failed"
                 row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
             rows.append(row)
         parts += [f"## {name}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]

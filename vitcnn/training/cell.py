@@ -15,8 +15,10 @@ from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import CellData, OnDisk, cells_data
 from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
-from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits, write_progress
+from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits
 from vitcnn.seeds import role_seed
+from vitcnn.status import write_progress
+from vitcnn.training.checkpoints import CheckedIO, last_good
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, evaluate
 from vitcnn.training.keeper import InterruptedCell, Keeper
@@ -66,9 +68,11 @@ def train_cell(
         return record
     module = module_of(cell, data, places)
     keeper = Keeper([places.cell(cell.id)], val_every(cell), stop)
+    start = start_of(cell, places)
     logger = tracker(cell, places, tracking)
     try:
-        fit(module, cell, data, stream_of(module, data, start_of(keeper)), where, keeper, logger=logger or False)
+        stream, files = stream_of(module, data, start), CheckedIO()
+        fit(module, cell, data, stream, where, keeper, logger=logger or False, plugins=[files])
         record = record_of(cell, data, module, keeper, where)
         if keep:
             save_weights(module.network, places.weights(cell.id))
@@ -116,10 +120,12 @@ def val_every(cell: Cell) -> int:
     return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
 
 
-def start_of(keeper: Keeper) -> int:
-    """The step that training begins with."""
-    first = keeper.checkpoints[0]
-    return torch.load(first, map_location="cpu", weights_only=True)["global_step"] if first.exists() else 0
+def start_of(cell: Cell, places: Places) -> int:
+    """The step that training begins with: of the last whole checkpoint. Broken ones are put aside, with a warning."""
+    step, said = last_good(places.cell(cell.id) / "last.ckpt")
+    for line in said:
+        warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
+    return step
 
 
 def stream_of(module: CellModule, data: CellData, start: int) -> TrainStream:

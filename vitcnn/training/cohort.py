@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from vitcnn.data.augment import apply, join, mixed_loss
 from vitcnn.data.batches import Eyes, TrainStream
 from vitcnn.records import Point
+from vitcnn.training.checkpoints import CheckedIO
 from vitcnn.training.module import CellModule, not_finite, schedule_at, score, watched
 from vitcnn.training.stacked import RowAdamW, Stacked, clip_rows
 from vitcnn.training.tracking import Tracker
@@ -132,16 +132,16 @@ class CohortModule(LightningModule):
         return self._members
 
 
-class CohortIO(TorchCheckpointIO):
+class CohortIO(CheckedIO):
     """A cohort's checkpoint is one file for each member, as if it had been trained alone, and is read from these."""
 
     def __init__(self, module: CohortModule, files: Sequence[Path]):
         self.module, self.files = module, list(files)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """`last.new` beside each file; the keeper puts it in place."""
+        """One beside the other; a kill between two of them leaves cells at different steps."""
         for k, (member, file) in enumerate(zip(self.module.members(), self.files, strict=True)):
-            super().save_checkpoint(self._part(checkpoint, k, member), file.with_suffix(".new"))
+            super().save_checkpoint(self._part(checkpoint, k, member), file)
 
     def _part(self, checkpoint: dict[str, Any], k: int, member: CellModule) -> dict[str, Any]:
         (moments,), (schedule,) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]

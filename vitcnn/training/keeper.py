@@ -1,19 +1,21 @@
 """A Lightning callback that keeps an interrupted cell's work and tells the world where it is."""
 
+import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
 
-from vitcnn.records import write_progress
+from vitcnn.status import write_progress
 from vitcnn.training.cohort import CohortModule
 from vitcnn.training.module import CellModule
 
-CHECKPOINT_EVERY = 30.0  # seconds; what a kill -9 can cost
+CHECKPOINT_EVERY = 30.0  # seconds; what a kill -9 can cost ($VITCNN_CHECKPOINT_EVERY)
 PROGRESS_EVERY = 1.0
 
 
@@ -31,6 +33,7 @@ class Keeper(Callback):
     def __init__(self, folders: Sequence[Path], val_every: int, stop: Callable[[], bool]):
         self.folders, self.val_every, self.stop = folders, val_every, stop
         self.checkpoints = [folder / "last.ckpt" for folder in folders]
+        self.every = float(os.environ.get("VITCNN_CHECKPOINT_EVERY", CHECKPOINT_EVERY))
         self.seconds, self.resumed = 0.0, 0  # of training, over all sittings
         self._saved = self._told = self._began = time.monotonic()
         self._from = 0
@@ -57,27 +60,40 @@ class Keeper(Callback):
         if step % self.val_every == 0 or step >= module.steps:
             return
         stop = self.stop()
-        if stop or now - self._saved > CHECKPOINT_EVERY:
-            self._save(trainer)
+        if stop or now - self._saved > self.every:
+            self._save(trainer, module)
             self._saved = now
         if stop:
             self._tell(trainer, module, stopped=True)
             raise InterruptedCell
 
-    def on_train_end(self, *_: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, module: CellModule | CohortModule) -> None:
+        self._tell(trainer, module, phase="validation")
+
+    def on_validation_end(self, trainer: Trainer, module: CellModule | CohortModule) -> None:
+        self._tell(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: CellModule | CohortModule) -> None:
         self.seconds += self._sitting() / len(self.folders)
+        self._tell(trainer, module, phase="scoring")
 
     def _sitting(self) -> float:
         return time.monotonic() - self._began
 
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.checkpoints[0].with_suffix(".new"))  # of a cohort, one beside each checkpoint
-        for checkpoint in self.checkpoints:
-            checkpoint.with_suffix(".new").replace(checkpoint)
+    def _save(self, trainer: Trainer, module: CellModule | CohortModule) -> None:
+        """A disk that is full costs the checkpoint and not the cell."""
+        self._tell(trainer, module, phase="checkpoint")
+        try:
+            trainer.save_checkpoint(self.checkpoints[0])
+        except OSError as error:
+            where = self.checkpoints[0].parent
+            warnings.warn(f"{where}: no checkpoint: {error.strerror or error}; training goes on", stacklevel=2)
+        self._tell(trainer, module)
 
     def _tell(self, trainer: Trainer, module: CellModule | CohortModule, **more: Any) -> None:
         step = trainer.global_step
         seen = (step - self._from) * module.recipe.batch_size * len(self.folders)
         what = {"step": step, "steps": module.steps, "images_per_s": seen / max(1e-9, self._sitting())}
+        what |= {"phase": "step", **more}
         for folder, curve in zip(self.folders, module.curves, strict=True):
-            write_progress(folder, accuracy=curve[-1].val_accuracy if curve else None, **what, **more)
+            write_progress(folder, accuracy=curve[-1].val_accuracy if curve else None, **what)

@@ -74,7 +74,7 @@ def train_together(
     how = {"places": places, "tracking": tracking, "stop": stop, "workers": workers, "data_folder": data_folder}
     groups: dict[int, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(start_of(Keeper([places.cell(cell.id)], 1, stop)), []).append(cell)
+        groups.setdefault(start_of(cell, places), []).append(cell)
     waiting, where = deque(groups.values()), pick_device(device)
     while waiting:
         group = waiting.popleft()
@@ -133,7 +133,7 @@ def _cohort(
     data = data_of(cells, where, data_folder, workers)
     members = [module_of(cell, its, places) for cell, its in zip(cells, data, strict=True)]
     keeper = Keeper([places.cell(cell.id) for cell in cells], val_every(cells[0]), stop)
-    start = start_of(keeper)
+    start = start_of(cells[0], places)
     stream = CohortStream([stream_of(member, its, start) for member, its in zip(members, data, strict=True)])
     with contextlib.ExitStack() as open_runs:
         trackers = [tracker(cell, places, tracking) for cell in cells]

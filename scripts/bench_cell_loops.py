@@ -1,0 +1,268 @@
+"""What `bench_cell` holds a cell against: bare steps on one batch, the usual Lightning loop, and timm's own loop.
+
+All train the same network in the same precision by the same recipe: AdamW, cosine, label smoothing, clipping, mirrored
+images. Speeds are images a second, over steps that begin when `WARM` steps are done.
+"""
+
+import itertools
+import statistics
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning import Callback, LightningModule, Trainer
+from timm.data import create_loader
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import AverageMeter, dispatch_clip_grad
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import CIFAR10, FashionMNIST, VisionDataset
+
+from vitcnn.base import Frozen
+from vitcnn.data.fetch import load
+from vitcnn.matrix import Cell
+from vitcnn.models.build import build, decay_groups, eyes, memory_layout
+from vitcnn.training.memory import wait_for
+
+WARM = 3
+MODES = {"eager": None, "compile": "default", "max-autotune": "max-autotune-no-cudagraphs", "graphs": "reduce-overhead"}
+OPTIMIZERS = {"fused": {"fused": True}, "foreach": {"foreach": True}}
+PEAK_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}  # of matrices that are multiplied
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+class Task:
+    """A cell's network, recipe and data, for loops of one's own; `folder` takes what they want to have on disk."""
+
+    def __init__(self, cell: Cell, where: torch.device, folder: Path):
+        self.cell, self.recipe, self.where, self.folder = cell, cell.recipe, where, folder
+        self.info, self.arrays, _ = load(cell.dataset)
+        images = torch.tensor(self.arrays.train_images[: self.recipe.batch_size]).permute(0, 3, 1, 2)
+        self.size = build(cell.model, self.info)[1]
+        view = eyes(cell.model, self.info, images, self.size)
+        self.mean, self.std = view.mean.flatten().tolist(), view.std.flatten().tolist()
+        self.images = view(images).to(where)  # as the network sees them, (B, C, S, S) float
+        self.labels = torch.tensor(self.arrays.train_labels[: self.recipe.batch_size]).to(where)
+
+    def network(self) -> nn.Module:
+        """A fresh one, always the same, on the device. Sets torch's seed."""
+        torch.manual_seed(0)
+        return build(self.cell.model, self.info, self.recipe.init)[0].to(self.where)
+
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.where.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+    def pictures(self, transform: transforms.Compose | None = None) -> VisionDataset:
+        """torchvision's data set class on the pixels of the cache: image by image, as PIL images."""
+        if self.cell.dataset == "fashion-mnist":
+            raw = self.folder / "FashionMNIST/raw"
+            if not raw.exists():
+                raw.mkdir(parents=True)
+                for part, name in (("train", "train"), ("test", "t10k")):
+                    _write_idx(raw / f"{name}-images-idx3-ubyte", getattr(self.arrays, f"{part}_images")[..., 0])
+                    _write_idx(raw / f"{name}-labels-idx1-ubyte", getattr(self.arrays, f"{part}_labels"))
+            return FashionMNIST(self.folder, transform=transform)
+        pictures = CIFAR10.__new__(CIFAR10)  # its files are known by checksums that no copy of ours can have
+        pictures.data, pictures.targets = np.array(self.arrays.train_images), self.arrays.train_labels.tolist()
+        pictures.transform, pictures.target_transform = transform, None
+        return pictures
+
+
+def _write_idx(path: Path, array: np.ndarray) -> None:
+    """LeCun's format of MNIST: two zeros, 8 for uint8, the number of axes, their lengths, the bytes."""
+    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(head + array.astype(np.uint8).tobytes())
+
+
+class Bare:
+    """Forward, loss, backward, clipping and AdamW on one batch that lies on the device, normalised and enlarged."""
+
+    def __init__(self, task: Task, layout: str, mode: str):
+        self.task, self.layout, self.mode = task, layout, mode
+        network = task.network()
+        if layout == "channels_last" and memory_layout(network) != torch.channels_last:
+            raise ValueError("not safe for this network, see vitcnn.models.build.memory_layout")
+        self.network = network.to(memory_format=LAYOUTS[layout])
+        self.images = task.images.contiguous(memory_format=LAYOUTS[layout])
+        self.forward = torch.compile(self.network, mode=MODES[mode]) if MODES[mode] else self.network
+        groups, recipe = decay_groups(self.network, task.recipe.weight_decay), task.recipe
+        self.optimizers = {name: torch.optim.AdamW(groups, lr=recipe.lr, **how) for name, how in OPTIMIZERS.items()}
+
+    def speed(self, optimizer: str, steps: int) -> float:
+        update, recipe = self.optimizers[optimizer], self.task.recipe
+        wait_for(self.task.where)
+        began = time.perf_counter()
+        for _ in range(steps):
+            with self.task.precision():
+                loss = F.cross_entropy(
+                    self.forward(self.images), self.task.labels, label_smoothing=recipe.label_smoothing
+                )
+            update.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
+            update.step()
+        wait_for(self.task.where)
+        return steps * recipe.batch_size / (time.perf_counter() - began)
+
+
+class _Usual(LightningModule):
+    def __init__(self, task: Task, steps: int):
+        super().__init__()
+        self.network, self.recipe, self.steps = task.network(), task.recipe, steps
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        loss = F.cross_entropy(self.network(batch[0]), batch[1], label_smoothing=self.recipe.label_smoothing)
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> tuple[list, list]:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class _Clock(Callback):
+    def __init__(self, where: torch.device):
+        self.where, self.at = where, {}
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step in (WARM, trainer.max_steps):
+            wait_for(self.where)
+            self.at[trainer.global_step] = time.perf_counter()
+
+
+def lightning_loop(task: Task, workers: int, steps: int) -> float:
+    """The usual loop: PIL transforms in a DataLoader, Lightning's Trainer with its own logger and checkpoints. Its
+    epochs are longer than this, so no end of one is in the time, and nothing is validated."""
+    see = [
+        transforms.Resize((task.size, task.size)),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize(task.mean, task.std),
+    ]
+    loader = DataLoader(
+        task.pictures(transforms.Compose(see)),
+        batch_size=task.recipe.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        pin_memory=task.where.type == "cuda",
+    )
+    clock, last = _Clock(task.where), WARM + steps
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it could have more workers
+        trainer = Trainer(
+            accelerator="gpu" if task.where.type == "cuda" else "cpu",
+            devices=1,
+            precision={"float32": "32-true", "bf16": "bf16-mixed"}[task.recipe.precision],
+            max_steps=last,
+            gradient_clip_val=task.recipe.clip_norm,
+            default_root_dir=task.folder,
+            callbacks=[clock],
+            enable_progress_bar=False,  # there is no terminal
+            enable_model_summary=False,
+        )
+        trainer.fit(_Usual(task, last), loader)
+    return steps * task.recipe.batch_size / (clock.at[last] - clock.at[WARM])
+
+
+def timm_loop(task: Task, workers: int, steps: int) -> float:
+    """timm's loader, optimiser, schedule, clipping and meters, put together as its `train.py` does on one device."""
+    recipe, network = task.recipe, task.network()
+    loader = create_loader(
+        task.pictures(),
+        input_size=(task.info.channels, task.size, task.size),
+        batch_size=recipe.batch_size,
+        is_training=True,
+        scale=(1.0, 1.0),  # the whole image
+        ratio=(1.0, 1.0),
+        hflip=0.5,
+        color_jitter=0.0,
+        mean=task.mean,
+        std=task.std,
+        num_workers=workers,
+        pin_memory=False,  # train.py's own default
+        device=task.where,
+    )
+    optimizer = create_optimizer_v2(network, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
+    schedule, _ = create_scheduler_v2(optimizer, num_epochs=1, step_on_epochs=False, updates_per_epoch=len(loader))
+    loss_of, losses, data_time = LabelSmoothingCrossEntropy(recipe.label_smoothing), AverageMeter(), AverageMeter()
+    network.train()
+    began = told = time.perf_counter()
+    for step, (images, labels) in enumerate(loader, start=1):
+        data_time.update(time.perf_counter() - told)
+        with task.precision():
+            loss = loss_of(network(images), labels)
+        loss.backward()
+        dispatch_clip_grad(network.parameters(), value=recipe.clip_norm, mode="norm")
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.update(loss.item(), len(images))
+        wait_for(task.where)  # as train.py: its meters tell the time of every step
+        schedule.step_update(num_updates=step, metric=losses.avg)
+        told = time.perf_counter()
+        if step == WARM:
+            began = told
+        if step == WARM + steps:
+            break
+    return steps * recipe.batch_size / (told - began)
+
+
+class Configuration(Frozen):
+    """One way to make bare steps: images a second, and the seconds that its first step took, which compiles."""
+
+    layout: str
+    mode: str
+    optimizer: str
+    speed: float
+    first: float
+
+
+def configurations(task: Task, modes: Sequence[str], turn: float) -> tuple[list[Configuration], list[str], Bare]:
+    """(every configuration, the fastest first, by the median of three turns; what failed and why; the fastest one)."""
+    made: dict[tuple[str, str], tuple[Bare, float]] = {}
+    failed = []
+    for mode, layout in itertools.product(modes, LAYOUTS):
+        torch._dynamo.reset()
+        began = time.perf_counter()
+        try:
+            bare = Bare(task, layout, mode)
+            bare.speed("fused", 1)
+            made[mode, layout] = bare, time.perf_counter() - began
+            bare.speed("foreach", WARM)
+        except Exception as error:  # there is no compiler, or it cannot do it: the others are measured
+            failed.append(f"{mode}, {layout}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}")
+            made.pop((mode, layout), None)
+    seen: dict[tuple[str, str, str], list[float]] = {(*key, o): [] for key in made for o in OPTIMIZERS}
+    for _ in range(3):
+        for (mode, layout, optimizer), values in seen.items():
+            bare = made[mode, layout][0]
+            expected = values[0] if values else bare.speed(optimizer, 1)
+            values.append(bare.speed(optimizer, max(1, round(turn * expected / task.recipe.batch_size))))
+    found = [
+        Configuration(layout=key[1], mode=key[0], optimizer=key[2], speed=statistics.median(v), first=made[key[:2]][1])
+        for key, v in seen.items()
+    ]
+    found.sort(key=lambda c: -c.speed)
+    return found, failed, made[found[0].mode, found[0].layout][0]
+
+
+def peak(where: torch.device, precision: str) -> float:
+    """The most FLOP/s that a product of two square matrices reaches."""
+    best, dtype = 0.0, torch.bfloat16 if precision == "bf16" else torch.float32
+    for size in PEAK_SIZES[where.type]:
+        a, b = (torch.randn(size, size, device=where, dtype=dtype) for _ in range(2))
+        for _ in range(5):
+            wait_for(where)
+            began = time.perf_counter()
+            a @ b
+            wait_for(where)
+            best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
