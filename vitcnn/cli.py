@@ -105,8 +105,8 @@ def run(
     waiting = [state.cell for state in open_ if not state.detail.get("final")]
     if len(waiting) < len(open_):
         console.print(
-            f"{len(open_) - len(waiting)} cells failed for good, their loss is no number; to try them again, delete "
-            f"{places.failure('*').parent}"
+            f"failed for good, the loss being no number: {len(open_) - len(waiting)} of the cells; to try them again, "
+            f"delete {places.failure('*').parent}"
         )
     if not waiting:
         done = "done" if not open_ else "done, or failed for good"

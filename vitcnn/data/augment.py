@@ -118,29 +118,35 @@ def apply(images: Tensor, draws: Draws) -> Tensor:
         images = _replaced(images, rows, _chosen(images, rows).flip(-1))
     if draws.offset is not None and (reach := int(draws.offset.abs().max())):
         crops = F.pad(images, (reach,) * 4).unfold(2, H, 1).unfold(3, W, 1)  # a view: (B, C, top, left, H, W)
-        top, left = (draws.offset + reach).to(device)
+        top, left = (draws.offset + reach).to(device, non_blocking=True)
         images = crops[torch.arange(B, device=device), :, top, left]
     if draws.op is not None:
         images = operate(images, draws.op, draws.level)
     if draws.erase is not None:
         rows = draws.erase[:, 2].nonzero()[:, 0]
-        part, inside = _chosen(images, rows), _inside(draws.erase[rows].to(device), H, W)
-        images = _replaced(images, rows, part.masked_scatter(inside.expand_as(part), draws.noise.to(device)))
+        part, inside = _chosen(images, rows), _inside(draws.erase[rows].to(device, non_blocking=True), H, W)
+        images = _replaced(
+            images, rows, part.masked_scatter(inside.expand_as(part), draws.noise.to(device, non_blocking=True))
+        )
     if draws.partner is not None:
         is_cut = draws.box[:, 2] * draws.box[:, 3] > 0
         cut, blend = (rows.nonzero()[:, 0] for rows in (is_cut, ~is_cut & (draws.share < 1)))
         own, other = (_chosen(images, rows) for rows in (cut, draws.partner[cut]))
-        bits = _inside(draws.box[cut].to(device), H, W).to(torch.uint8).neg_()  # all or none
+        bits = _inside(draws.box[cut].to(device, non_blocking=True), H, W).to(torch.uint8).neg_()  # all or none
         pasted = own ^ ((own ^ other) & bits)  # what torch.where would give, slowly
         own, other = (_chosen(images, rows).float() for rows in (blend, draws.partner[blend]))
-        blended = other.lerp_(own, draws.share[blend].to(device)[:, None, None, None]).round_().to(torch.uint8)
+        blended = (
+            other.lerp_(own, draws.share[blend].to(device, non_blocking=True)[:, None, None, None])
+            .round_()
+            .to(torch.uint8)
+        )
         images = _replaced(images, torch.cat([cut, blend]), torch.cat([pasted, blended]))
     return images
 
 
 def _chosen(images: Tensor, rows: Tensor) -> Tensor:
     """`images[rows]`, rows on the CPU; on a CPU index_select copies whole images and is 15 times as fast."""
-    return images.index_select(0, rows.to(images.device))
+    return images.index_select(0, rows.to(images.device, non_blocking=True))
 
 
 def _replaced(images: Tensor, rows: Tensor, new: Tensor) -> Tensor:
@@ -171,7 +177,10 @@ def mixed_loss(
     """
     if draws.partner is None:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=reduction)
-    share, partner = draws.share.to(logits.device), draws.partner.to(labels.device)
+    share, partner = (
+        draws.share.to(logits.device, non_blocking=True),
+        draws.partner.to(labels.device, non_blocking=True),
+    )
     own, other = (
         F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
         for target in (labels, labels[partner])

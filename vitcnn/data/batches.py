@@ -35,7 +35,7 @@ class TrainStream(IterableDataset):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
         for step in range(self.start, self.steps):
-            index = torch.from_numpy(self.indices(step)).to(self.labels.device)
+            index = torch.from_numpy(self.indices(step)).to(self.labels.device, non_blocking=True)
             yield self.images[index], self.labels[index], step
 
     def indices(self, step: int) -> np.ndarray:

@@ -50,10 +50,15 @@ def operate(images: Tensor, op: Tensor, level: Tensor) -> Tensor:
     order, counts = op.argsort(stable=True), op.bincount(minlength=len(OPERATIONS)).tolist()
     steps = (_identity, _warp, _brightness, _color, _contrast, _sharpness, _posterize, _solarize, _stretch, _equalize)
     sizes = [counts[0], sum(counts[1:6]), *counts[6:]]
-    sorted_op, sorted_level = (part[order].to(images.device)[:, None, None, None] for part in (op, level))
-    parts = (part.split(sizes) for part in (images.index_select(0, order.to(images.device)), sorted_level, sorted_op))
+    sorted_op, sorted_level = (
+        part[order].to(images.device, non_blocking=True)[:, None, None, None] for part in (op, level)
+    )
+    parts = (
+        part.split(sizes)
+        for part in (images.index_select(0, order.to(images.device, non_blocking=True)), sorted_level, sorted_op)
+    )
     done = [step(*part) if len(part[0]) else part[0] for step, *part in zip(steps, *parts, strict=True)]
-    return torch.cat(done).index_select(0, order.argsort().to(images.device))
+    return torch.cat(done).index_select(0, order.argsort().to(images.device, non_blocking=True))
 
 
 def _identity(x: Tensor, _level: Tensor, _op: Tensor) -> Tensor:

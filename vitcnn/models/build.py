@@ -203,8 +203,9 @@ def _words(model: Model, network: nn.Module, size: int) -> int | None:
 def memory_layout(network: nn.Module) -> torch.memory_format:
     """How images lie in memory while the network is trained: channels last, the faster one for convolutions.
 
-    Not where a single one cuts the image into patches: to turn the images costs more than it brings. Nor where a 1×1 convolution with a stride has fewer than 8 channels: its backward in channels last writes past its
-    memory on the CPU (torch 2.14.1 with AVX2: "free(): invalid pointer", from 2 to 6 channels).
+    Not where a single one cuts the image into patches: to turn the images costs more than it brings. Nor where a 1×1
+    convolution with a stride has fewer than 8 channels: its backward then writes past its memory on the CPU (torch
+    2.14.1 with AVX2: "free(): invalid pointer", from 2 to 6 channels).
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     unsafe = any(c.in_channels < 8 and c.kernel_size == (1, 1) and c.stride != (1, 1) for c in convolutions)

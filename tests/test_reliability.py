@@ -1,0 +1,254 @@
+"""What is promised when files break, disks fill up and losses explode."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import every, write
+
+from vitcnn.analysis.select import choose
+from vitcnn.base import ConfigError
+from vitcnn.matrix import Cell, cells
+from vitcnn.records import Places, read_record, write_record
+from vitcnn.report.report import write_report
+from vitcnn.status import put_aside, states
+from vitcnn.training.cell import train_cell
+from vitcnn.training.checkpoints import CheckedIO
+from vitcnn.training.keeper import InterruptedCell
+
+TEXT = """
+dataset: digits
+sizes: [50]
+seeds: 1
+entrants: {vit: {width: 32, depth: 2, heads: 2}}
+budget: {images_seen: 1600}
+recipe: {batch_size: 32}
+"""
+
+
+@pytest.fixture
+def cell(one_cell) -> Cell:
+    return one_cell(TEXT)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places("small", tmp_path / "results", tmp_path / "runs")
+
+
+def interrupted(cell: Cell, places: Places, at: int) -> Path:
+    """Trains until the `at`-th question whether to stop; the checkpoint."""
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] == at
+
+    with pytest.raises(InterruptedCell):
+        train_cell(cell, places=places, stop=stop)
+    return places.cell(cell.id) / "last.ckpt"
+
+
+def result(record):
+    return record.weights, record.curve, record.test
+
+
+# ---- checkpoints ----
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def edit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, edit, empty])
+def test_a_broken_checkpoint_is_put_aside_and_the_one_before_serves(damage, cell, places, tmp_path):
+    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    interrupted(cell, places, 5)
+    last = interrupted(cell, places, 9)
+    assert last.with_name("before.ckpt").exists()
+    damage(last)
+    with pytest.warns(UserWarning, match=r"vit-n50-s0 goes on: .*put aside as last\.ckpt\.broken"):
+        record = train_cell(cell, places=places)
+    assert result(record) == result(undisturbed)
+    assert record.cost.resumed == 1  # by the one that was saved first
+    assert last.with_name("last.ckpt.broken").exists()
+
+
+def test_where_no_checkpoint_is_whole_a_cell_begins_anew(cell, places, tmp_path):
+    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    last = interrupted(cell, places, 5)
+    cut(last)
+    with pytest.warns(UserWarning, match="vit-n50-s0 begins anew"):
+        record = train_cell(cell, places=places)
+    assert result(record) == result(undisturbed)
+    assert record.cost.resumed == 0
+
+
+class Evil:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_strangers_checkpoint_runs_no_code(cell, places, tmp_path):
+    last = interrupted(cell, places, 5)
+    CheckedIO().save_checkpoint({"global_step": 5, "evil": Evil(str(tmp_path / "pwned"))}, last)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        train_cell(cell, places=places)
+    assert not (tmp_path / "pwned").exists()
+
+
+# ---- records ----
+
+
+@pytest.mark.parametrize("how", ["cut off", "another accuracy", "another bit", "empty"])
+def test_a_record_that_is_not_what_was_written_is_put_aside_and_its_cell_trained_again(
+    how, cell, places, study, vitcnn
+):
+    path = write_record(train_cell(cell, places=places), places)
+    text = path.read_text()
+    changed = {
+        "cut off": text[:-500],
+        "another accuracy": text.replace('"test":{"accuracy":0.', '"test":{"accuracy":0.9', 1),
+        "another bit": text.replace('"bits":"', '"bits":"A', 1),
+        "empty": "",
+    }[how]
+    assert changed != text
+    path.write_text(changed)
+    file = study(text=TEXT) and places.results.parent / "small.yaml"
+    code, out, _ = vitcnn("run", file, "--results", places.results, "--runs", places.runs, "--wandb", "off",
+                          "--device", "cpu", "--workers", 1)  # fmt: skip
+    assert code == 0
+    assert "put aside as" in out
+    assert "the cell is trained again" in out
+    assert path.with_name(f"{path.name}.broken").read_text() == changed
+    assert read_record(path).id == cell.id
+
+
+def test_a_record_without_a_checksum_is_one_of_an_earlier_version(cell, places):
+    path = write_record(train_cell(cell, places=places), places)
+    before = read_record(path)
+    path.write_text(path.read_text().rpartition(',"sum":')[0] + "}")
+    assert read_record(path) == before
+    assert put_aside(places) == []
+
+
+# ---- full disks ----
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from vitcnn.launch.worker import Options, work
+from vitcnn.matrix import cells
+from vitcnn.records import Places
+from vitcnn.study_file import load_study
+
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+(cell,) = cells(load_study(folder / "small.yaml"))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # no file can grow beyond: as on a disk that is full
+work((cell,), Places("small", folder / "results", folder / "runs"), Options(device="cpu", tracking="off"))
+"""
+
+
+def limited(folder: Path, limit: int) -> subprocess.CompletedProcess:
+    (folder / "small.yaml").write_text(TEXT)
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, folder, str(limit)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"VITCNN_CHECKPOINT_EVERY": "0"},
+    )
+
+
+def test_no_room_for_a_checkpoint_costs_the_checkpoint_and_not_the_cell(cell, places, tmp_path):
+    done = limited(tmp_path, 60_000)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "no checkpoint: File too large; training goes on" in done.stderr
+    undisturbed = train_cell(cell, places=Places("other", tmp_path / "o", tmp_path / "o"))
+    assert result(read_record(places.record(cell.id))) == result(undisturbed)
+
+
+def test_no_room_for_a_record_is_an_error_that_names_it_and_no_half_written_file(cell, places, tmp_path):
+    done = limited(tmp_path, 1000)
+    assert done.returncode != 0
+    assert "File too large" in done.stderr
+    assert list(places.records.iterdir()) == []
+    assert [state.kind for state in states([cell], places)] in (["stopped"], ["waiting"])
+
+
+@pytest.mark.parametrize("which", ["results", "runs"])
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_trained(which, study, vitcnn, tmp_path):
+    study(text=TEXT)
+    (tmp_path / which).write_text("a file where a folder should be")
+    code, _, err = vitcnn("run", "small.yaml", "--wandb", "off", "--device", "cpu")
+    assert code == 2
+    assert f"--{which} chooses another folder" in err
+
+
+# ---- losses that are no number ----
+
+SEARCH = TEXT + "grid: {lr: [0.003, 1.0e30]}\n"
+
+
+def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, places, vitcnn):
+    search = study(text=SEARCH)
+    file = places.results.parent / "small.yaml"
+    run = ["run", file, "--results", places.results, "--runs", places.runs, "--wandb", "off", "--device", "cpu"]
+    code, out, _ = vitcnn(*run, "--workers", 1)
+    assert code == 1
+    assert "the training loss is nan at step" in out
+    all_cells = cells(search)
+    kinds = {state.cell.recipe.lr: state.kind for state in states(all_cells, places)}
+    assert kinds == {0.003: "done", 1e30: "failed"}
+    assert choose(search, all_cells, places)["entrants"]["vit"][50]["lr"] == 0.003
+    assert vitcnn("report", file, "--results", places.results, "--runs", places.runs)[0] == 0
+    report = (places.report / "report.md").read_text()
+    assert "| lr=1e+30 | failed |" in report
+    assert "## Failed cells" in report
+    assert "learning rate" in report.partition("## Failed cells")[2]
+    code, out, _ = vitcnn(*run)  # it would fail again
+    assert code == 0
+    assert "failed for good, the loss being no number: 1 of the cells" in out
+    assert "all 2 cells are done, or failed for good" in out
+
+
+def test_a_search_of_which_every_trial_failed_says_so(study, places):
+    search = study("grid={lr: [1.0e29, 1.0e30]}", text=SEARCH)
+    all_cells = cells(search)
+    for cell in all_cells:
+        places.failure(cell.id).parent.mkdir(parents=True, exist_ok=True)
+        places.failure(cell.id).write_text('{"error": "NotFiniteLoss: nan"}')
+    with pytest.raises(ConfigError, match="every trial of vit at n = 50 failed"):
+        choose(search, all_cells, places)
+
+
+def test_a_failed_cell_is_in_the_report_and_in_no_mean(study, places):
+    whole = study("seeds=2", text=TEXT)
+    first, second = cells(whole)
+    write(every([first], lambda _: 0.9), places)
+    places.failure(second.id).parent.mkdir(parents=True)
+    places.failure(second.id).write_text('{"error": "NotFiniteLoss: the training loss is nan at step 7"}')
+    text = write_report(whole, [first, second], places).read_text()
+    assert "vit-n50-s1: NotFiniteLoss: the training loss is nan at step 7" in text
+    assert "(1 seed)" in text
+    assert "nan |" not in text
