@@ -17,7 +17,7 @@ from vitcnn.costs import Costs, EntrantCost, Speed, fields, read_costs, write_co
 from vitcnn.data.fetch import about_data
 from vitcnn.report.cost import common_size, cost_figure, cost_section
 from vitcnn.report.figures import style
-from vitcnn.training import cost
+from vitcnn.training import cost, memory
 
 CPU = torch.device("cpu")
 DEPTHS = """
@@ -91,17 +91,17 @@ def test_the_resident_peak_is_what_was_held_at_once_and_not_what_was_there(monke
         return lambda: [torch.ones(megabytes * 250_000) for _ in range(2)] and None
 
     there = torch.ones(25_000_000)
-    assert cost._resident(hold(50), CPU) == pytest.approx(100e6, rel=0.1)
+    assert memory._resident(hold(50), CPU) == pytest.approx(100e6, rel=0.1)
     del there
 
     def refuse(*_, **__):
         raise OSError
 
-    monkeypatch.setattr(cost.Path, "write_text", refuse)
+    monkeypatch.setattr(memory.Path, "write_text", refuse)
     for after, seen in ((3_000_000_000, True), (2_000_000_000, False)):
         peaks = iter((2_000_000_000, after))
-        monkeypatch.setattr(cost, "_highest", lambda peaks=peaks: next(peaks))
-        found = cost._resident(lambda: None, CPU)
+        monkeypatch.setattr(memory, "_highest", lambda peaks=peaks: next(peaks))
+        found = memory._resident(lambda: None, CPU)
         assert 0 < found < 3_000_000_000 if seen else found is None
 
 

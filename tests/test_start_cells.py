@@ -6,7 +6,7 @@ import pytest
 from synthetic import every, make_study, write
 
 from vitcnn.base import ConfigError
-from vitcnn.launch.local import _ready
+from vitcnn.launch.local import _is_ready
 from vitcnn.matrix import Cell, cells
 
 FAMILY = """
@@ -39,10 +39,12 @@ def cell(study):
 def test_a_cell_waits_for_the_one_it_begins_with_while_that_waits_or_runs(study):
     mine = by_name(cells(study(text=FAMILY)))
     cnn, on, freed, freed_on, linear = ((mine[name],) for name in ("cnn", "cnn-on", "freed", "freed-on", "linear"))
-    assert _ready([on, freed, cnn], []) is cnn  # a starter on its second try
-    assert _ready([on, freed, linear], [cnn]) is linear
-    assert _ready([on, freed], [cnn]) is None
-    assert _ready([freed_on, freed], []) is freed  # its starter is done, or has failed
+    assert not _is_ready(on, [on, freed, cnn], [])
+    assert _is_ready(cnn, [on, freed, cnn], [])  # a starter on its second try
+    assert not _is_ready(freed, [on, freed, linear], [cnn])
+    assert _is_ready(linear, [on, freed, linear], [cnn])
+    assert not _is_ready(freed_on, [freed_on, freed], [])
+    assert _is_ready(freed, [freed_on, freed], [])  # its starter is done, or has failed
 
 
 def test_a_start_and_all_that_decides_it_are_part_of_the_id(cell):

@@ -83,11 +83,14 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
     _check_pair(study)
     _check_shuffle(study, data)
     out = []
-    for seed, n, entrant in itertools.product(study.seeds, study.sizes, study.entrants):
-        for recipe, variant in _recipes(study, entrant, n):
-            for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # logistic regression cannot care
-                cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
-                out.append(cell.model_copy(update={"start": _start(cell, entrant.start, out)}))
+    for seed, n in itertools.product(study.seeds, study.sizes):
+        here: list[Cell] = []
+        for entrant in study.entrants:
+            for recipe, variant in _recipes(study, entrant, n):
+                for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
+                    cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
+                    here.append(cell.model_copy(update={"start": _start(cell, entrant.start, here)}))
+        out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
         for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
@@ -213,13 +216,14 @@ def _cell(
 
 
 def _start(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
-    """The id of the cell that `cell` begins with: of the entrant `name`, at the same n, seed and shuffle."""
+    """The id of the cell that `cell` begins with: of the entrant `name`, with the same shuffle; `above`: the cells of
+    the same n and seed."""
     if name is None:
         return None
     if cell.recipe is None:
         raise ConfigError(f"entrants.{cell.entrant}.start: logistic regression begins with nobody's weights")
-    where, there = f"entrants.{cell.entrant}.start", (cell.n, cell.seed, cell.shuffle)
-    found = [c for c in above if c.entrant == name and (c.n, c.seed, c.shuffle) == there]
+    where = f"entrants.{cell.entrant}.start"
+    found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
     if not found:
         names = {c.entrant for c in above if c.recipe}
         raise ConfigError(f"{where}: no network further up is called {name!r}{near(name, names)}")

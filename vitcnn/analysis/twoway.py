@@ -18,6 +18,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
+from threadpoolctl import threadpool_limits
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,10 @@ def _images(influence: np.ndarray) -> np.ndarray:
     centred = influence - influence.mean(2, keepdims=True, dtype=np.float64).astype(influence.dtype)
     by_image = centred.mean(0, dtype=np.float64)  # (K, N)
     total = np.zeros((K, K))
-    for one in centred:  # seed by seed: hundreds of them fit
-        rest = one - by_image
-        total += rest @ rest.T
+    with threadpool_limits(1, "blas"):  # small products: threads that wait for a busy core cost more than they bring
+        for one in centred:  # seed by seed: hundreds of them fit
+            rest = one - by_image
+            total += rest @ rest.T
     noise = total / ((S - 1) * (N - 1))
     return (by_image @ by_image.T / (N - 1) - noise / S) / N
 

@@ -68,7 +68,9 @@ class Tracker(WandbLogger):
             mode="offline" if offline else "online",
             resume="allow",
             reinit="create_new",  # beside those of the same cohort
-            settings=wandb.Settings(silent=True, console="off", init_timeout=30),
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=30, x_save_requirements=False
+            ),  # the list of all packages: 0.1 s a cell
         )
         super().__init__(experiment=run, save_dir=places.run, offline=offline)
         self.experiment.define_metric("images_seen")
