@@ -91,8 +91,8 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
         ("sizes=[1298]", "sizes: 1,298 images asked for, 1,000 are there"),
         ("sizes=[1001]", "1,297 training images, 297 of them kept for validation"),
         ("sizes=[0]", "sizes.0: Input should be greater than 0 (got 0)"),
-        ("sizes=[]", "sizes: Tuple should have at least 1 item"),
-        ("seeds=0", "seeds: Tuple should have at least 1 item"),
+        ("sizes=[]", "sizes: give at least one"),
+        ("seeds=0", "seeds: a list of seeds, or how many of them: 1 to 10,000, not 0"),
         ("validation=1297", "validation: 1,297 images of 1,297 leave none to train on"),
         ("validation=9", "validation: 9 images are fewer than the 10 classes"),
         ("recipe.augment=flip", "'flip': a mirrored image of digits is not of the same class"),
@@ -122,7 +122,7 @@ def test_a_budget_check_needs_both_of_its_pair(study):
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "/etc", "..", ".hidden", "a\\b", ""])
 def test_a_name_that_could_leave_the_results_folder_is_refused(study, name):
-    assert "name: String should match pattern" in message(study, f"name='{name}'")
+    assert "name: a study's name names a folder: letters, digits" in message(study, f"name='{name}'")
 
 
 def test_a_study_is_called_like_its_file_unless_it_says_otherwise(study, tmp_path):

@@ -13,6 +13,9 @@ shuffle: {words: 1, pixels: 0.5}          # or a list of such settings: the limi
 
 import math
 import re
+import reprlib
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -21,6 +24,7 @@ from vitcnn.base import Frozen, Positive, near
 from vitcnn.entrants import Model, kind
 
 Share = Annotated[float, Field(ge=0, le=1)]
+MOST_CELLS, MOST_SEEDS = 100_000, 10_000
 
 
 class Recipe(Frozen):
@@ -29,7 +33,7 @@ class Recipe(Frozen):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05  # on matrices and kernels only
     warmup: Share = 0.1  # share of the steps
-    batch_size: Positive = 128
+    batch_size: Annotated[int, Field(gt=0, le=2**20)] = 128
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     clip_norm: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient; 0: no clipping
     augment: str = "none"  # a set (none, basic, strong) or parts joined by +: see `parse_augment`
@@ -105,8 +109,8 @@ def write_out(text: str, size: int, flip: bool) -> str:
 class Budget(Frozen):
     """How long a cell trains: the same number of images seen at every n (the default), or the same epochs."""
 
-    images_seen: Positive | None = None
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    images_seen: Annotated[int, Field(gt=0, le=10**12)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Budget":
@@ -127,7 +131,7 @@ class Budget(Frozen):
 class BudgetCheck(Frozen):
     """Train the pair again at the smallest and the largest n with `factor` times the images: does the gap move?"""
 
-    factor: Annotated[float, Field(gt=1)] = 2.0
+    factor: Annotated[float, Field(gt=1, le=100)] = 2.0
     seeds: tuple[int, ...] = (0,)
 
 
@@ -151,7 +155,7 @@ class Shuffle(Frozen):
 class Entrant(Frozen):
     """One model in the comparison, under the name that tables and figures use."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\n]*$", max_length=80)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\p{Cc}\u2028\u2029]*$", max_length=80)]
     model: Model
     recipe: dict[str, Any] = Field(default={})
     start: str | None = None  # an entrant further up: each cell begins with the trained weights of that one's
@@ -165,9 +169,13 @@ def by_name(entrants: Any) -> Any:
     if not isinstance(entrants, list) or not all(isinstance(item, str | dict) for item in entrants):
         return entrants
     pairs = [pair for item in entrants for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
-    if twice := sorted({str(name) for name, _ in pairs if [n for n, _ in pairs].count(name) > 1}):
-        raise ValueError(f"{', '.join(twice)} stands there more than once")
+    _once(str(name) for name, _ in pairs)
     return dict(pairs)
+
+
+def _once(values: Iterable[Any]) -> None:
+    if twice := sorted(value for value, count in Counter(values).items() if count > 1):
+        raise ValueError(f"{', '.join(map(str, twice[:10]))} stands there more than once")
 
 
 class Study(Frozen):
@@ -195,20 +203,23 @@ class Study(Frozen):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if not 1 <= value <= MOST_SEEDS:
+            raise ValueError(f"a list of seeds, or how many of them: 1 to {MOST_SEEDS:,}, not {value:,}")
+        return tuple(range(value))
 
     @field_validator("sizes", "seeds")
     @classmethod
     def _sorted_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if twice := sorted({v for v in value if value.count(v) > 1}):
-            raise ValueError(f"{', '.join(map(str, twice))} stands there more than once")
+        _once(value)
         return tuple(sorted(value))
 
     @field_validator("shuffle", mode="before")
     @classmethod
     def _settings(cls, value: Any) -> Any:
         if value is not None and not isinstance(value, dict | list | tuple):
-            raise ValueError(f"a setting such as {{words: 1}}, or a list of them, not {value!r}")
+            raise ValueError(f"a setting such as {{words: 1}}, or a list of them, not {reprlib.repr(value)}")
         return (value,) if isinstance(value, dict) else value or ()
 
     @field_validator("shuffle")
@@ -225,16 +236,18 @@ class Study(Frozen):
         if isinstance(value, tuple):  # made in Python
             return value
         if not isinstance(value, dict):
-            raise ValueError(f"a list of names, or names with options, not {value!r}")
+            raise ValueError(f"a list of names, or names with options, not {reprlib.repr(value)}")
         entrants = []
         for name, options in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{name!r} is no name; write it in quotes")
             if not isinstance(options or {}, dict):
-                raise ValueError(f"{name}: options are a mapping of keys to values, not {options!r}")
+                raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
             options = dict(options or {})
             recipe, start = options.pop("recipe", {}), options.pop("start", None)
-            options.setdefault("model", str(name))
+            options.setdefault("model", name)
             kind(options)
-            entrants.append({"name": str(name), "model": options, "recipe": recipe, "start": start})
+            entrants.append({"name": name, "model": options, "recipe": recipe, "start": start})
         return tuple(entrants)
 
     @field_validator("grid")
@@ -244,3 +257,18 @@ class Study(Frozen):
             if key not in Recipe.model_fields:
                 raise ValueError(f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}")
         return value
+
+    @field_validator("pair")
+    @classmethod
+    def _two(cls, value: tuple[str, str]) -> tuple[str, str]:
+        if value[0] == value[1]:
+            raise ValueError(f"two entrants, not {value[0]!r} twice")
+        return value
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "Study":
+        count = len(self.sizes) * len(self.seeds) * len(self.entrants) * max(1, len(self.shuffle))
+        count *= math.prod(map(len, self.grid.values()))
+        if count > MOST_CELLS:
+            raise ValueError(f"the study has {count:,} cells; fewer sizes, seeds or trials: at most {MOST_CELLS:,}")
+        return self

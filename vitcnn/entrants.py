@@ -1,6 +1,7 @@
 """The models that a study can name: our networks, any of timm's, and a person's own."""
 
 import hashlib
+import reprlib
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -102,12 +103,19 @@ def kind(model: Any) -> str:
     for prefix, key in (("timm/", "timm/NAME"), ("import:", "import:MODULE:FUNCTION")):
         if str(name).startswith(prefix):
             return key
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}{near(str(name), MODELS)}")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"unknown model {reprlib.repr(name)}{near(str(name)[:80], MODELS)}")
     return name
+
+
+def _tag(model: Any) -> str | None:
+    try:
+        return kind(model)
+    except ValueError:  # would pass through pydantic as it is, without where it stands
+        return None
 
 
 Model = Annotated[
     Union[tuple(Annotated[fields, Tag(key)] for key, fields in MODELS.items())],  # noqa: UP007  made, not written out
-    Discriminator(kind),
+    Discriminator(_tag),
 ]

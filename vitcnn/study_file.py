@@ -1,6 +1,9 @@
 """Reading a study: YAML and `key=value` overrides in, a Study out, or one sentence that says what to change."""
 
+import re
+import reprlib
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -17,11 +20,11 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     """
     path = Path(path)
     try:
-        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = _read(path)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no valid YAML: {error}") from None
+        raise ConfigError(f"{path}: {error.strerror or error}; a study is a YAML file") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(text, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
     text.setdefault("name", path.stem)
@@ -41,10 +44,79 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
         return Study.model_validate(text)
     except ValidationError as error:
         errors = error.errors()
-        deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1}
+        deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}
         names = list(text["entrants"] if isinstance(text["entrants"], dict) else ())
         told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
-        raise ConfigError(f"{path}: " + "\n".join(told)) from None
+        more = [f"… and {len(told) - 10} more mistakes"] if len(told) > 10 else []
+        raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
+
+
+LIMIT = 2**18  # bytes of a file, and characters of what it says with every alias written out
+DEPTH = 50  # of lists and mappings in one another
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only. A key stands in a mapping once, and what aliases stand for is bounded: before it is made."""
+
+    size = depth = 0
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self.size
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested more than {DEPTH} deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if alias and node not in self.sizes:
+            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=mark)
+        self.size += self.sizes[node] if alias else 1 + len(node.value) * isinstance(node, yaml.ScalarNode)
+        if self.size > LIMIT:
+            raise yaml.MarkedYAMLError(problem=f"more than {LIMIT:,} characters with all aliases", problem_mark=mark)
+        if not alias:
+            self.sizes[node] = self.size - before
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError):  # PyYAML's, on `!!int x` or 2026-99-99
+            kind, what = node.tag.rpartition(":")[2], reprlib.repr(node.value)
+            raise yaml.MarkedYAMLError(problem=f"{what} is no {kind}", problem_mark=node.start_mark) from None
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise yaml.MarkedYAMLError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+def _yaml(text: str) -> Any:
+    """Raises ValueError, with line and column, for what is no YAML of plain values."""
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        raise ValueError(f"no valid YAML: {error}".replace('in "<unicode string>", ', "")) from None
+
+
+def _read(path: Path) -> Any:
+    """The YAML of a file. Raises OSError, or ValueError for what is none."""
+    with path.open("rb") as file:
+        content = file.read(LIMIT + 1)
+    if len(content) > LIMIT:
+        raise ValueError(f"larger than {LIMIT // 1024} KiB; that is no study")
+    try:
+        return _yaml(content.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start:,} is not UTF-8; save the file as UTF-8 text") from None
 
 
 def _override(text: dict, override: str) -> None:
@@ -61,23 +133,28 @@ def _override(text: dict, override: str) -> None:
     if not isinstance(text, dict):
         raise ConfigError(f"{override!r}: {'.'.join(parents)!r} holds no keys")
     try:
-        text[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: no valid YAML: {error}") from None
+        text[last] = _yaml(value)
+    except ValueError as error:
+        raise ConfigError(f"{override!r}: {error}") from None
 
 
 def _read_recipes(path: Path) -> tuple[dict, str]:
     try:
-        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = _read(path)
         return text["entrants"], text["search"]
     except OSError as error:
         raise ConfigError(
             f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
+_NAME = "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit"
+_ENTRANT = "an entrant's name begins with a letter or a digit and has neither $ nor line breaks and the like"
 _KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle}
 
 
@@ -95,5 +172,9 @@ def _explain(error: dict, names: list) -> str:
         known |= {"recipe", "start"} if owner in MODELS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
-    given = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)
+    message = _PLAINLY.get(error["type"], message)
+    if error["type"] == "string_pattern_mismatch" and where[-1] == "name":
+        message = _NAME if len(where) == 1 else _ENTRANT
+    given = "" if error["type"] in ("missing", "value_error") else f" (got {_SHORT.repr(error['input'])})"
     return f"{'.'.join(where)}: {message}{given}" if where else message + given

@@ -65,14 +65,20 @@ def read_about(here: Path) -> dict[str, Any] | None:
     """What `about.json` holds; None where there is no whole data set of this version's form."""
     try:
         about = json.loads((here / "about.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        Info.model_validate(about["info"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
         return None
-    return about if "info" in about else None
+    except OSError as error:
+        raise FetchError(f"{error.filename}: {error.strerror}; --data-dir chooses another data cache") from None
+    return about
 
 
 def open_arrays(here: Path) -> Arrays:
-    """Memory-mapped, not writable."""
-    return Arrays(*(np.load(here / f"{part}.npy", mmap_mode="r") for part in Arrays._fields))
+    """Memory-mapped, not writable. Raises FetchError where they are not whole; nothing in them is run."""
+    try:
+        return Arrays(*(np.load(here / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in Arrays._fields))
+    except (OSError, ValueError, EOFError) as error:
+        raise FetchError(f"{here}: {error}; delete this folder, and the data set is fetched again") from None
 
 
 def check(about: Info, arrays: Arrays) -> None:

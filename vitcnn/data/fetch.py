@@ -48,8 +48,12 @@ def fetch(
     mark = own.fingerprint(own.root_of(name)) if name.startswith("folder:") else None
     if about and mark == about.get("fingerprint"):
         return here
-    here.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=here.parent) as text:
+    try:
+        here.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".fetching-", dir=here.parent)
+    except OSError as error:
+        raise FetchError(f"{here.parent}: {error.strerror or error}; --data-dir chooses another data cache") from None
+    with scratch as text:
         scratch = Path(text)
         if mark:
             info, arrays, left_out = own.prepare(name, resolution, scratch, skip_unreadable, say)

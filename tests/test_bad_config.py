@@ -1,0 +1,245 @@
+"""Studies typed late at night, and studies of strangers: each is answered by a sentence, soon and in little memory."""
+
+import os
+import time
+import tracemalloc
+
+import pytest
+import yaml
+
+from vitcnn.base import ConfigError
+from vitcnn.matrix import cells
+from vitcnn.study_file import LIMIT, load_study
+
+REST = {"dataset": "digits", "sizes": "[50, 200]", "seeds": "2", "entrants": "[vit, cnn, linear]",
+        "budget": "{images_seen: 1000}"}  # fmt: skip
+
+
+def text(**changed: str | None) -> str:
+    """A small study with some of its lines changed, added, or left out (None)."""
+    return "".join(f"{key}: {value}\n" for key, value in (REST | changed).items() if value is not None)
+
+
+@pytest.fixture
+def said(study):
+    """`said(text)`: the one message that a study is answered with."""
+
+    def refuse(what: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            cells(study(text=what))
+        return str(caught.value)
+
+    return refuse
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"sizes": None}, "sizes: is missing"),
+        ({"budget": None}, "budget: is missing"),
+        ({"entrants": None}, "entrants: a list of names, or names with options, not None"),
+        ({"entrants": "[]"}, "entrants: give at least one"),
+        ({"entrants": "{}"}, "entrants: give at least one"),
+        ({"seeds": "[]"}, "seeds: give at least one"),
+        ({"grid": "{lr: []}"}, "grid.lr: give at least one (got [])"),
+        ({"pair": "[vit]"}, "pair.1: is missing"),
+        ({"pair": "[vit, vit]"}, "pair: two entrants, not 'vit' twice"),
+        ({"sizes": "50"}, "sizes: Input should be a list, such as [1, 2] (got 50)"),
+        ({"sizes": "[50.5]"}, "sizes.0: Input should be a valid integer"),
+        ({"sizes": "[.nan]"}, "sizes.0: Input should be a finite number (got nan)"),
+        ({"sizes": "[-.inf]"}, "sizes.0: Input should be a finite number (got -inf)"),
+        ({"recipe": "{lr: .nan}"}, "recipe.lr: Input should be a finite number (got nan)"),
+        ({"recipe": "{lr: 1e400}"}, "recipe.lr: Input should be a finite number (got '1e400')"),
+        ({"recipe": "fast"}, "recipe: Input should be a mapping of keys to values (got 'fast')"),
+        ({"recipe": ""}, "recipe: Input should be a mapping of keys to values (got None)"),
+        ({"budget": "100"}, "budget: Input should be a mapping of keys to values (got 100)"),
+        ({"seeds": "-3"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not -3"),
+        ({"seeds": "[-3]"}, "seeds.0: Input should be greater than or equal to 0 (got -3)"),
+        ({"entrants": "[[vit]]"}, "entrants: a list of names, or names with options, not [['vit']]"),
+        ({"entrants": "{vit: [1]}"}, "entrants: vit: options are a mapping of keys to values, not [1]"),
+        ({"entrants": "{vit: {model: [1]}}"}, "entrants: unknown model [1]; known: cnn"),
+        ({"entrants": "{yes: {model: vit}}"}, "entrants: True is no name; write it in quotes"),
+        ({"entrants": "{1: {model: vit}, '1': {model: cnn}}"}, "entrants: 1 is no name; write it in quotes"),
+        ({"entrants": "{../x: {model: vit}}"}, "an entrant's name begins with a letter or a digit"),
+        ({"entrants": '{"a\\e[2J": {model: vit}}'}, "an entrant's name begins with a letter or a digit"),
+        ({"entrants": '{"a\\nb": {model: vit}}'}, "an entrant's name begins with a letter or a digit"),
+        ({"name": "../../x"}, "name: a study's name names a folder: letters, digits, '.', '_' and '-'"),
+        ({"name": '"a\\n"'}, "name: a study's name names a folder"),
+        ({"dataset": "'folder:'"}, "'folder:': behind `folder:` stands the path of a folder"),
+        ({"dataset": '"folder:a\\0b"'}, "'folder:a\\x00b': behind `folder:` stands the path of a folder"),
+        ({"dataset": "folder:" + 5000 * "x"}, "is not in the data cache yet"),
+        ({"recipes": '"a\\0"'}, "not a file that `vitcnn select` wrote"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
+    assert why in said(text(**changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"seeds": "1_000_000_000"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not 1,000,000,000"),
+        ({"seeds": f"[{10**50}]"}, "a number of more than 64 bits\n  line 3"),
+        ({"sizes": f"[{'9' * 5000}]"}, "is no int\n  line 2"),
+        ({"recipe": "{batch_size: 1_000_000_000}"}, "recipe.batch_size: Input should be less than or equal to 1048576"),
+        ({"budget": f"{{images_seen: {10**15}}}"}, "budget.images_seen: Input should be less than or equal to 1000000"),
+        (
+            {"budget": "{epochs: 1.0e308}"},
+            "budget.epochs: Input should be less than or equal to 1000000 (got '1.0e308')",
+        ),
+        ({"budget_check": "{factor: 1.0e308}"}, "budget_check.factor: Input should be less than or equal to 100"),
+        (
+            {"grid": f"{{lr: {[i / 1000 for i in range(1, 999)]}, weight_decay: {[i / 1000 for i in range(999)]}}}"},
+            "the study has 11,964,024 cells; fewer sizes, seeds or trials: at most 100,000",
+        ),
+        ({"sizes": str([50] * 60_000)}, "sizes: 50 stands there more than once"),
+        ({"entrants": str(["vit"] * 30_000)}, "entrants: vit stands there more than once"),
+    ],
+)
+def test_huge_numbers_are_refused_at_once(changed, why, said):
+    began = time.process_time()
+    assert why in said(text(**changed))
+    assert time.process_time() - began < 20  # hours, before
+
+
+def test_many_mistakes_are_ten_and_a_number(said):
+    message = said(text(**{f"key{i}": "1" for i in range(100)}))
+    assert message.count("unknown key") == 10
+    assert message.endswith("… and 90 more mistakes")
+
+
+def test_a_long_value_is_cut_short_in_the_message(said):
+    assert len(said(text(sizes="x" * 100_000))) < 400
+    assert len(said(text(entrants=str([[1] * 1000] * 50)))) < 400
+
+
+def test_an_image_size_that_gives_no_whole_words_is_refused_before_anything_is_trained(study, vitcnn):
+    study(text=text(entrants="{vit: {image_size: 72}, cnn: {}}"))
+    for command in ("plan", "run"):
+        code, _, err = vitcnn(command, "small.yaml")
+        assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 words\n")
+
+
+# ---- the file ----
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (text().encode("utf-16"), "byte 0 is not UTF-8; save the file as UTF-8 text"),
+        (b"# caf\xe9\n" + text().encode(), "byte 5 is not UTF-8"),
+        (text().encode() + b"\0", "no valid YAML: unacceptable character"),
+        (b"", "a study is a mapping of keys to values; found NoneType"),
+        (text().encode() + b"---\na: 1\n", "but found another document"),
+        (text().encode() + b"#" * LIMIT, "larger than 256 KiB; that is no study"),
+        (text().encode() + b"sizes: [70]\n", "'sizes' stands there twice\n  line 6, column 1"),
+        (text(entrants="{vit: {depth: 2, depth: 4}}").encode(), "'depth' stands there twice\n  line 4"),
+        (text(validation="!!int abc").encode(), "'abc' is no int\n  line 6"),
+        (text(validation="2026-99-99").encode(), "'2026-99-99' is no timestamp\n  line 6"),
+        (text(validation="!!bool abc").encode(), "'abc' is no bool\n  line 6"),
+        (text(recipe="*nope").encode(), "undefined alias 'nope'\n  line 6"),
+        (text(entrants="&a [*a]").encode(), "an alias inside of what it stands for\n  line 4"),
+        (text(recipe="&a {lr: *a}").encode(), "an alias inside of what it stands for\n  line 6"),
+        (text(recipe="[" * 20_000).encode(), "nested more than 50 deep\n  line 6"),
+        (text(recipe="{a: " * 3000).encode(), "nested more than 50 deep\n  line 6"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused_with_the_line(content, why, tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert why in str(caught.value)
+
+
+def test_a_folder_given_for_a_study_is_said(vitcnn, tmp_path):
+    code, _, err = vitcnn("plan", tmp_path)
+    assert (code, err) == (2, f"vitcnn: {tmp_path}: Is a directory; a study is a YAML file\n")
+
+
+def bomb(of: str, levels: int = 12) -> str:
+    """Billion laughs: every level has nine aliases of the one before."""
+    lines = [f"a0: &a0 {of}"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(lines) + f"\n{text(sizes=f'*a{levels - 1}')}"
+
+
+def merging_bomb(levels: int = 12) -> str:
+    lines = ["a0: &a0 {k: 1}"]
+    lines += [f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(lines) + f"\n{text(recipe=f'*a{levels - 1}')}"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [bomb("[1, 1, 1, 1]"), bomb("lol"), bomb("{a: 1}"), merging_bomb(),
+     f"a: &a {'x' * 100_000}\nb: [{'*a, ' * 30_000}]\n{text()}"],
+    ids=["lists", "words", "mappings", "merges", "one long word"],
+)  # fmt: skip
+def test_a_yaml_bomb_is_refused_before_it_is_made(what, said):
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        message = said(what)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert f"more than {LIMIT:,} characters with all aliases\n  line" in message
+    assert most < 100e6
+    assert time.process_time() - began < 10
+
+
+def test_anchors_aliases_and_merges_are_read_as_ever(study):
+    what = text(
+        entrants="{vit: &small {recipe: &slow {lr: 0.001, warmup: 0.2}, model: vit}, deep: {<<: *small, depth: 8},"
+        " cnn: {recipe: *slow}, wide: {<<: [*small, {width: 48}], depth: 2}}"
+    )
+    loaded = study(text=what)
+    assert {e.name: (e.recipe.get("lr"), getattr(e.model, "depth", None)) for e in loaded.entrants} == {
+        "vit": (0.001, 4),
+        "deep": (0.001, 8),
+        "cnn": (0.001, None),
+        "wide": (0.001, 2),
+    }
+    assert loaded == study(text=yaml.safe_dump(yaml.safe_load(what), sort_keys=False))
+
+
+@pytest.mark.parametrize("where", ["recipe", "entrants", "name"])
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!!python/object/apply:os.mkdir", "!!python/name:os"]
+)
+def test_yaml_that_would_run_code_is_refused_and_runs_none(tag, where, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = said(text(**{where: f"{tag} [pwned]"}))
+    assert "could not determine a constructor for the tag" in message
+    assert os.listdir() == ["small.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("sizes=!!python/name:os.system", "could not determine a constructor"),
+        ("sizes=[1", "no valid YAML"),
+        (f"sizes=[{10**50}]", "a number of more than 64 bits"),
+        ("recipe={lr: 1, lr: 2}", "'lr' stands there twice"),
+    ],
+)
+def test_an_override_is_read_with_the_same_care(override, why, study):
+    with pytest.raises(ConfigError, match=why) as caught:
+        study(override)
+    assert str(caught.value).startswith(f"{override!r}: ")
+
+
+def test_a_strangers_recipes_are_read_with_the_same_care(study, tmp_path):
+    for content in (
+        "!!python/object/apply:os.mkdir [pwned]",
+        bomb("x"),
+        "{search: a, entrants: {vit: {1: {}}}, search: b}",
+    ):
+        (tmp_path / "r.yaml").write_text(content)
+        with pytest.raises(ConfigError, match="not a file that `vitcnn select` wrote"):
+            study("recipes=r.yaml")

@@ -1,0 +1,198 @@
+"""Machines without a network, a GPU, memory, W&B, or a home: what is told there."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitcnn.data.cache import FetchError
+from vitcnn.data.fetch import fetch, load
+from vitcnn.data.fetchers import LARGEST, extract
+
+STUDY = """
+dataset: digits
+sizes: [50]
+seeds: 1
+entrants: {vit: {width: 16, depth: 1, heads: 1}}
+budget: {images_seen: 64}
+recipe: {batch_size: 32}
+"""
+MAIN = [sys.executable, "-c", "from vitcnn.cli import main; main()"]
+
+
+@pytest.fixture
+def vitcnn_in(tmp_path, data_folder):
+    """`vitcnn_in({"HOME": …}, "run", …)`: the command in a process with such an environment; what is None is unset."""
+
+    def call(env: dict[str, str | None], *words: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+        (tmp_path / "small.yaml").write_text(STUDY)
+        whole = os.environ | {"VITCNN_DATA": str(data_folder), "NO_COLOR": "1", "WANDB_MODE": None} | env
+        return subprocess.run(
+            [*before, *MAIN, *map(str, words)],
+            cwd=tmp_path, env={k: v for k, v in whole.items() if v is not None},
+            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return call
+
+
+def without_network() -> tuple[str, ...]:
+    """A prefix that takes the network away, where this machine lets us."""
+    here = ("unshare", "--net", "--map-root-user")
+    try:
+        return here if subprocess.run([*here, "true"], capture_output=True).returncode == 0 else ()
+    except FileNotFoundError:
+        return ()
+
+
+NOWHERE = {key: "http://127.0.0.1:9" for key in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+
+
+def test_without_a_network_a_fetch_says_what_was_tried_and_how_to_do_it_by_hand(vitcnn_in, tmp_path):
+    done = vitcnn_in(NOWHERE, "data", "fetch", "cifar100", "--data-dir", "cache", before=without_network())
+    assert done.returncode == 2
+    assert "vitcnn: cifar100 could not be fetched. Tried:\n  torchvision: " in done.stderr
+    assert "By hand: run `vitcnn data fetch cifar100` on a machine that reaches the download, and copy" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_said_before_anything_is_trained(study, vitcnn, tmp_path):
+    study(text=STUDY)
+    code, _, err = vitcnn("run", "small.yaml", "--device", "cuda:99", "--wandb", "off")
+    assert code == 2
+    assert re.fullmatch(r"vitcnn: device 'cuda:99': torch \S+ sees \d CUDA devices\n", err)
+    assert not list(tmp_path.glob("results/*/records/*"))
+
+
+def test_images_for_which_the_disk_has_no_room_are_refused_before_one_is_read(vitcnn_in, tmp_path):
+    from PIL import Image
+
+    for label in "ab":
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for k in range(3):
+            Image.new("RGB", (8, 8), (k, 0, ord(label))).save(tmp_path / "pets" / label / f"{k}.png")
+    done = vitcnn_in({}, "data", "fetch", "folder:pets", "--resolution", "30000000000", "--data-dir", "cache")
+    assert done.returncode == 2
+    assert "GB are free; make room, keep images at a smaller `resolution`, or choose another disk" in done.stderr
+
+
+def in_the_way(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "below"
+
+
+@pytest.mark.parametrize("which", ["a file in the way", "a read-only file system"])
+def test_a_data_cache_that_cannot_be_written_to_is_said_with_the_option_that_chooses_another(
+    which, vitcnn_in, tmp_path
+):
+    where = in_the_way(tmp_path) if which == "a file in the way" else Path("/sys/vitcnn")
+    if not where.parent.exists():
+        pytest.skip("no /sys here")
+    done = vitcnn_in({}, "data", "fetch", "digits", "--data-dir", where)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"vitcnn: {where}: ")
+    assert done.stderr.endswith("; --data-dir chooses another data cache\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+WITHOUT = "import sys; sys.modules['wandb'] = None  # as if it were not installed\n"
+
+
+def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_trained(vitcnn_in, tmp_path):
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
+    path = os.pathsep.join([str(tmp_path / "without"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    home = {key: str(in_the_way(tmp_path)) for key in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    done = vitcnn_in(home | {"PYTHONPATH": path}, "run", "small.yaml", "--device", "cpu", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("results/small/records/*.json"))) == 1
+    assert "goes on without W&B" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+# ---- what lies in the cache, and what is downloaded ----
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"info": {}}', '{"info": {"name": 1}}'])
+def test_a_broken_about_json_is_fetched_again(content, tmp_path):
+    here = fetch("digits", tmp_path, say=lambda _: None)
+    (here / "about.json").write_text(content)
+    assert load("digits", tmp_path).info.train == 1297
+
+
+def test_arrays_that_are_not_whole_are_told_with_the_folder_to_delete(tmp_path):
+    here = fetch("digits", tmp_path, say=lambda _: None)
+    (here / "train_images.npy").write_bytes((here / "train_images.npy").read_bytes()[:5000])
+    with pytest.raises(FetchError, match=rf"{here}: .*; delete this folder, and the data set is fetched again"):
+        load("digits", tmp_path)
+
+
+class Evil:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_arrays_that_would_run_code_are_refused_and_run_none(tmp_path):
+    here = fetch("digits", tmp_path, say=lambda _: None)
+    np.save(here / "train_images.npy", np.array([Evil(tmp_path / "ran")], object), allow_pickle=True)
+    with pytest.raises(FetchError):
+        load("digits", tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def tar(path: Path, *members: tuple[str, dict]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, how in members:
+            entry = tarfile.TarInfo(name)
+            for key, value in how.items():
+                setattr(entry, key, value)
+            archive.addfile(entry)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ([("../out", {})], tarfile.OutsideDestinationError),
+        ([("/../../out", {})], tarfile.OutsideDestinationError),
+        ([("link", {"type": tarfile.SYMTYPE, "linkname": "../.."})], tarfile.LinkOutsideDestinationError),
+        ([("link", {"type": tarfile.SYMTYPE, "linkname": "/etc"})], tarfile.AbsoluteLinkError),
+        ([("link", {"type": tarfile.LNKTYPE, "linkname": "../out"})], tarfile.LinkOutsideDestinationError),
+        ([("device", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5})], tarfile.SpecialFileError),
+        ([("pipe", {"type": tarfile.FIFOTYPE})], tarfile.SpecialFileError),
+    ],
+)
+def test_an_archive_that_reaches_outside_or_holds_more_than_files_is_refused(members, why, tmp_path):
+    (tmp_path / "in").mkdir()
+    archive = tar(tmp_path / "x.tgz", *members)
+    for unpack in (lambda: extract(archive, tmp_path / "in"), lambda: torchvisions(archive, tmp_path / "in")):
+        with pytest.raises(why):
+            unpack()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "x.tgz"]
+
+
+def torchvisions(archive: Path, folder: Path) -> None:
+    from torchvision.datasets.utils import extract_archive
+
+    extract_archive(str(archive), str(folder))
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_written(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        entry = tarfile.TarInfo("vast")
+        entry.size = LARGEST
+        archive.fileobj.write(entry.tobuf())
+    with pytest.raises(ValueError, match=f"unpacks to more than {LARGEST:,} bytes"):
+        extract(tmp_path / "x.tar", tmp_path)
+    assert not (tmp_path / "vast").exists()
