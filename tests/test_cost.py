@@ -18,6 +18,7 @@ from vitcnn.data.fetch import about_data
 from vitcnn.report.cost import common_size, cost_figure, cost_section
 from vitcnn.report.figures import style
 from vitcnn.training import cost, memory
+from vitcnn.training.evaluate import BATCH
 
 CPU = torch.device("cpu")
 DEPTHS = """
@@ -66,7 +67,7 @@ def test_every_entrant_but_the_linear_one_is_measured(depths):
             assert 0 < speed.low <= speed.median <= speed.high
         assert one.inference.median > one.training.median
     assert depths.entrants["linear"] == EntrantCost(model={"model": "linear"}, parameters=650, macs=640)
-    assert (depths.threads, depths.repeats, depths.inference_batch) == (1, 3, 500)
+    assert (depths.threads, depths.repeats, depths.inference_batch) == (1, 3, BATCH)
     assert depths.machine.endswith("cores")
     assert {"torch", "date", "device"} <= depths.made_by.keys()
 

@@ -382,6 +382,7 @@ def test_training_validation_and_test_images_are_all_moved_by_the_same_order(stu
         pixels = ((images.float() / 255 - self.mean) / self.std).flatten(2)[..., moved].view(images.shape)
         assert torch.equal(shown, pixels.repeat_interleave(2, -1).repeat_interleave(2, -2))
     given = Counter(len(images) for images, *_ in calls)
-    assert given == {128: 2, 297: 2, 50: 1, 500: 1}  # steps; watched and scored; trained on, scored; the test set
-    (tested,) = (images for images, *_ in calls if len(images) == 500)
+    # steps; validation (297), watched and scored, in batches of 125; trained on, scored; the test set (500)
+    assert given == {128: 2, 125: 2 * 2 + 4, 47: 2, 50: 1}
+    tested = torch.cat([images for images, *_ in calls[-4:]])
     assert np.array_equal(tested.permute(0, 2, 3, 1).numpy(), arrays.test_images)

@@ -12,7 +12,7 @@ from vitcnn.data.cell_data import OnDisk, cells_data, fits
 from vitcnn.matrix import Cell, cells
 from vitcnn.records import Places, Record
 from vitcnn.training.cell import train_cell
-from vitcnn.training.evaluate import batches
+from vitcnn.training.evaluate import BATCH, batches
 from vitcnn.training.keeper import InterruptedCell
 
 CPU = torch.device("cpu")
@@ -110,7 +110,7 @@ def test_what_is_scored_is_the_same_from_the_disk(limit, pair):
     labels = torch.arange(2500)
     memory, disk = (list(batches((images, labels), limit)) for images in pair)
     assert sum(len(y) for _, y in disk) == min(limit or 2500, 2500)
-    assert max(len(y) for _, y in disk) == 500
+    assert max(len(y) for _, y in disk) == BATCH
     assert all(len(x) == len(y) for x, y in disk)
     assert all(torch.equal(x, x_) and torch.equal(y, y_) for (x, y), (x_, y_) in zip(memory, disk, strict=True))
 

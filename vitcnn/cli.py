@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def plan(
     console.print(render(loaded, about, all_cells, places, workers))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
         finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
-        console.print(detectable_gaps(finished), soft_wrap=True, highlight=False)
+        console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -124,7 +125,8 @@ def run(
     on_gpu = check(loaded, about, device)
     fetch(loaded.dataset, data_dir, loaded.resolution)
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
-    jobs = make_jobs(loaded, about, waiting, cohort, on_gpu, console.print)
+    say = partial(console.print, markup=False)  # names may look like markup
+    jobs = make_jobs(loaded, about, waiting, cohort, on_gpu, say)
     workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(jobs))
     options = Options(
         device=device,
@@ -147,7 +149,7 @@ def run(
                 console.print(headline(states(all_cells, places), places, workers))
                 shown = time.monotonic()
 
-        outcome = run_jobs(jobs, places, options, workers, tick, console.print)
+        outcome = run_jobs(jobs, places, options, workers, tick, say)
         live.update(table(states(all_cells, places), places), refresh=True)
     if outcome.interrupted:
         console.print("Interrupted. The same command goes on from here.")

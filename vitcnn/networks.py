@@ -119,4 +119,12 @@ class Linear(Frozen):
     """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
 
     model: Literal["linear"] = "linear"
-    C: tuple[Annotated[float, Field(gt=0)], ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
+    C: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        1e-3,
+        1e-2,
+        1e-1,
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+    )
