@@ -1,7 +1,7 @@
 """Networks made for tests."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
@@ -23,3 +23,15 @@ def shaken(network: nn.Module) -> nn.Module:
         for p in network.parameters():
             p += 0.05 * torch.randn_like(p)
     return network
+
+
+class Spy(nn.Module):
+    """A network that remembers what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.shown = nn.Linear(1, 10), []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.shown.append(images)
+        return self.head(images.mean((1, 2, 3))[:, None])

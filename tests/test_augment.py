@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from building import Spy
+from torch import Tensor
 from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms.v2 import functional as TF
 
@@ -400,18 +401,6 @@ def test_with_mixing_it_is_cross_entropy_with_the_mixed_labels(smoothing):
     losses = F.cross_entropy(logits, soft, label_smoothing=smoothing, reduction="none")
     assert torch.allclose(mixed_loss(logits, labels, draws, smoothing), losses, atol=1e-5)
     assert torch.allclose(mixed_loss(logits, labels, draws, smoothing, "mean"), losses.mean(), atol=1e-6)
-
-
-class Spy(nn.Module):
-    """A network that remembers what it was shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.head, self.shown = nn.Linear(1, 10), []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.shown.append(images)
-        return self.head(images.mean((1, 2, 3))[:, None])
 
 
 @pytest.mark.parametrize("how", ["none", "flip+shift:3", STRONG])

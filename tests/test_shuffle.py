@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from building import RGB, made, shaken
+from building import RGB, Spy, made, shaken
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -337,18 +337,6 @@ def test_a_search_is_made_at_one_setting(study):
 
 
 # ---- training ----
-
-
-class Spy(nn.Module):
-    """A network that remembers what it was shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.head, self.shown = nn.Linear(1, 10), []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.shown.append(images)
-        return self.head(images.mean((1, 2, 3))[:, None])
 
 
 def test_augmentation_comes_first_and_moves_native_pixels():

@@ -29,7 +29,6 @@ class Outcome:
     """What became of the cells that were given out."""
 
     done: list[Cell] = field(default_factory=list)
-    elsewhere: list[Cell] = field(default_factory=list)  # finished by another run meanwhile
     failed: dict[str, str] = field(default_factory=dict)  # cell title -> error
     interrupted: bool = False
 
@@ -67,7 +66,6 @@ def run_jobs(
                 leases.give_back(places.cell(cell.id))
         if others := tuple(cell for cell in job if cell not in free and _is_open(cell, places)):
             waiting.append(others)
-        outcome.elsewhere += [cell for cell in job if cell not in mine and cell not in others]
         return mine
 
     with _terminate_is_interrupt():
