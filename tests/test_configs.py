@@ -82,7 +82,7 @@ def test_a_study_that_names_recipes_has_those_of_its_search_for_every_entrant(na
         if entrant.model.model != "linear":
             found = study.chosen.get(entrant.name) or study.chosen[entrant.model.model]
             assert set(found) == set(search.sizes), entrant.name
-            assert all(set(search.grid) <= set(recipe) for recipe in found.values()), entrant.name
+            assert all(set(search.searched) <= set(recipe) for recipe in found.values()), entrant.name
 
 
 @pytest.mark.parametrize("name", WITH_RECORDS)

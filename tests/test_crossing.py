@@ -31,7 +31,7 @@ def sample(means: list[float], noise: float = 0.004, seeds: int = 4) -> Sample:
 def passes(means: list[float], noise: float = 0.004):
     """Where the straight lines through the means at `SIZES` pass 0."""
     axis = grid(SIZES)
-    return invert(sample(means, noise), axis, [interpolation(SIZES, n) for n in axis])
+    return invert(sample(means, noise), axis, interpolation(SIZES, axis))
 
 
 def evidence(folder, sizes: list[int], *, spread=0.01, seed=0, seeds=5, images=1000, **curves) -> Evidence:
@@ -48,7 +48,7 @@ def evidence(folder, sizes: list[int], *, spread=0.01, seed=0, seeds=5, images=1
 @given(SORTED, st.floats(0, 1))
 def test_the_weights_sum_to_1_and_give_a_straight_line_over_log_n_back(sizes, share):
     n = sizes[0] ** (1 - share) * sizes[-1] ** share
-    weights = interpolation(sizes, n)
+    weights = interpolation(sizes, [n])[0]
     assert weights.sum() == pytest.approx(1)
     assert np.count_nonzero(weights) <= 2
     assert weights.min() >= -1e-9
@@ -57,7 +57,7 @@ def test_the_weights_sum_to_1_and_give_a_straight_line_over_log_n_back(sizes, sh
 
 @given(SORTED)
 def test_at_a_measured_size_its_own_value_counts_and_no_other(sizes):
-    assert [interpolation(sizes, n).tolist() for n in sizes] == np.eye(len(sizes)).tolist()
+    assert interpolation(sizes, sizes).tolist() == np.eye(len(sizes)).tolist()
 
 
 @given(SORTED)
@@ -89,9 +89,9 @@ def test_the_place_is_read_off_the_straight_line_between_two_sizes():
 def test_the_interval_is_every_n_at_which_the_paired_test_does_not_reject():
     means = [0.03, 0.01, -0.004, -0.03]
     found, numbers = passes(means, 0.01), sample(means, 0.01)
-    ends = [numbers.estimate(interpolation(SIZES, n)) for n in (found.low, found.high)]
+    ends = [numbers.estimate(interpolation(SIZES, [n])[0]) for n in (found.low, found.high)]
     assert all(e.p >= 0.05 for e in ends)
-    beyond = [numbers.estimate(interpolation(SIZES, n)) for n in (found.low / 1.02, found.high * 1.02)]
+    beyond = [numbers.estimate(interpolation(SIZES, [n])[0]) for n in (found.low / 1.02, found.high * 1.02)]
     assert all(e.p < 0.05 for e in beyond)
 
 
@@ -128,7 +128,7 @@ def test_passing_0_from_below_is_no_overtaking_and_of_two_the_last_counts():
 
 def test_a_higher_level_gives_a_wider_interval():
     axis = grid(SIZES)
-    weights = [interpolation(SIZES, n) for n in axis]
+    weights = interpolation(SIZES, axis)
     numbers = sample([0.1, 0.05, -0.05, -0.1])
     wide, narrow = invert(numbers, axis, weights, 0.99), invert(numbers, axis, weights, 0.8)
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
@@ -245,5 +245,6 @@ def test_the_influence_of_an_image_is_what_leaving_it_out_changes(tmp_path, scal
 
     without = [value((wrong.sum() - w) / (N - 1), N - 1) for w in (False, True)]
     jackknife = [(N - 1) * (value(wrong.mean(), N) - v) for v in without]
-    influence = known._influence(Number("vit", 100, scale), 0)
+    number = Number("vit", 100, scale)
+    influence = known._slope(number, 0) * known._wrong(number, 0)
     assert influence[wrong][0] - influence[~wrong][0] == pytest.approx(jackknife[1] - jackknife[0], rel=0.01)

@@ -9,7 +9,7 @@ from synthetic import SEARCH, make_study, record, write
 
 from vitcnn import records
 from vitcnn.analysis import select
-from vitcnn.analysis.select import best, choose, edges, trials, write_recipes
+from vitcnn.analysis.select import best, choose, edges, gains, trials, write_recipes
 from vitcnn.base import ConfigError
 from vitcnn.config import Recipe
 from vitcnn.matrix import cells
@@ -134,7 +134,7 @@ def test_a_choice_inside_the_grid_and_of_words_has_no_edge(tmp_path):
 
 def test_numbers_that_yaml_reads_as_text_have_edges_too(tmp_path):
     study, all_cells, places = searched(tmp_path, likes(0.02), 'grid={lr: ["1e-3", "1e-2", "2e-2"]}')
-    assert study.grid["lr"] == ["1e-3", "1e-2", "2e-2"]
+    assert study.grid[0]["lr"] == ["1e-3", "1e-2", "2e-2"]
     assert len(choose(study, all_cells, places)["edges"]) == 4
 
 
@@ -143,6 +143,34 @@ def test_a_single_value_has_no_edge(tmp_path):
     smooth = {0: 0.7, 0.1: 0.9, 0.2: 0.8}
     given = {c.id: Score(accuracy=smooth[c.recipe.label_smoothing], nll=1, images=297) for c in all_cells}
     assert edges(study, trials(all_cells, given)) == []
+
+
+# ---- several grids, and what a search was good for ----
+
+TWO = "grid=[{lr: [0.001, 0.003, 0.01], augment: [none, 'shift:1']}, {lr: [0.003], weight_decay: [0.5]}]"
+
+
+def test_a_list_of_grids_has_the_points_of_each(tmp_path):
+    def validation(cell):
+        return 0.95 if cell.entrant == "vit" and cell.recipe.weight_decay == 0.5 else likes(0.003)(cell)
+
+    study, all_cells, places = searched(tmp_path, validation, TWO)
+    choice = choose(study, all_cells, places)
+    assert choice["trials"] == 7
+    assert len({cell.id for cell in all_cells}) == len(all_cells)
+    assert choice["entrants"]["vit"][50] == {"lr": 0.003, "weight_decay": 0.5, "augment": "none"}
+    assert choice["entrants"]["cnn"][50] == {"lr": 0.003, "weight_decay": 0.05, "augment": "none"}
+
+
+def test_what_a_search_gained_is_told_for_each_entrant_size_and_field(tmp_path):
+    study, all_cells, places = searched(tmp_path, likes(0.01, "shift:1"), TWO)
+    among = trials(all_cells, {r.id: r.validation for r in records.read_records(places.records)[0]})
+    found = gains(study, among)["vit", 50]
+    assert found["lr"] == pytest.approx(0.1, abs=0.004)  # 0.01 instead of the first rate, 0.001
+    assert found["augment"] == pytest.approx(0.05, abs=0.004)
+    assert found["weight_decay"] == 0  # the choice has the recipe's own
+    middle = np.median([likes(0.01, "shift:1")(c) for c in all_cells if (c.entrant, c.n) == ("vit", 50)])
+    assert found["the median trial"] == pytest.approx(0.9 - middle, abs=0.004)
 
 
 # ---- the file ----

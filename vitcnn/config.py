@@ -7,15 +7,17 @@ entrants: {vit: {}, deep: {model: vit, depth: 8}, cnn: {}, linear: {}}
 budget: {images_seen: 20_000}             # or {epochs: 50}
 recipe: {augment: "shift:1"}              # for every entrant
 recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
-grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value
+grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value (or several grids)
 shuffle: {words: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
 """
 
+import itertools
 import math
 import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -88,6 +90,7 @@ def parse_augment(text: str) -> Augment:
     return Augment(**found)
 
 
+@cache  # a study asks for each of its cells
 def write_out(text: str, size: int, flip: bool) -> str:
     """`text` with its named sets written out for images of `size` native pixels; other strings come back as they are.
 
@@ -191,7 +194,7 @@ class Study(Frozen):
     validation: Positive | None = None  # images; None: the data set's own number
     recipe: Recipe = Recipe()
     recipes: str | None = None  # a file that `vitcnn select` wrote, relative to this one
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
+    grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
     shuffle: tuple[Shuffle, ...] = ()  # several: a dial, every cell once at each
@@ -250,13 +253,23 @@ class Study(Frozen):
             entrants.append({"name": name, "model": options, "recipe": recipe, "start": start})
         return tuple(entrants)
 
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _one_grid(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict) and value else value or ()
+
     @field_validator("grid")
     @classmethod
-    def _grid(cls, value: dict[str, list]) -> dict[str, list]:
-        for key in value:
+    def _grid(cls, value: tuple[dict[str, list], ...]) -> tuple[dict[str, list], ...]:
+        for key in itertools.chain(*value):
             if key not in Recipe.model_fields:
                 raise ValueError(f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}")
         return value
+
+    @property
+    def searched(self) -> list[str]:
+        """The recipe fields that a search varies."""
+        return list(dict.fromkeys(itertools.chain(*self.grid)))
 
     @field_validator("pair")
     @classmethod
@@ -268,7 +281,7 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _not_too_many(self) -> "Study":
         count = len(self.sizes) * len(self.seeds) * len(self.entrants) * max(1, len(self.shuffle))
-        count *= math.prod(map(len, self.grid.values()))
+        count *= max(1, sum(math.prod(map(len, grid.values())) for grid in self.grid))
         if count > MOST_CELLS:
             raise ValueError(f"the study has {count:,} cells; fewer sizes, seeds or trials: at most {MOST_CELLS:,}")
         return self

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -43,7 +44,7 @@ class Cell(Frozen):
     shuffle: Shuffle | None = None
     start: str | None = None  # id of the cell whose trained weights it begins with
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
         scientific = self.model_dump(
@@ -54,6 +55,12 @@ class Cell(Frozen):
             scientific["model"].pop("weights", None)  # their hash stands for the file
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def model_copy(self, **how: Any) -> "Cell":
+        """A changed cell has an id of its own."""
+        copied = super().model_copy(**how)
+        copied.__dict__.pop("id", None)
+        return copied
 
     @property
     def steps(self) -> int:
@@ -158,9 +165,11 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
                 )
         base |= found
     base |= entrant.recipe
-    points = itertools.product(*([(key, value) for value in values] for key, values in study.grid.items()))
-    recipes = [_recipe(entrant.name, base | dict(point)) for point in points]
-    return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.grid)) for recipe in recipes]
+    points = [
+        dict(zip(grid, values, strict=True)) for grid in study.grid for values in itertools.product(*grid.values())
+    ]
+    recipes = [_recipe(entrant.name, base | point) for point in points or [{}]]
+    return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.searched)) for recipe in recipes]
 
 
 def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:

@@ -165,6 +165,8 @@ def _explain(error: dict, names: list) -> str:
         if where[2] == "model" and len(where) > 3:
             owner = MODELS[where[3]]
         where = ["entrants", str(names[error["loc"][1]]), *where[4 if where[2] == "model" else 2 :]]
+    elif where[:1] == ["grid"] and len(where) > 2:
+        where.pop(1)  # which of several grids; people mostly write one
     if error["type"] == "extra_forbidden":
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)

@@ -27,13 +27,13 @@ class Place:
     above: bool  # at the axis's end the sum is still above 0
 
 
-def interpolation(sizes: Sequence[int], n: float) -> np.ndarray:
-    """(K,) weights of the measured sizes for the straight line over log n."""
-    x = np.log(np.asarray(sizes, float))
-    k = int(np.clip(np.searchsorted(x, np.log(n), side="right") - 1, 0, len(x) - 2))
-    share = (np.log(n) - x[k]) / (x[k + 1] - x[k])
-    out = np.zeros(len(x))
-    out[k], out[k + 1] = 1 - share, share
+def interpolation(sizes: Sequence[int], n: np.ndarray) -> np.ndarray:
+    """(len(n), K) weights of the K measured sizes for the straight lines over log n."""
+    x, at = np.log(np.asarray(sizes, float)), np.log(n)
+    k = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    share, rows = (at - x[k]) / (x[k + 1] - x[k]), np.arange(len(at))
+    out = np.zeros((len(at), len(x)))
+    out[rows, k], out[rows, k + 1] = 1 - share, share
     return out
 
 
@@ -77,14 +77,13 @@ class Lines:
     def crossing(self, level: float = 0.95) -> Place:
         """The n at which the second overtakes the first."""
         axis = grid(self.sizes)
-        lines = np.array([interpolation(self.sizes, n) for n in axis])
+        lines = interpolation(self.sizes, axis)
         return invert(self.sample, axis, np.hstack([lines, -lines]), level)
 
     def multiplier(self, n: int, level: float = 0.95) -> Place:
         """How many times n images the second needs for the accuracy that the first has with n."""
         axis = grid(self.sizes)
-        lines = np.array([interpolation(self.sizes, m) for m in axis])
-        there = np.tile(interpolation(self.sizes, n), (len(axis), 1))
+        lines, there = (interpolation(self.sizes, m) for m in (axis, np.full_like(axis, n)))
         place = invert(self.sample, axis, np.hstack([there, -lines]), level)
         scaled = (None if v is None else v / n for v in (place.value, place.low, place.high))
         return Place(*scaled, place.excluded, place.above)

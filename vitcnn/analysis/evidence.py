@@ -50,7 +50,11 @@ class Evidence:
         sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}
         if len(sizes) > 1:
             raise NotEnough(f"the records' test sets differ in size ({', '.join(map(str, sorted(sizes)))})")
-        influence = np.array([[sum(w * self._influence(x, s) for w, x in c) for c in combinations] for s in seeds])
+        influence = np.zeros((*values.shape, *sizes), np.float32)
+        for row, s in zip(influence, seeds, strict=True):
+            for total, combination in zip(row, combinations, strict=True):
+                for w, x in combination:
+                    total += np.float32(w * self._slope(x, s)) * self._wrong(x, s)
         return Sample.of(values, influence)
 
     def _wrong(self, x: Number, seed: int) -> np.ndarray:
@@ -67,12 +71,12 @@ class Evidence:
             return float(np.log(smoothed_error(1 - record.test.accuracy, record.test.images)))
         return record.test.accuracy
 
-    def _influence(self, x: Number, seed: int) -> np.ndarray:
-        """(N,): the derivative of the value by each image's weight, times its number of images."""
-        wrong = self._wrong(x, seed).astype(np.float32)
+    def _slope(self, x: Number, seed: int) -> float:
+        """The derivative of the value by a wrong image's weight, times the number of images."""
         if x.scale == "log error":
-            return wrong / smoothed_error(wrong.mean(), len(wrong))
-        return wrong if x.scale == "overfitting" else -wrong
+            wrong = self._wrong(x, seed)
+            return 1 / smoothed_error(wrong.mean(), len(wrong))
+        return 1.0 if x.scale == "overfitting" else -1.0
 
 
 def smoothed_error(error: float, images: int) -> float:

@@ -53,7 +53,11 @@ def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray, near: Law | No
     def miss(p: np.ndarray) -> np.ndarray:
         return (np.exp(p[0] - p[1] * x) + p[2] - errors) / se
 
-    tries = [least_squares(miss, np.clip(start, low, high), bounds=(low, high)) for start in starts]
+    def slopes(p: np.ndarray) -> np.ndarray:
+        power = np.exp(p[0] - p[1] * x)
+        return np.stack([power, -x * power, np.ones_like(x)], 1) / se[:, None]
+
+    tries = [least_squares(miss, np.clip(start, low, high), slopes, bounds=(low, high)) for start in starts]
     best = min(tries, key=lambda found: found.cost)
     log_a, b, c = best.x
     logs, fitted = np.log(np.maximum(errors, 1e-6)), np.exp(log_a - b * x) + c
@@ -117,11 +121,11 @@ def curves(results: Results, first: str, second: str, seed: int = 0) -> Curves:
 def beyond(first: Law, second: Law, largest: int) -> float | None:
     """The first n past `largest` at which the second law's error falls below the first's; None by `FAR` times it."""
 
-    def lead(x: float) -> float:
-        return float(second.error(np.exp(x)) - first.error(np.exp(x)))
+    def lead(x: float | np.ndarray) -> float | np.ndarray:
+        return second.error(np.exp(x)) - first.error(np.exp(x))
 
     xs = np.linspace(np.log(largest), np.log(FAR * largest), 200)
-    values = np.array([lead(x) for x in xs])
+    values = lead(xs)
     if values[0] <= 0 or (values > 0).all():
         return None
     k = int(np.argmax(values <= 0))

@@ -1,6 +1,7 @@
 """Choosing recipes from a search. The rule looks at validation and at nothing else."""
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
     """
     out = []
     for (entrant, n), trial in best(among).items():
-        for key in study.grid:
+        for key in study.searched:
             values = {getattr(t.recipe, key) for t in among}
             if len(values) < 3 or not all(isinstance(v, (int, float)) for v in values):
                 continue
@@ -92,6 +93,20 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
     return out
 
 
+def gains(study: Study, among: Sequence[Trial]) -> dict[tuple[str, int], dict[str, float]]:
+    """How much higher the chosen trial's validation accuracy is than the median trial's, and, for each field that was
+    searched, than the best of the trials with the first of its values (its default where its grids leave it out)."""
+    out = {}
+    for place, trial in best(among).items():
+        same = [t for t in among if (t.entrant, t.n) == place]
+        out[place] = {"the median trial": trial.accuracy - statistics.median(t.accuracy for t in same)}
+        for key in study.searched:
+            first = getattr(same[0].recipe, key)
+            fixed = max(t.accuracy for t in same if getattr(t.recipe, key) == first)
+            out[place][key] = trial.accuracy - fixed
+    return out
+
+
 def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any]:
     """What `recipes.yaml` holds. Raises ConfigError where the study is no search or is not finished."""
     if not study.grid:
@@ -103,7 +118,7 @@ def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any
     chosen, entrants = best(all_trials), defaultdict(dict)
     for (entrant, n), trial in chosen.items():
         chosen_fields = trial.recipe.model_dump(mode="json")
-        searched = {key: chosen_fields[key] for key in study.grid}  # said even where the choice is the default
+        searched = {key: chosen_fields[key] for key in study.searched}  # said even where the choice is the default
         entrants[entrant][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True) | searched
     return {
         "search": study.name,

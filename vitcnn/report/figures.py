@@ -17,7 +17,7 @@ PALETTE += ("#800000", "#003F5C", "#7FC4A5", "#332288", "#117733", "#663333", "#
 MARKERS = "osD^vP*X<h>pd8"
 FLOOR = "#777777"
 PANELS = 9  # of one figure
-LINES = 20  # of one entrant in a panel; more of them are one colour
+LINES = 20  # of one entrant in a panel, and its seeds at one n; more of them are one colour
 
 
 def style(results: Results, entrant: str) -> dict[str, object]:
@@ -32,7 +32,7 @@ def style(results: Results, entrant: str) -> dict[str, object]:
 
 
 def accuracy_against_n(ax: Axes, results: Results) -> Axes:
-    """Test accuracy: mean, 95 % Student-t interval, and every seed as a point."""
+    """Test accuracy: mean, 95 % Student-t interval, and every seed (of `LINES` at most) as a point."""
     _against_n(ax, results, results.entrants, test_accuracy)
     ax.set_ylabel("test accuracy")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
@@ -67,7 +67,7 @@ def _series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dic
     x = np.array([n for n, _ in points])
     half = np.array([m.half for m in means])
     ax.errorbar(x, [m.mean for m in means], yerr=np.nan_to_num(half), label=label, capsize=3, markersize=5, **look)
-    places, seeds = zip(*((n, value) for n, values in points for value in values), strict=True)
+    places, seeds = zip(*((n, value) for n, values in points for value in values[:LINES]), strict=True)
     ax.plot(places, seeds, look["marker"], color=look["color"], alpha=0.35, markersize=3)
 
 

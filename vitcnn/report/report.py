@@ -112,10 +112,10 @@ def _text(results: Results, missing: str) -> str:
         first = ["Every entrant is above the linear floor at its largest finished n."]
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [
-        f"# {study.name}\n",
-        "\n".join(f"**{sentence}**" for sentence in first) + "\n" if first else "",
+        f"# {tables.cell(study.name)}\n",
+        "\n".join(f"**{tables.cell(sentence)}**" for sentence in first) + "\n" if first else "",
         missing,
-        f"{results.title}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
+        f"{tables.cell(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
         f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
         f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
         leak(results) + "\n" if leak(results) else "",
@@ -134,17 +134,25 @@ def _text(results: Results, missing: str) -> str:
         "## Entrants\n",
         tables.cost(results),
         *(
-            f"{e.name} begins with the trained weights of {e.start} at the same n and seed; its images seen are those "
-            "after that.\n"
+            f"{tables.cell(e.name)} begins with the trained weights of {tables.cell(e.start)} at the same n and seed; "
+            "its images seen are those after that.\n"
             for e in study.entrants
             if e.start
         ),
-        "## Recipes\n\nFields at their default are left out.\n",
+        f"## Recipes\n\nFields at their default are left out.{_nearest(study)}\n",
         tables.recipes(results),
         "## Made by\n",
         tables.made_by(results.records.values()),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _nearest(study: Study) -> str:
+    """Where the recipes of sizes come from at which the search was not made."""
+    made = sorted({n for by_size in study.chosen.values() for n in by_size})
+    if set(study.sizes) <= set(made) or not made:
+        return ""
+    return f" The search was made at n = {', '.join(f'{n:,}' for n in made)}; others take the nearest one's, in log n."
 
 
 def _missing(results: Results) -> str:
@@ -157,7 +165,7 @@ def _missing(results: Results) -> str:
 
 def _verdict(results: Results) -> str:
     if not set(results.study.pair) <= set(results.entrants):
-        return f"## Verdict\n\nNone: no entrants are called {' and '.join(results.study.pair)} (`pair`).\n"
+        return f"## Verdict\n\nNone: no entrants are called {tables.cell(' and '.join(results.study.pair))} (`pair`).\n"
     return f"## Verdict\n\n{verdict_text(results, verdict(results))}"
 
 
@@ -165,7 +173,8 @@ def _gap(results: Results) -> str:
     first, second = results.study.pair
     if not {first, second} <= set(results.entrants):
         return ""
-    text = f"## Gap\n\n{first} minus {second}, paired by seed.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
+    told = [tables.cell(name) for name in results.study.pair]
+    text = f"## Gap\n\n{' minus '.join(told)}, paired by seed.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
     shifts = budget_shifts(results)
     for s in shifts:
         verdict = {
@@ -180,6 +189,6 @@ def _gap(results: Results) -> str:
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"
     if sum(e.model.model != "linear" for e in results.study.entrants) > 2:
-        text += f"\nEvery entrant minus {second}, paired by seed, points; each interval is for one difference alone.\n"
+        text += f"\nEvery entrant minus {told[1]}, paired by seed, points; each interval is for one difference alone.\n"
         text += f"\n{tables.against_second(results)}"
     return text

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from vitcnn.analysis.results import Results
-from vitcnn.analysis.select import RULE, best, edges, trials
+from vitcnn.analysis.select import RULE, best, edges, gains, trials
 from vitcnn.base import ConfigError
 from vitcnn.report import tables
 
@@ -22,8 +22,8 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
     count = len(every) // len(chosen)
     seen = {cell.images_seen for cell in results.cells if cell.recipe}
     parts = [
-        f"# {study.name}\n",
-        f"{results.title}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
+        f"# {tables.cell(study.name)}\n",
+        f"{tables.cell(results.title)}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
         f"{' to '.join(f'{v:,}' for v in sorted(seen))} images seen by each. Chosen (bold): {RULE}. "
         "Validation accuracy in percent; no test result was looked at.\n",
     ]
@@ -40,8 +40,23 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
                 value = f"{100 * accuracy:.1f}" if math.isfinite(accuracy) else "failed"
                 row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
             rows.append(row)
-        parts += [f"## {name}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
+        parts += [f"## {tables.cell(name)}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
+    firsts = {key: getattr(every[0].recipe, key) for key in study.searched}
+    head = ["", "over the median trial", *(f"{key} (else {first})" for key, first in firsts.items())]
+    rows = [
+        [f"{name}, n = {n:,}", *(_points(v) for v in won.values())] for (name, n), won in gains(study, every).items()
+    ]
+    parts += ["## What the search gained\n", "Points of validation accuracy: over the median trial, and over the best "
+              "trial with one field left at its first value.\n", tables.markdown(head, rows)]  # fmt: skip
     on_edge = edges(study, every)
-    parts += ["## Edges of the grid\n", "\n".join(f"- {line}" for line in on_edge) or "None was chosen.", ""]
+    parts += [
+        "## Edges of the grid\n",
+        "\n".join(f"- {tables.cell(line)}" for line in on_edge) or "None was chosen.",
+        "",
+    ]
     parts += ["## Made by\n", tables.made_by(results.records.values())]
     return "\n".join(parts)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}" if math.isfinite(value) else "all failed"

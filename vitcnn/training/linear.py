@@ -10,13 +10,15 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from vitcnn.data.cell_data import CellData, Part
+from vitcnn.base import ConfigError
+from vitcnn.data.cell_data import CellData, Part, free_memory
 from vitcnn.matrix import Cell
 from vitcnn.models.build import facts
 from vitcnn.records import Cost, Record, Score, Sight, TestScore, pack_bits
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
+BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is scaled)
 
 
 def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None]) -> Record:
@@ -28,6 +30,7 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
     Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit.
     """
     began = time.monotonic()
+    _check_memory(data)
     (x, y), validation, test = (_flat(part) for part in (data.train, data.validation, data.test))
     mean, std = x.mean(0), x.std()
     x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
@@ -72,6 +75,17 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
         },
         made_by=made_by,
     )
+
+
+def _check_memory(data: CellData) -> None:
+    """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
+    n, size = len(data.train[1]), data.info.size
+    need = BYTES * (n + len(data.validation[1]) + len(data.test[1])) * size**2 * data.info.channels
+    if need > (free := free_memory(torch.device("cpu"))):
+        raise ConfigError(
+            f"logistic regression on {n:,} images of {size}×{size} pixels needs {need / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are free; leave out `linear` or this size, or keep images smaller (`resolution`)"
+        )
 
 
 def _flat(part: Part) -> tuple[np.ndarray, np.ndarray]:
