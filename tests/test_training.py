@@ -145,3 +145,9 @@ def test_the_floor_keeps_the_c_that_is_best_on_validation(tiny, places):
     assert record.test.accuracy > 0.9  # logistic regression on the digits is no news
     assert record.test.correct().mean() == pytest.approx(record.test.accuracy)
     assert record.cost.images_seen == 0
+
+
+def test_a_floor_that_needs_more_memory_than_is_free_is_refused_with_what_to_change(tiny, places, monkeypatch):
+    monkeypatch.setattr("vitcnn.training.linear.BYTES", 10**9)  # a pixel: a terabyte in all
+    with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; leave out `linear`"):
+        train_cell(tiny("linear"), places=places)
