@@ -1,11 +1,15 @@
 """What a study's parts are made of: models that refuse what they do not know, and errors that a person can mend."""
 
 import difflib
-from typing import Annotated, Any
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
+T = TypeVar("T")
 
 
 class ConfigError(Exception):
@@ -19,6 +23,13 @@ def near(word: str, known: Any, all_of_them: bool = True) -> str:
     close = difflib.get_close_matches(word.lower(), by_lower, 1)
     nearest = f"; did you mean {by_lower[close[0]]!r}?" if close else ""
     return f"{nearest or ';'} known: {', '.join(known)}" if all_of_them else nearest
+
+
+def evenly(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """In parts of like size, in order, none larger than `most`."""
+    parts = math.ceil(len(items) / most)
+    ends = [round(part * len(items) / parts) for part in range(parts + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(ends)]
 
 
 class Frozen(BaseModel):

@@ -1,8 +1,8 @@
 """Which cells a worker trains as one program."""
 
-import math
 from collections.abc import Collection, Sequence
 
+from vitcnn.base import evenly
 from vitcnn.matrix import Cell
 
 MOST = 32  # cells of a cohort, where nobody says otherwise: what is finished comes in smaller portions
@@ -19,11 +19,7 @@ def jobs(cells: Sequence[Cell], most: int, alone: Collection[str] = ()) -> list[
     for cell in cells:
         single = most == 1 or cell.entrant in alone or cell.start or not cell.recipe
         groups.setdefault(cell.id if single else _program(cell), []).append(cell)
-    out = []
-    for group in groups.values():
-        size = math.ceil(len(group) / math.ceil(len(group) / most))
-        out += [tuple(group[start : start + size]) for start in range(0, len(group), size)]
-    return out
+    return [tuple(part) for group in groups.values() for part in evenly(group, most)]
 
 
 def _program(cell: Cell) -> str:

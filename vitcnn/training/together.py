@@ -1,14 +1,13 @@
 """Trains cells as a cohort and returns their records; cut smaller where memory or the networks do not allow it."""
 
 import contextlib
-import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
+from vitcnn.base import evenly
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import free_memory
 from vitcnn.entrants import Model
@@ -98,13 +97,6 @@ def train_together(
             waiting.extendleft(reversed(evenly(left, (len(left) + 1) // 2)))
         if where.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def evenly(cells: Sequence[Cell], most: int) -> list[list[Cell]]:
-    """In parts of like size, none larger than `most`."""
-    parts = math.ceil(len(cells) / most)
-    ends = [round(part * len(cells) / parts) for part in range(parts + 1)]
-    return [list(cells[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
