@@ -115,10 +115,17 @@ def run(
         return
     coming = {cell.id for cell in waiting}
     for cell in waiting:
-        if cell.start and cell.start not in coming and not places.weights(cell.start).exists():
+        its = places.of(cell.start_study)
+        if cell.start and cell.start not in coming and not its.weights(cell.start).exists():
+            if cell.start_study and not its.record(cell.start).exists():
+                raise ConfigError(
+                    f"{cell.title} begins with the weights of cell {cell.start} of {its.study}, which is not trained "
+                    "yet: `vitcnn run` that study first, with --keep-weights"
+                )
+            again = " by a run with --keep-weights" if cell.start_study else ""
             raise ConfigError(
                 f"{cell.title} begins with the weights of cell {cell.start}, which is done and kept none; delete "
-                f"{places.record(cell.start)}, and it is trained again"
+                f"{its.record(cell.start)}, and it is trained again{again}"
             )
     from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
 

@@ -155,6 +155,14 @@ class Shuffle(Frozen):
         return f"{' and '.join(moved)} shuffled{more}" if moved else "not shuffled"
 
 
+class Pretrain(Frozen):
+    """Where an entrant's first weights come from: the trained network of another study, its head made anew."""
+
+    study: str  # its file, relative to this one
+    n: Positive
+    entrant: str | None = None  # None: the one of the same network
+
+
 class Entrant(Frozen):
     """One model in the comparison, under the name that tables and figures use."""
 
@@ -162,6 +170,7 @@ class Entrant(Frozen):
     model: Model
     recipe: dict[str, Any] = Field(default={})
     start: str | None = None  # an entrant further up: each cell begins with the trained weights of that one's
+    pretrain: Pretrain | None = None  # each cell begins with the weights of another study's, of the same seed
 
 
 def by_name(entrants: Any) -> Any:
@@ -202,6 +211,7 @@ class Study(Frozen):
         default={}
     )  # the contents of `recipes`, read in by load_study
     search: str | None = None  # the search that `recipes` came from
+    before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -247,10 +257,10 @@ class Study(Frozen):
             if not isinstance(options or {}, dict):
                 raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
             options = dict(options or {})
-            recipe, start = options.pop("recipe", {}), options.pop("start", None)
+            own = {key: options.pop(key) for key in ("recipe", "start", "pretrain") if key in options}
             options.setdefault("model", name)
             kind(options)
-            entrants.append({"name": name, "model": options, "recipe": recipe, "start": start})
+            entrants.append({"name": name, "model": options, **own})
         return tuple(entrants)
 
     @field_validator("grid", mode="before")
@@ -277,6 +287,13 @@ class Study(Frozen):
         if value[0] == value[1]:
             raise ValueError(f"two entrants, not {value[0]!r} twice")
         return value
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> "Study":
+        for entrant in self.entrants:
+            if entrant.start and entrant.pretrain:
+                raise ValueError(f"entrants.{entrant.name}: either `start` or `pretrain`")
+        return self
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "Study":

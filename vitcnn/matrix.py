@@ -11,17 +11,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, Frozen, near
-from vitcnn.config import Budget, Entrant, Recipe, Shuffle, Study, parse_augment, write_out
+from vitcnn.config import Budget, Entrant, Pretrain, Recipe, Shuffle, Study, parse_augment, write_out
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import order
-from vitcnn.entrants import Model, Timm
+from vitcnn.entrants import Imported, Model, Timm
 from vitcnn.networks import CNNAttention
 
 Role = Literal["main", "search", "budget-check"]
 
 
-LABELS = {"study", "entrant", "role", "variant"}
+LABELS = {"study", "entrant", "role", "variant", "start_study"}
 WAY = {"dataset", "resolution"}  # of a folder: its content stands for them, wherever it lies
 
 
@@ -43,6 +43,7 @@ class Cell(Frozen):
     content: str | None = None  # of a folder
     shuffle: Shuffle | None = None
     start: str | None = None  # id of the cell whose trained weights it begins with
+    start_study: str | None = None  # where that is another study's; then all but the head begin so
 
     @cached_property
     def id(self) -> str:
@@ -89,6 +90,7 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
     _check_sizes(study, data, study.validation or data.validation)
     _check_pair(study)
     _check_shuffle(study, data)
+    before = {file: cells(other) for file, other in study.before.items()}
     out = []
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
@@ -96,7 +98,11 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
             for recipe, variant in _recipes(study, entrant, n):
                 for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
                     cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
-                    here.append(cell.model_copy(update={"start": _start(cell, entrant.start, here)}))
+                    if entrant.pretrain:
+                        begun = _pretrained(cell, entrant.pretrain, before[entrant.pretrain.study], data)
+                    else:
+                        begun = {"start": _start(cell, entrant.start, here)}
+                    here.append(cell.model_copy(update=begun))
         out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
@@ -244,6 +250,34 @@ def _start(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
     if any(own.get(key) != value for key, value in wanted.items()):
         raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.entrant!r}")
     return found[0].id
+
+
+def _pretrained(cell: Cell, how: Pretrain, before: Sequence[Cell], data: Info) -> dict[str, str]:
+    """The cell of another study, of the same seed, whose weights `cell` begins with. Raises ConfigError."""
+    where = f"entrants.{cell.entrant}.pretrain"
+    if cell.recipe is None or isinstance(cell.model, Imported | CNNAttention):
+        raise ConfigError(f"{where}: {cell.model.model} cannot begin with another study's weights")
+    same = [c for c in before if c.model == cell.model and how.entrant in (None, c.entrant) and c.role == "main"]
+    if not same:
+        named = f"is called {how.entrant!r} and " if how.entrant else ""
+        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {cell.entrant!r}")
+    if len({c.entrant for c in same}) > 1 or len({c.shuffle for c in same}) > 1:
+        raise ConfigError(
+            f"{where}: {how.study} has several of that network; say which `entrant`, in a study of one setting"
+        )
+    for key, wanted in (("n", how.n), ("seed", cell.seed)):
+        known = sorted({getattr(c, key) for c in same})
+        if wanted not in known:
+            raise ConfigError(
+                f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
+            )
+    if (channels := about_data(same[0].dataset).channels) != data.channels:
+        raise ConfigError(
+            f"{where}: images of {same[0].dataset} are of {channels} channel{'s' * (channels > 1)}, those of "
+            f"{data.name} of {data.channels}"
+        )
+    (found,) = [c for c in same if (c.n, c.seed) == (how.n, cell.seed)]
+    return {"start": found.id, "start_study": found.study}
 
 
 def describe_budget(cells: Sequence[Cell]) -> str:

@@ -14,7 +14,7 @@ import gc
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,6 +113,10 @@ class Places:
     study: str
     results: Path = Path("results")
     runs: Path = Path("runs")
+
+    def of(self, study: str | None) -> "Places":
+        """Of another study beside this one; None: of this one."""
+        return replace(self, study=study or self.study)
 
     @property
     def report(self) -> Path:

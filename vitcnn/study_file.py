@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, near
-from vitcnn.config import Budget, BudgetCheck, Recipe, Shuffle, Study, by_name
+from vitcnn.config import Budget, BudgetCheck, Pretrain, Recipe, Shuffle, Study, by_name
 from vitcnn.entrants import MODELS
 
 
@@ -18,7 +18,23 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
 
     Raises ConfigError, with the file's name and what to change, for anything that is not a study.
     """
-    path = Path(path)
+    study, here = _study(Path(path), overrides), Path(path).parent
+    files = dict.fromkeys(entrant.pretrain.study for entrant in study.entrants if entrant.pretrain)
+    return study.model_copy(update={"before": {file: _earlier(here / file) for file in files}}) if files else study
+
+
+def _earlier(path: Path) -> Study:
+    """A study whose networks another one's entrants begin with."""
+    study = _study(path)
+    if study.grid or any(entrant.pretrain for entrant in study.entrants):
+        raise ConfigError(
+            f"pretrain: {path}: a search, or begun with a third study's weights; neither can be begun with"
+        )
+    return study
+
+
+def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
+    """As `load_study`, without the studies that it names."""
     try:
         text = _read(path)
     except OSError as error:
@@ -35,9 +51,9 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
         text["entrants"] = by_name(text["entrants"])
     except ValueError as error:
         raise ConfigError(f"{path}: entrants: {error}") from None
-    for key in ("chosen", "search"):
+    for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
         if key in text:
-            raise ConfigError(f"{path}: {key!r} is filled in from the file that `recipes` names")
+            raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
     if isinstance(text.get("recipes"), str):
         text["chosen"], text["search"] = _read_recipes(path.parent / text["recipes"])
     try:
@@ -155,7 +171,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 _PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
 _NAME = "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit"
 _ENTRANT = "an entrant's name begins with a letter or a digit and has neither $ nor line breaks and the like"
-_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle}
+_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle, "pretrain": Pretrain}
 
 
 def _explain(error: dict, names: list) -> str:
@@ -170,8 +186,8 @@ def _explain(error: dict, names: list) -> str:
     if error["type"] == "extra_forbidden":
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
-        known = set(owner.model_fields) - {"chosen", "search", "weights_sha256", "source_sha256"}
-        known |= {"recipe", "start"} if owner in MODELS.values() else set()
+        known = set(owner.model_fields) - {"chosen", "search", "before", "weights_sha256", "source_sha256"}
+        known |= {"recipe", "start", "pretrain"} if owner in MODELS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)

@@ -48,7 +48,11 @@ class Facts:
 
 
 def build(
-    model: Model, data: Info, init: str = "xavier", weights: dict[str, Tensor] | None = None
+    model: Model,
+    data: Info,
+    init: str = "xavier",
+    weights: dict[str, Tensor] | None = None,
+    own_head: bool = False,
 ) -> tuple[nn.Module, int]:
     """(network from images (B, C, S, S) to logits (B, classes), the size S). Draws from torch's global generator.
     Raises ConfigError.
@@ -56,7 +60,8 @@ def build(
     `init` sets linear layers and patch embeddings: Xavier-uniform (Glorot & Bengio 2010; "xavier": a patch embedding
     seen as the matrix it is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the
     hybrid's stem keep their own, LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state
-    dict to begin with instead, of the same network, or of the CNN that a `cnn-attention` is made of.
+    dict to begin with instead, of the same network, or of the CNN that a `cnn-attention` is made of; with `own_head`
+    all but its head, which other classes need.
     """
     size = image_size(model, data)
     if isinstance(model, Timm):
@@ -65,6 +70,8 @@ def build(
         network = imported.network(model, data, size)
     else:
         network = _ours(model, data, size, init)
+    if weights and own_head:
+        weights = _with_head_of(network, model, weights)
     before = weights and weights.keys() == network.state_dict().keys()
     if before:
         network.load_state_dict(weights)
@@ -73,6 +80,21 @@ def build(
     if weights and not before:
         network.load_state_dict(weights)
     return network, size
+
+
+def _with_head_of(network: nn.Module, model: Model, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Raises ConfigError where the weights are of a network of another shape (other words, other channels)."""
+    heads = from_timm.heads(network) if isinstance(model, Timm) else ("head",)
+    own = network.state_dict()
+    out = {
+        k: own[k] if k.startswith(tuple(f"{head}." for head in heads)) else v for k, v in weights.items() if k in own
+    }
+    other = [k for k, v in own.items() if k not in out or out[k].shape != v.shape]
+    if other:
+        raise ConfigError(
+            f"pretrain: {model.model}: the weights do not fit at {other[0]}: the same image_size for both?"
+        )
+    return out
 
 
 def _ours(model: Model, data: Info, size: int, init: str) -> nn.Module:

@@ -51,6 +51,12 @@ def network(model: Timm, data: Info, size: int) -> nn.Module:
     return made
 
 
+def heads(network: nn.Module) -> tuple[str, ...]:
+    """The names of its classifiers; timm's distilled ViTs have two."""
+    names = network.pretrained_cfg["classifier"]
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def _check_words(model: Timm, made: nn.Module, size: int) -> None:
     """Most of timm's ViTs leave out, and do not say so, the border that whole patches do not cover."""
     embed = getattr(made, "patch_embed", None)

@@ -35,10 +35,15 @@ def accuracy_against_n(ax: Axes, results: Results) -> Axes:
     """Test accuracy: mean, 95 % Student-t interval, and every seed (of `LINES` at most) as a point."""
     _against_n(ax, results, results.entrants, test_accuracy)
     ax.set_ylabel("test accuracy")
+    in_percent(ax)
+    return ax
+
+
+def in_percent(ax: Axes) -> None:
+    """An axis of accuracies, within what accuracies can be."""
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
     low, high = ax.get_ylim()
     ax.set_ylim(max(0.0, low), min(1.0, high))
-    return ax
 
 
 def overfitting_against_n(ax: Axes, results: Results) -> Axes:
@@ -54,12 +59,12 @@ def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Mea
         look = style(results, entrant)
         beside = 1.03 ** (place - (len(entrants) - 1) / 2)  # so that intervals do not hide each other
         shown = [(n, results.values(entrant, n, measure)) for n in results.study.sizes]
-        _series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, entrant)
+        series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, entrant)
     n_axis(ax, results.study.sizes)
-    _legend(ax)
+    legend(ax)
 
 
-def _series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict, label: str) -> None:
+def series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict, label: str) -> None:
     """Means joined by a line, intervals as bars where there are two seeds or more, seeds as faint points."""
     if not points:
         return
@@ -75,13 +80,13 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
     """The pair's gap in points, paired by seed; hollow: the same with the budget check's longer training."""
     first, second = results.study.pair
     points = [(n, [100 * g for g in results.gaps(n).values()]) for n in results.study.sizes]
-    _series(ax, [(n, v) for n, v in points if v], {"color": "black", "marker": "o", "linestyle": "-"}, "gap")
+    series(ax, [(n, v) for n, v in points if v], {"color": "black", "marker": "o", "linestyle": "-"}, "gap")
     if check := results.study.budget_check:
         longer = [(n, g) for n in results.study.sizes for g in results.gaps(n, role="budget-check").values()]
         x, y = [n * 1.08 for n, _ in longer], [100 * g for _, g in longer]
         if longer:
             ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=f"{check.factor:g}× the training")
-            _legend(ax)
+            legend(ax)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(f"{first} − {second}, test accuracy (points)")
     n_axis(ax, results.study.sizes)
@@ -96,11 +101,11 @@ def gap_by_setting(ax: Axes, settings: Sequence[Results]) -> Axes:
         points = [(n * beside, [100 * g for g in results.gaps(n).values()]) for n in study.sizes]
         shade = str(0.75 * place / max(1, len(settings) - 1))  # from black: the worse the limit is set, the paler
         look = {"color": shade, "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
-        _series(ax, [(n, v) for n, v in points if v], look, str(results.setting))
+        series(ax, [(n, v) for n, v in points if v], look, str(results.setting))
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(f"{study.pair[0]} − {study.pair[1]}, test accuracy (points)")
     n_axis(ax, study.sizes)
-    _legend(ax)
+    legend(ax)
     return ax
 
 
@@ -132,7 +137,7 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         ax.set_xlabel("images seen")
         _quiet(ax)
     axes[0].set_ylabel("validation accuracy")
-    _legend(axes[min(len(axes), 3) - 1])
+    legend(axes[min(len(axes), 3) - 1])
     return axes
 
 
@@ -146,7 +151,7 @@ def n_axis(ax: Axes, sizes: Sequence[int]) -> None:
     _quiet(ax)
 
 
-def _legend(ax: Axes) -> None:
+def legend(ax: Axes) -> None:
     """Beside the axes, where it hides nothing."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

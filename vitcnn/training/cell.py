@@ -102,8 +102,8 @@ def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | No
 def module_of(cell: Cell, data: CellData, places: Places) -> CellModule:
     """As it is before the first step. Sets torch's seed."""
     torch.manual_seed(role_seed(cell.seed, "init"))
-    weights = load_weights(cell.start, places) if cell.start else None
-    network, size = build(cell.model, data.info, cell.recipe.init, weights)
+    weights = load_weights(cell.start, places.of(cell.start_study)) if cell.start else None
+    network, size = build(cell.model, data.info, cell.recipe.init, weights, own_head=bool(cell.start_study))
     return CellModule(
         network,
         eyes(cell.model, data.info, data.train[0], size, cell.shuffle),
