@@ -49,6 +49,7 @@ class Info(Frozen):
     source: str
     class_names: tuple[str, ...] = ()
     content: str | None = None  # of a folder: hash of its files and of the resolution they are kept at
+    made: str | None = None  # where images are made from seeds, without end: what has to be said about them
 
     @property
     def title(self) -> str:
