@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Arrays, Info
-from vitcnn.data.draws import draws, noisy, pairs, states
+from vitcnn.data.draws import draws, noisy, pairs, portions, states
 from vitcnn.data.made import TEST, VALIDATION, Deformed
 from vitcnn.data.subsets import split
 
@@ -27,7 +27,7 @@ KNOTS = CELLS + 3
 # At strength 1: up to so much either way, uniform (radians, about; shares of the side) …
 ROTATION, STRETCH, SHEAR, SHIFT = 0.35, 0.2, 0.2, 0.1
 ELASTIC = 0.1  # … and the deviation of a knot's displacement, of the side; the field's is half of that
-CHUNK = 32  # images made at once: what they need stays in the cache of a CPU
+CHUNK = 32  # images made at once on a CPU
 
 
 class Deformer:
@@ -41,7 +41,7 @@ class Deformer:
         """Images `numbers` (B,) int64 of a stream -> (B, C, H, W) uint8 on their device, of class i mod classes."""
         pixels = self.arrays.test_images if stream == TEST else self.arrays.train_images
         out = []
-        for part in numbers.split(CHUNK):
+        for part in portions(numbers, CHUNK):
             base = torch.from_numpy(pixels[self.bases(stream, part.cpu().numpy())]).to(part.device)
             state = states(stream, part)
             images = warped(base.permute(0, 3, 1, 2), state, self.how.strength)
@@ -68,7 +68,9 @@ class Deformer:
         rows = rows[np.argsort(labels[rows], kind="stable")]
         count = np.bincount(labels[rows], minlength=self.info.classes)
         if not count.all():
-            raise ConfigError(f"deformed:{self.info.name}: class {count.argmin()} has too few images to keep some apart")
+            raise ConfigError(
+                f"deformed:{self.info.name}: class {count.argmin()} has no image left for one of its pools"
+            )
         return rows, np.cumsum(count) - count, count
 
     @cached_property
@@ -80,8 +82,8 @@ class Deformer:
 
 
 def warped(images: Tensor, state: Tensor, strength: float) -> Tensor:
-    """(B, C, H, W) uint8, deformed by what each image's generator draws from its bytes before 512; pixels at the edge go
-    on outside."""
+    """(B, C, H, W) uint8, deformed by what each image's generator draws, from its bytes before 512; pixels at the edge
+    go on outside."""
     (B, _, H, W), device = images.shape, images.device
     moves = torch.zeros(B, 2, KNOTS + 2, KNOTS + 2, dtype=torch.int64, device=device)  # displacements, across and down
     knots = draws(state, 0, KNOTS**2).view(B, 2, KNOTS, KNOTS, 4).int().sum(-1) - 510  # as of a normal, deviation 148

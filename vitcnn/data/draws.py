@@ -34,8 +34,13 @@ def pairs(state: Tensor, first: int, count: int) -> Tensor:
     return draws(state, first, count).view(torch.int16).long() & 0xFFFF
 
 
+def portions(numbers: Tensor, most: int) -> tuple[Tensor, ...]:
+    """`most` at a time on a CPU, whose cache then holds all that is made of them; elsewhere all at once."""
+    return numbers.split(most) if numbers.device.type == "cpu" else (numbers,)
+
+
 def _mixed(x: Tensor) -> Tensor:
-    """The finaliser of splitmix64, of int64 that stand for uint64: torch's shifts keep the sign, so that it is masked."""
+    """The finaliser of splitmix64, of int64 that stand for uint64; torch shifts the sign in, which is masked."""
     for factor, shift in zip(_FACTORS, (30, 27), strict=True):
         x = (x ^ ((x >> shift) & (_ALL >> shift))) * _signed(factor)
     return x ^ ((x >> 31) & (_ALL >> 31))

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcnn.data.draws import draws, noisy, pairs, states
+from vitcnn.data.draws import draws, noisy, pairs, portions, states
 from vitcnn.data.made import Fractals
 from vitcnn.seeds import role_seed
 
@@ -34,7 +34,7 @@ CHAINS, BURN = 64, 4  # orbits of an image side by side; steps until each has fo
 FILLING = (0.2, 0.45)  # of the frame, by categories that are accepted; the lower end is the paper's
 TRIES = 24  # for a map that contracts; 1 in 3 does
 TONES = (0, 110, 160, 195, 220, 238, 250, 255)  # brightness of a pixel by the points that fall on it
-CHUNK = 256  # images made at once: what they need stays in the cache of a CPU
+CHUNK = 256  # images made at once on a CPU
 
 
 class Systems(NamedTuple):
@@ -52,7 +52,7 @@ class Systems(NamedTuple):
 def make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tensor:
     """Images `numbers` (B,) int64 of a stream -> (B, C, H, W) uint8 on their device; image i is of class i mod classes.
     `systems`: of `categories`, on that device."""
-    return torch.cat([_make(how, systems, stream, part) for part in numbers.split(CHUNK)])
+    return torch.cat([_make(how, systems, stream, part) for part in portions(numbers, CHUNK)])
 
 
 def _make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ class Fractals(Frozen):
     base: ClassVar[None] = None
     classes: Annotated[int, Field(ge=2, le=10_000)] = 100
     size: Annotated[int, Field(ge=16, le=96)] = 32  # pixels a side
-    vary: Annotated[float, Field(ge=0, le=0.5)] = 0.2  # each parameter of an image's maps is that of its class · (1 ± vary)
+    vary: Annotated[float, Field(ge=0, le=0.5)] = (
+        0.2  # each parameter of an image's maps is that of its class · (1 ± vary)
+    )
     flips: Literal[0, 1] = 1  # images are mirrored at random, both ways
     patch: Annotated[int, Field(ge=1, le=3)] = 1  # pixels along the random patch that a point is drawn as
     density: Annotated[float, Field(gt=0, le=8)] = 1.0  # points a pixel
@@ -122,8 +124,8 @@ def info_of(how: Made, base: Info | None = None) -> Info:
             flip=bool(how.flips),
             licence="none needed: made here",
             source="random iterated function systems, after FractalDB (Kataoka et al. 2020)",
-            made="Its images are synthetic, fractals of random iterated function systems made from seeds, and every n "
-            "has new ones: what they show need not hold for photographs.",
+            made="Its images are synthetic, fractals of random iterated function systems, made from seeds: what holds "
+            "for them need not hold for photographs.",
         )
     kept = base.train - base.validation
     return base.model_copy(

@@ -15,6 +15,7 @@ from vitcnn.data.fetch import load
 from vitcnn.data.made import TEST, Fractals, info_of, parse
 
 CHUNK = 1000  # images that are made at once where many are asked for
+ORIGIN = "made from seeds"
 LOOKED_AT = 10_000  # images at most, of training and of test, that the leak check and statistics of pixels look at
 
 
@@ -79,17 +80,17 @@ def subset_name(stream: int, n: int) -> str:
     return hashlib.sha256(f"{stream}:{n}".encode()).hexdigest()[:16]
 
 
-def facts(train: Any, test: OnDemand) -> dict[str, Any]:
-    """What a record says of images that are made: sums and duplicates, of the first 10,000 of training and of test."""
-    counts = min(len(train), LOOKED_AT), min(len(test), LOOKED_AT)
-    parts = [part[:count].cpu() for part, count in zip((train, test), counts, strict=True)]
-    pixels = [part.permute(0, 2, 3, 1).contiguous().numpy() for part in parts]
-    labels = [test.labels().new_tensor(range(count)).cpu().numpy() % test.made.info.classes for count in counts]
-    found = duplicates(Arrays(pixels[0], labels[0], pixels[1], labels[1]))
+def facts_of(train: Any, labels: Tensor, test: OnDemand) -> dict[str, Any]:
+    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test.
+    `train`: stands for a tensor too."""
+    parts = []
+    for images, of in ((train, labels), (test, test.labels())):
+        parts += [images[:LOOKED_AT].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:LOOKED_AT].cpu().numpy()]
+    found = duplicates(Arrays(*parts))
     found.pop("which")
-    sums = [hashlib.sha256(part).hexdigest() for part in pixels]
-    return {"origin": "made from seeds", "sha256": sums, **found, "looked_at": list(counts)}
+    sums = [hashlib.sha256(parts[place]).hexdigest() for place in (0, 2)]
+    return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)]}
 
 
-def test_part(made: Maker, device: torch.device, remember: bool) -> OnDemand:
+def test_images(made: Maker, device: torch.device, remember: bool) -> OnDemand:
     return OnDemand(made, TEST, made.info.test, device, remember)

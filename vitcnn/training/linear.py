@@ -17,6 +17,7 @@ from vitcnn.records import Cost, Record, Score, Sight, TestScore, pack_bits
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
+MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: as many as the largest data set has
 
 
 def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None]) -> Record:
@@ -25,10 +26,12 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
     may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
 
-    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit.
+    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit. Where images
+    are made, it is fitted on the first `MADE_IMAGES` at most, and the record has their number.
     """
     began = time.monotonic()
-    (x, y), validation, test = (_flat(part) for part in (data.train, data.validation, data.test))
+    most = MADE_IMAGES if data.info.made else None
+    (x, y), validation, test = _flat(data.train, most), _flat(data.validation), _flat(data.test)
     mean, std = x.mean(0), x.std()
     x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
     validation, test = zip(others, (validation[1], test[1]), strict=True)
@@ -68,15 +71,16 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
         data=data.facts,
         found={
             "C": C,
+            **({"images": len(x)} if data.info.made else {}),
             "trials": [{"C": c, "val_accuracy": s.accuracy, "iterations": int(f.n_iter_.max())} for f, c, s in trials],
         },
         made_by=made_by,
     )
 
 
-def _flat(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    images = torch.cat([pixels.cpu() for pixels, _ in batches(part)])
-    return images.flatten(1).numpy().astype(np.float32) / 255, part[1].cpu().numpy()
+def _flat(part: Part, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    images = torch.cat([pixels.cpu() for pixels, _ in batches(part, most)])
+    return images.flatten(1).numpy().astype(np.float32) / 255, part[1][:most].cpu().numpy()
 
 
 def logits(fit: LogisticRegression, x: np.ndarray, classes: int) -> torch.Tensor:
