@@ -211,3 +211,13 @@ def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(stud
     text = write_report(other, cells(other), Places("other", places.results, places.runs)).read_text(encoding="utf-8")
     assert "for training of 1,000, for validation of 297 others, for the test of its 500 test images: new " in text
     assert "new deformations are not new objects" in text
+
+
+def test_the_report_of_a_search_says_what_the_images_are_too(study, places):
+    mine = study(
+        "entrants={cnn: {channels: [8], blocks: [1]}}", "seeds=1", "sizes=[50]", "grid={lr: [0.01]}", text=TEXT
+    )
+    for cell in cells(mine):
+        write_record(train_cell(cell, places=places), places)
+    text = write_report(mine, cells(mine), places).read_text(encoding="utf-8")
+    assert "\nIts images are synthetic, " in text

@@ -34,7 +34,7 @@ CHAINS, BURN = 64, 4  # orbits of an image side by side; steps until each has fo
 FILLING = (0.2, 0.45)  # of the frame, by categories that are accepted; the lower end is the paper's
 TRIES = 24  # for a map that contracts; 1 in 3 does
 TONES = (0, 110, 160, 195, 220, 238, 250, 255)  # brightness of a pixel by the points that fall on it
-CHUNK = 256  # images made at once on a CPU
+CHUNK = 128  # images made at once on a CPU
 
 
 class Systems(NamedTuple):
