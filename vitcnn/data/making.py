@@ -43,6 +43,7 @@ class OnDemand:
 
     def __init__(self, made: Maker, stream: int, count: int, device: torch.device, remember: bool):
         self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
+        self.shape = (made.info.channels, made.info.size, made.info.size)  # of an image
         self._known: Tensor | None = None  # (N,) bool: which of `_images` are there
         self._images: Tensor | None = None
 
@@ -55,9 +56,8 @@ class OnDemand:
         if not self.remember:
             return self._make(index)
         if self._images is None:
-            info = self.made.info
-            shape = (self.count, info.channels, info.size, info.size)
-            self._images = torch.empty(shape, dtype=torch.uint8, device=self.device)  # takes no memory until written to
+            # takes no memory of a CPU until it is written to
+            self._images = torch.empty(self.count, *self.shape, dtype=torch.uint8, device=self.device)
             self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
         new = index[~self._known[index]]
         for part in new.split(CHUNK):
@@ -66,9 +66,9 @@ class OnDemand:
         return self._images[index]
 
     def _make(self, index: Tensor) -> Tensor:
-        if not len(index):
-            return torch.empty((0, self.made.info.channels, *(self.made.info.size,) * 2), dtype=torch.uint8)
-        return torch.cat([self.made.images(self.stream, part) for part in index.split(CHUNK)])
+        if len(index):
+            return torch.cat([self.made.images(self.stream, part) for part in index.split(CHUNK)])
+        return torch.empty(0, *self.shape, dtype=torch.uint8, device=self.device)
 
     def labels(self) -> Tensor:
         """(N,) int64."""
