@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from vitcnn.base import ConfigError
-from vitcnn.data import fractals
+from vitcnn.data import deformed, fractals
 from vitcnn.data.cache import read_about
 from vitcnn.data.draws import draws, noisy, states
 from vitcnn.data.fetch import about_data, fetch, load
@@ -153,7 +154,7 @@ def test_an_image_is_the_same_in_whatever_batch_it_is_asked_for(name):
     [
         ("fractals", "b195c8b6948c74e9"),
         ("fractals:channels=3,noise=0.2,patch=2,size=48", "9259c58fa3da0aa1"),
-        ("deformed:digits", "8d7a592d6897a28b"),
+        ("deformed:digits", "126bd5c54fd59420"),
     ],
     ids=["fractals", "in colour", "deformed"],
 )
@@ -290,6 +291,16 @@ def test_strength_moves_pixels_further_and_every_image_its_own_way():
     images = {s: made.images(STREAM, torch.arange(200)).double() for s, made in makers.items()}
     off = [(images[s] - images[0]).abs().mean().item() for s in (0.5, 2)]
     assert 5 < off[0] < off[1]
+
+
+@pytest.mark.parametrize(("channels", "outside"), [(1, "zeros"), (3, "border")])
+def test_pixels_between_pixels_are_those_of_torchs_own_bilinear_sampling(channels, outside):
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, channels, 9, 7), generator=rng, dtype=torch.uint8)
+    x, y = (torch.randint(-256, 256 * side + 1, (20, 9, 7), generator=rng, dtype=torch.int32) for side in (7, 9))
+    grid = torch.stack([x / 128 / (7 - 1) - 1, y / 128 / (9 - 1) - 1], -1).double()
+    wanted = grid_sample(images.double(), grid, padding_mode=outside, align_corners=True)
+    assert (deformed._sampled(images, x, y) - wanted).abs().max() < 0.51
 
 
 def test_options_of_both_kinds_are_read():

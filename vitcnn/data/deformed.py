@@ -82,8 +82,8 @@ class Deformer:
 
 
 def warped(images: Tensor, state: Tensor, strength: float) -> Tensor:
-    """(B, C, H, W) uint8, deformed by what each image's generator draws, from its bytes before 512; pixels at the edge
-    go on outside."""
+    """(B, C, H, W) uint8, deformed by what each image's generator draws, from its bytes before 512. What comes in from
+    outside is 0 in grey images, whose things lie on black, and the nearest pixel in others."""
     (B, _, H, W), device = images.shape, images.device
     moves = torch.zeros(B, 2, KNOTS + 2, KNOTS + 2, dtype=torch.int64, device=device)  # displacements, across and down
     knots = draws(state, 0, KNOTS**2).view(B, 2, KNOTS, KNOTS, 4).int().sum(-1) - 510  # as of a normal, deviation 148
@@ -97,20 +97,24 @@ def warped(images: Tensor, state: Tensor, strength: float) -> Tensor:
     rows, columns = (lines(side).to(device) for side in (H, W))
     field = (rows.T @ (moves.double() @ columns)).mul_(2**-20).floor_().int()
     x, y = field.unbind(1)
-    x = x.add_(256 * torch.arange(W, dtype=torch.int32, device=device)).clamp_(0, 256 * (W - 1))
-    y = y.add_(256 * torch.arange(H, dtype=torch.int32, device=device)[:, None]).clamp_(0, 256 * (H - 1))
-    return _sampled(images, x.flatten(1), y.flatten(1))
+    x = x.add_(256 * torch.arange(W, dtype=torch.int32, device=device)).clamp_(-256, 256 * W)
+    y = y.add_(256 * torch.arange(H, dtype=torch.int32, device=device)[:, None]).clamp_(-256, 256 * H)
+    return _sampled(images, x, y)
 
 
 def _sampled(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """(B, C, H, W) uint8 at the places x, y (B, H · W) in 1/256 pixel, bilinear and rounded."""
-    B, C, H, W = images.shape
-    padded = torch.cat([images, images[..., -1:]], -1)
-    padded = torch.cat([padded, padded[..., -1:, :]], -2)
+    """(B, C, H, W) uint8 at the places x, y (B, H, W) in 1/256 pixel, at most one outside; bilinear, rounded."""
+    if images.shape[1] == 1:
+        framed = torch.nn.functional.pad(images, (1, 2, 1, 2))
+    else:
+        inside = [torch.arange(-1, side + 2, device=images.device).clamp_(0, side - 1) for side in images.shape[2:]]
+        framed = images.index_select(2, inside[0]).index_select(3, inside[1])
+    B, C, H, W = (*images.shape[:2], framed.shape[2] - 1, framed.shape[3] - 1)
+    x, y = (place.flatten(1) + 256 for place in (x, y))
     four = torch.empty(B, C, H, W, 4, dtype=torch.uint8, device=images.device)
     for k in range(4):  # the pixel, its right, lower and lower right neighbour
         down, across = divmod(k, 2)
-        four[..., k] = padded[..., down : H + down, across : W + across]
+        four[..., k] = framed[..., down : H + down, across : W + across]
     plane = H * W * torch.arange(B * C, dtype=torch.int32, device=images.device).view(B, C, 1)
     where = ((y >> 8) * W + (x >> 8))[:, None] + plane
     picked = four.view(-1, 4).view(torch.int32)[:, 0].index_select(0, where.view(-1))
@@ -118,7 +122,7 @@ def _sampled(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     (a, b, c, d), fx, fy = corners, (x & 255)[:, None], (y & 255)[:, None]
     upper, lower = b.sub_(a).mul_(fx).add_(a, alpha=256), d.sub_(c).mul_(fx).add_(c, alpha=256)
     mixed = lower.sub_(upper).mul_(fy).add_(upper, alpha=256).add_(2**15)
-    return (mixed >> 16).to(torch.uint8).view(B, C, H, W)
+    return (mixed >> 16).to(torch.uint8).view(images.shape)
 
 
 @cache

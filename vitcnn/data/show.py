@@ -69,8 +69,9 @@ def _sheet(
 
     fig = Figure(figsize=(15, 0.62 * max(len(shown), len(rows)) + 0.8), layout="constrained")
     left, right = fig.subfigures(1, 2)
+    line = ":\n" if len(info.title) > 40 else ": "
     more = f", {len(shown)} of {info.classes} shown" if len(shown) < info.classes else ""
-    left.suptitle(f"{info.title}: classes and their training images{more}", fontsize=10)
+    left.suptitle(f"{info.title}{line}classes and their training images{more}", fontsize=10)
     _grid(left, by_class, [f"{names[c]}{more}" for c, more in zip(shown, said, strict=True)])
     right.suptitle(f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}", fontsize=10)
     _grid(right, rows, [names[label] for label in labels])
