@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitcnn.data.cache import Info
-from vitcnn.data.fetch import load
+from vitcnn.data.cache import Info, describe_duplicates
+from vitcnn.data.fetch import about_data, load
 from vitcnn.data.from_torchvision import SETS
 from vitcnn.data.show import contact_sheet
 from vitcnn.data.sources import BUILT_IN
@@ -51,6 +51,8 @@ def test_the_list_names_what_torchvision_has_and_ones_own_folders(vitcnn):
     line = next(line for line in out.splitlines() if line.startswith("torchvision:NAME"))
     assert set(re.findall(r"\w+", line.partition(": ")[2])) == set(SETS)
     assert "folder:PATH, your own images" in out
+    assert "\nfractals:OPTIONS, made from seeds, without end; options and their defaults: classes=100,size=32," in out
+    assert "\ndeformed:NAME,OPTIONS, made from seeds, without end; options and their defaults: strength=1," in out
 
 
 def test_another_cache_folder_is_another_list(vitcnn, tmp_path):
@@ -106,6 +108,15 @@ def test_leaving_out_broken_images_means_nothing_where_there_are_none_to_read(vi
     assert (code, out) == (0, f"digits is already in {data_folder / 'digits'}\n")
 
 
+def test_of_a_data_set_that_is_made_only_what_it_deforms_is_fetched(vitcnn, data_folder, tmp_path):
+    code, out, _ = vitcnn("data", "fetch", "fractals:vary=0.1,classes=50", "--data-dir", "new")
+    assert code == 0
+    assert out.startswith("fractals:classes=50,vary=0.1: its images are made from seeds when they are needed;")
+    assert list(tmp_path.iterdir()) == []
+    code, out, _ = vitcnn("data", "fetch", "deformed:digits,strength=2")
+    assert (code, out) == (0, f"deformed:digits,strength=2 is already in {data_folder / 'digits'}\n")
+
+
 # ---- show ----
 
 
@@ -138,6 +149,27 @@ def test_showing_fetches_first_and_draws_where_it_is_told(vitcnn, tmp_path):
     with Image.open(tmp_path / "deep" / "er" / "sheet.png") as image:
         image.verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "deep", "pets"]
+
+
+@pytest.mark.parametrize("name", ["fractals:classes=30,size=16,test=50", "deformed:digits,test=50"])
+def test_showing_a_data_set_that_is_made_says_so_and_draws_its_classes(vitcnn, tmp_path, name):
+    code, out, err = vitcnn("data", "show", name, "--n", "3", "--augment", "shift:1")
+    assert (code, err) == (0, "")
+    info = about_data(name)
+    assert f"{name}: training images without end, 50 test images, {info.classes} classes, {info.size}×" in out
+    assert f"\n{info.made}\n" in out
+    assert (
+        f"{name}: none of the first 50 test images are among the first 10,000 training images of this seed (0 " in out
+    )
+    assert f"drawn: {name.replace(':', '-')}.png" in out
+    with Image.open(tmp_path / f"{name.replace(':', '-')}.png") as image:
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_leak_of_made_images_is_a_warning():
+    found = {"test_in_train": 3, "other_label": 0, "in_train": 0, "looked_at": [7000, 50]}
+    said = describe_duplicates(about_data("fractals"), found)
+    assert said.startswith("fractals: WARNING: 3 of the first 50 test images are among the first 7,000 training images")
 
 
 def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):

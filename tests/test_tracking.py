@@ -82,3 +82,11 @@ def test_a_failure_in_the_middle_is_said_once_and_the_cell_goes_on(cell, places,
         record = train_cell(cell, places=places, tracking="offline")
     assert len([w for w in said if "W&B stopped working" in str(w.message)]) == 1
     assert record.test.images == 500
+
+
+def test_a_data_sets_long_name_is_no_reason_to_go_without(study, places, recwarn):
+    text = TEXT.replace("digits", '"deformed:digits,noise=0.123456789,strength=1.234567891234,test=100"')
+    record = train_cell(cells(study(text=text))[0], places=places, tracking="offline")
+    assert len(record.cell.dataset) > 64
+    assert not [w for w in recwarn if "W&B" in str(w.message)]
+    assert list((places.run / "wandb").glob("offline-run-*"))

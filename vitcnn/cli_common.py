@@ -35,14 +35,14 @@ def load(
 ) -> Loaded:
     """`get`: look at the images of a data set that is known only from these (and fetch it, for that)."""
     from vitcnn.data.fetch import about_data, fetch
-    from vitcnn.data.sources import BUILT_IN
+    from vitcnn.data.sources import known_info
     from vitcnn.matrix import cells
     from vitcnn.records import Places, write_atomically
     from vitcnn.study_file import load_study
 
     study = load_study(path, overrides or ())
     places = Places(study.name, results, runs)
-    if get and study.dataset not in BUILT_IN:
+    if get and not known_info(study.dataset):
         fetch(study.dataset, data_dir, study.resolution)
         about = about_data(study.dataset, data_dir, study.resolution)
         shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine

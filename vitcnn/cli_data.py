@@ -1,16 +1,21 @@
 """`vitcnn data …`: what there is, fetching it, and looking at it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitcnn.data.cache import Info
 
 data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
 ]
-Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH …")]
+Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH, fractals, deformed:digits …")]
 Resolution = Annotated[
     int | None,
     typer.Option(min=1, help="Pixels a side that the images of a folder or a torchvision set are kept at."),
@@ -26,8 +31,14 @@ def fetch_(
 ) -> None:
     """Puts a data set into the cache folder, once; a folder's images are read, scaled and checked."""
     from vitcnn.data.fetch import fetch
+    from vitcnn.data.made import parse, written
     from vitcnn.data.sources import place
 
+    made = parse(name)
+    if made and not made.base:
+        place(name, resolution, data_dir)
+        typer.echo(f"{written(made)}: its images are made from seeds when they are needed; there is nothing to fetch")
+        return
     before = place(name, resolution, data_dir) / "about.json"
     stamp = before.stat().st_mtime_ns if before.exists() else None
     path = fetch(name, data_dir, resolution, skip_unreadable=skip_unreadable, say=typer.echo)
@@ -43,6 +54,7 @@ def list_(data_dir: DataDir = None) -> None:
 
     from vitcnn.data.cache import Info, cache_folder, read_about
     from vitcnn.data.from_torchvision import SETS
+    from vitcnn.data.made import Deformed, Fractals
     from vitcnn.data.sources import BUILT_IN
 
     cache = cache_folder(data_dir)
@@ -61,6 +73,9 @@ def list_(data_dir: DataDir = None) -> None:
         console.print(f"{s.name}: {s.source}; licence: {s.licence}", highlight=False)
     console.print(f"torchvision:NAME, fetched when named: {', '.join(sorted(SETS))}")
     console.print("folder:PATH, your own images: one folder a class, with or without train and test above them")
+    for kind, what in ((Fractals, "fractals:OPTIONS"), (Deformed, "deformed:NAME,OPTIONS")):
+        options = ",".join(f"{key}={field.default:g}" for key, field in kind.model_fields.items() if key != "base")
+        console.print(f"{what}, made from seeds, without end; options and their defaults: {options}")
     console.print(f"cache: {cache}")
 
 
@@ -85,6 +100,7 @@ def show(
     from vitcnn.config import write_out
     from vitcnn.data.cache import describe_duplicates
     from vitcnn.data.fetch import fetch, load
+    from vitcnn.data.made import parse
     from vitcnn.data.show import contact_sheet
     from vitcnn.data.sources import place
 
@@ -93,6 +109,9 @@ def show(
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
     fetch(name, data_dir, resolution, say=typer.echo)
+    if parse(name):
+        _show_made(name, n, seed, augment, out, resolution, data_dir)
+        return
     info, arrays, facts = load(name, data_dir, resolution)
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
     typer.echo(f"{name}: {info.train:,} training and {info.test:,} test images, {info.classes} classes, {pixels}")
@@ -106,7 +125,36 @@ def show(
             f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
             f"{info.validation:,} of them kept for validation)"
         )
+    _save(contact_sheet(info, arrays, n=n, seed=seed, augment=augment), info, out)
+
+
+def _show_made(
+    name: str, n: int, seed: int, augment: str, out: Path | None, resolution: int | None, data_dir: Path | None
+) -> None:
+    import torch
+
+    from vitcnn.data.cache import describe_duplicates
+    from vitcnn.data.making import LOOKED_AT, OnDemand, facts_of, maker, test_images
+    from vitcnn.data.show import sheet_of_made
+    from vitcnn.seeds import role_seed
+
+    cpu = torch.device("cpu")
+    made = maker(name, data_dir, resolution, cpu)
+    info = made.info
+    pixels = f"{info.size}×{info.size}×{info.channels} pixels"
+    typer.echo(f"{info.name}: training images without end, {info.test:,} test images, {info.classes} classes, {pixels}")
+    typer.echo(f"validation: {info.validation:,} images more, unless a study says otherwise")
+    typer.echo(f"licence: {info.licence}\nsource: {info.source}\n{info.made}")
+    train = OnDemand(made, role_seed(seed, "subset"), LOOKED_AT, cpu, remember=False)
+    facts = facts_of(train, train.labels(), test_images(made, cpu, remember=False))
+    typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
+    typer.echo(f"                       test  {facts['sha256'][1]}")
+    typer.echo(describe_duplicates(info, facts))
+    _save(sheet_of_made(made, n=n, seed=seed, augment=augment), info, out)
+
+
+def _save(sheet: "Figure", info: "Info", out: Path | None) -> None:
     path = out or Path(f"{info.title.replace(':', '-')}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(info, arrays, n=n, seed=seed, augment=augment).savefig(path, dpi=110)
+    sheet.savefig(path, dpi=110)
     typer.echo(f"drawn: {path}")

@@ -22,7 +22,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from vitcnn.base import Frozen, Positive, near
+from vitcnn.base import ConfigError, Frozen, Positive, near
+from vitcnn.data.made import canonical
 from vitcnn.entrants import Model, kind
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -212,6 +213,14 @@ class Study(Frozen):
     )  # the contents of `recipes`, read in by load_study
     search: str | None = None  # the search that `recipes` came from
     before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
+
+    @field_validator("dataset")
+    @classmethod
+    def _one_name(cls, value: str) -> str:
+        try:
+            return canonical(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -12,23 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from vitcnn.data.cell_data import OnDisk
+from vitcnn.data.cell_data import Images
 from vitcnn.seeds import role_seed
 
 
 class TrainStream(IterableDataset):
     """Batches of step `start` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
 
-    `images` is a tensor, or `OnDisk`, which reads a batch when it is its turn.
+    `images` is a tensor, or what stands for one and reads or makes a batch when it is its turn.
 
     The images come from an endless row of epochs, each a fresh permutation, cut into batches of exactly `batch_size`;
     so a budget in images is kept to the batch whatever n is. (No `__len__`: Lightning would count a resumed stream's
     batches from 0 and begin it again too early.)
     """
 
-    def __init__(
-        self, images: Tensor | OnDisk, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0
-    ):
+    def __init__(self, images: Images, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0):
         self.images, self.labels = images, labels
         self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, start
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
@@ -72,7 +70,7 @@ class Eyes(torch.nn.Module):
         self.register_buffer("std", std[..., None, None], persistent=False)
 
     @classmethod
-    def of(cls, images: Tensor | OnDisk, size: int, order: Tensor | None = None) -> "Eyes":
+    def of(cls, images: Images, size: int, order: Tensor | None = None) -> "Eyes":
         """With the statistics of `images` (N, C, H, W) uint8."""
         counts = []
         for start in range(0, len(images), 1000):  # bounds the memory that counting takes

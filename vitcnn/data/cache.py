@@ -49,6 +49,7 @@ class Info(Frozen):
     source: str
     class_names: tuple[str, ...] = ()
     content: str | None = None  # of a folder: hash of its files and of the resolution they are kept at
+    made: str | None = None  # where images are made from seeds, without end: what has to be said about them
 
     @property
     def title(self) -> str:
@@ -139,7 +140,14 @@ def duplicates(arrays: Arrays) -> dict[str, Any]:
 
 
 def describe_duplicates(about: Info, found: dict[str, Any]) -> str:
+    """`found`: as `duplicates` has it, or as `making.facts_of` has it of a sample."""
     leak, repeated = found["test_in_train"], found["in_train"]
+    if "looked_at" in found:
+        trained, tested = found["looked_at"]
+        return (
+            f"{about.name}: {f'WARNING: {leak:,}' if leak else 'none'} of the first {tested:,} test images are among "
+            f"the first {trained:,} training images of this seed ({repeated:,} of these repeat another)"
+        )
     if not leak:
         return f"{about.name}: no test image is among the training images ({repeated:,} of these repeat another)"
     return (

@@ -1,4 +1,5 @@
-"""The images of cells: in memory on the training device where they fit, else read from the cache when needed."""
+"""The images of cells: in memory on the training device where they fit, else read from the cache when needed. Those
+that are made are made when needed, and kept where they fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from torch import Tensor
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import load
+from vitcnn.data.made import VALIDATION, parse
+from vitcnn.data.making import LOOKED_AT, OnDemand, facts_of, maker, subset_name, test_images
 from vitcnn.data.subsets import split, subset_hash
 
 SHARE = 0.4  # of the memory that is free, for the images of all workers
@@ -35,7 +38,7 @@ class OnDisk:
 class Picked:
     """Stands for some rows, in some order, of a tensor (N, C, H, W) that several cells share."""
 
-    def __init__(self, pool: Tensor, rows: Tensor):
+    def __init__(self, pool: "Tensor | OnDemand", rows: Tensor):
         self.pool, self.rows = pool, rows
 
     def __len__(self) -> int:
@@ -45,12 +48,14 @@ class Picked:
         return self.pool[self.rows[index]]
 
 
-Part = tuple[Tensor | Picked | OnDisk, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
+Images = Tensor | Picked | OnDisk | OnDemand
+Part = tuple[Images, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
 
 
 @dataclass(frozen=True)
 class CellData:
-    """What one cell is trained, watched and tested on; `facts`: origin, sums and duplicates of the whole data set."""
+    """What one cell is trained, watched and tested on; `facts`: origin, sums and duplicates of the whole data set, of
+    the first images where they are made."""
 
     info: Info
     facts: dict[str, Any]
@@ -73,6 +78,8 @@ def cells_data(
 ) -> list[CellData]:
     """One for each (n, seed) of `subsets`; what they share lies in memory once. Fetches first if need be. Raises
     ConfigError where a folder is no longer what the study was begun with."""
+    if parse(name):
+        return _made(name, subsets, resolution, validation, folder, device, workers)
     info, arrays, facts = load(name, folder, resolution)
     if info.content != content:
         raise ConfigError(f"{name} has changed since the study was begun; start `vitcnn run` again")
@@ -95,6 +102,46 @@ def cells_data(
         CellData(info=info, facts=facts, train=part, validation=held_out, test=test, subset=subset_hash(rows))
         for part, rows in zip(train, trained, strict=True)
     ]
+
+
+def _made(
+    name: str,
+    subsets: Sequence[tuple[int, int]],
+    resolution: int | None,
+    validation: int,
+    folder: str | Path | None,
+    device: torch.device,
+    workers: int,
+) -> list[CellData]:
+    """Cells of one seed are trained on the first images of one stream, and share them."""
+    made = maker(name, folder, resolution, device)
+    info = made.info
+    longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
+    need = (sum(longest.values()) + validation + info.test) * info.size**2 * info.channels
+    keep = fits(need, device, workers)
+    pools = {seed: OnDemand(made, seed, count, device, keep) for seed, count in longest.items()}
+    held_out, test = OnDemand(made, VALIDATION, validation, device, keep), test_images(made, device, keep)
+    out = []
+    for n, seed in subsets:
+        pool, labels = pools[seed], pools[seed].labels()[:n]
+        images = pool if n == len(pool) else Picked(pool, torch.arange(n, device=device))
+        out.append(
+            CellData(
+                info=info,
+                facts=facts_of(images, labels, test),
+                train=(images, labels),
+                validation=(held_out, held_out.labels()),
+                test=(test, test.labels()),
+                subset=subset_name(seed, n),
+            )
+        )
+    return out
+
+
+def looked_at(images: Images) -> Images:
+    """What statistics of pixels are taken of: the first 10,000 images where they are made, else all."""
+    made = isinstance(images.pool if isinstance(images, Picked) else images, OnDemand)
+    return images[:LOOKED_AT] if made else images
 
 
 def fits(size: int, device: torch.device, workers: int) -> bool:

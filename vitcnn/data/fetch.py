@@ -10,7 +10,8 @@ from vitcnn.base import ConfigError
 from vitcnn.data import folder as own
 from vitcnn.data import from_torchvision
 from vitcnn.data.cache import Arrays, FetchError, Info, cache_folder, open_arrays, read_about, store
-from vitcnn.data.sources import BUILT_IN, place
+from vitcnn.data.made import info_of, parse
+from vitcnn.data.sources import BUILT_IN, known_info, place
 
 
 class DataSet(NamedTuple):
@@ -41,9 +42,12 @@ def fetch(
 ) -> Path:
     """Puts a data set into the cache, all of it or nothing, and returns its folder there. Raises FetchError.
 
-    A folder of one's own whose files have changed since is read again. `skip_unreadable`: leave out its broken images.
+    Of a data set that is made, what it deforms. A folder of one's own whose files have changed since is read again.
+    `skip_unreadable`: leave out its broken images.
     """
     here = place(name, resolution, folder)
+    if made := parse(name):
+        return fetch(made.base, folder, resolution, say=say) if made.base else here
     about = read_about(here)
     mark = own.fingerprint(own.root_of(name)) if name.startswith("folder:") else None
     if about and mark == about.get("fingerprint"):
@@ -98,11 +102,12 @@ def about_data(
     `beside`: a file in which a run has kept what it knew; records can be read without the images.
     """
     here = place(name, resolution, folder)
-    if name in BUILT_IN:
-        return BUILT_IN[name].info
+    if info := known_info(name):
+        return info
     if beside and beside.exists():
         return Info.model_validate_json(beside.read_bytes())
     if about := read_about(here):
-        return Info.model_validate(about["info"])
+        info, made = Info.model_validate(about["info"]), parse(name)
+        return info_of(made, info) if made else info
     more = f" --resolution {resolution}" if resolution else ""
     raise ConfigError(f"{name} is not in the data cache yet; `vitcnn data fetch {name}{more}` puts it there")

@@ -1,12 +1,16 @@
 """A contact sheet: what the classes look like, and what augmentation makes of a subset."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
+from torch import Tensor
 
 from vitcnn.config import parse_augment, write_out
 from vitcnn.data.augment import apply, draw
 from vitcnn.data.cache import Arrays, Info
+from vitcnn.data.making import Maker
 from vitcnn.data.subsets import split
 from vitcnn.seeds import role_seed
 
@@ -19,11 +23,45 @@ def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str
     """Left: the first training images of each class. Right: the subset of n and seed, and draws of `augment`, where
     images mix with images of other rows."""
     counts = np.bincount(arrays.train_labels, minlength=info.classes)
-    shown = np.unique(np.linspace(0, info.classes - 1, min(info.classes, CLASSES)).astype(int))
-    names = info.class_names or tuple(map(str, range(info.classes)))
+    shown = _classes(info)
     by_class = [arrays.train_images[np.flatnonzero(arrays.train_labels == c)[:ACROSS]] for c in shown]
     subset = split(arrays.train_labels, info.validation, n, role_seed(seed, "subset"))[0][:ROWS]
     pixels = torch.from_numpy(arrays.train_images[subset]).permute(0, 3, 1, 2)
+    said = [f" ({counts[c]:,})" for c in shown]
+    return _sheet(info, by_class, said, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
+
+
+def sheet_of_made(made: Maker, *, n: int, seed: int, augment: str) -> Figure:
+    """As `contact_sheet`, of a data set whose images are made; both sides are of the stream of `seed`."""
+    stream, classes = role_seed(seed, "subset"), made.info.classes
+    shown = torch.from_numpy(_classes(made.info))
+    numbers = (shown[:, None] + classes * torch.arange(ACROSS)).flatten()
+    by_class = made.images(stream, numbers).permute(0, 2, 3, 1).unflatten(0, (len(shown), ACROSS)).numpy()
+    subset = torch.arange(min(n, ROWS))
+    pixels, labels = made.images(stream, subset), (subset % classes).numpy()
+    return _sheet(made.info, by_class, [""] * len(shown), pixels, labels, n=n, seed=seed, augment=augment)
+
+
+def _classes(info: Info) -> np.ndarray:
+    """Those that are shown."""
+    return np.unique(np.linspace(0, info.classes - 1, min(info.classes, CLASSES)).astype(int))
+
+
+def _sheet(
+    info: Info,
+    by_class: Sequence[np.ndarray],
+    said: Sequence[str],
+    pixels: Tensor,
+    labels: np.ndarray,
+    *,
+    n: int,
+    seed: int,
+    augment: str,
+) -> Figure:
+    """`by_class`: of each class shown, images (k, H, W, C); `said`: behind its name. `pixels` (rows, C, H, W): of the
+    subset."""
+    shown = _classes(info)
+    names = info.class_names or tuple(map(str, range(info.classes)))
     augment = write_out(augment, info.size, info.flip)
     how, generators = parse_augment(augment), [torch.Generator().manual_seed(column) for column in range(ACROSS - 1)]
     columns = [apply(pixels, draw(how, len(pixels), pixels.shape[1:], generator)) for generator in generators]
@@ -31,15 +69,16 @@ def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str
 
     fig = Figure(figsize=(15, 0.62 * max(len(shown), len(rows)) + 0.8), layout="constrained")
     left, right = fig.subfigures(1, 2)
+    line = ":\n" if len(info.title) > 40 else ": "
     more = f", {len(shown)} of {info.classes} shown" if len(shown) < info.classes else ""
-    left.suptitle(f"{info.title}: classes and their training images{more}", fontsize=10)
-    _grid(left, by_class, [f"{names[c]} ({counts[c]:,})" for c in shown])
+    left.suptitle(f"{info.title}{line}classes and their training images{more}", fontsize=10)
+    _grid(left, by_class, [f"{names[c]}{more}" for c, more in zip(shown, said, strict=True)])
     right.suptitle(f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}", fontsize=10)
-    _grid(right, rows, [names[label] for label in arrays.train_labels[subset]])
+    _grid(right, rows, [names[label] for label in labels])
     return fig
 
 
-def _grid(fig: SubFigure, rows: "list[np.ndarray] | np.ndarray", labels: list[str]) -> None:
+def _grid(fig: SubFigure, rows: Sequence[np.ndarray], labels: list[str]) -> None:
     axes = fig.subplots(len(rows), ACROSS, squeeze=False)
     for line, row, label in zip(axes, rows, labels, strict=True):
         for ax in line:

@@ -1,4 +1,4 @@
-"""The data sets that a study can name: built-in ones, `torchvision:NAME`, and `folder:PATH`."""
+"""The data sets that a study can name: built-in ones, `torchvision:NAME`, `folder:PATH`, and those that are made."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from vitcnn.data.cache import Arrays, Info, cache_folder
 from vitcnn.data.fetchers import debian_fashion, digits, npm_cifar10, torchvision_cifar, torchvision_fashion
 from vitcnn.data.folder import root_of
 from vitcnn.data.from_torchvision import known
+from vitcnn.data.made import info_of, parse
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,12 @@ class Source:
 
 
 def place(name: str, resolution: int | None = None, folder: str | Path | None = None) -> Path:
-    """Where a data set lies in the cache. Raises ConfigError, naming the nearest known name, for an unknown one."""
+    """Where a data set lies in the cache; of one that is made, what it deforms. Raises ConfigError, naming the nearest
+    known name, for an unknown one."""
+    if made := parse(name):
+        if not made.base and resolution:
+            raise ConfigError(f"resolution: {made.kind} have it as an option, {made.kind}:size={resolution}")
+        return place(made.base, resolution, folder) if made.base else cache_folder(folder)
     cache, at = cache_folder(folder), f"-{resolution}px" if resolution else ""
     if name.startswith("folder:"):
         root = root_of(name)
@@ -32,13 +38,23 @@ def place(name: str, resolution: int | None = None, folder: str | Path | None = 
     if name.startswith("torchvision:"):
         return cache / "torchvision" / f"{known(name)}{at}"
     if name not in BUILT_IN:
-        raise ConfigError(f"unknown data set {name!r}{near(name, BUILT_IN)}, torchvision:NAME, folder:PATH")
+        nearest = near(name, [*BUILT_IN, "fractals"])
+        raise ConfigError(f"unknown data set {name!r}{nearest}, deformed:NAME, torchvision:NAME, folder:PATH")
     if resolution:
         raise ConfigError(
             f"resolution: {name} is kept at its own {BUILT_IN[name].info.size} pixels; `image_size` of an entrant "
             "says how large a network sees it"
         )
     return cache / name
+
+
+def known_info(name: str) -> Info | None:
+    """What is known of a data set by its name alone; None where its images decide."""
+    made = parse(name)
+    base = BUILT_IN.get(made.base if made else name)
+    if made and (base or not made.base):
+        return info_of(made, base and base.info)
+    return base and base.info
 
 
 def _cifar(name: str, classes: int, class_names: tuple[str, ...] = ()) -> Info:

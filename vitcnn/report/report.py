@@ -130,6 +130,8 @@ def _text(results: Results, missing: str) -> str:
         f"{tables.cell(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
         f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
         f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
+        results.about.made + "\n" if results.about and results.about.made else "",
+        _few_for_the_floor(results),
         leak(results) + "\n" if leak(results) else "",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
         tables.accuracy(results),
@@ -165,6 +167,13 @@ def _nearest(study: Study) -> str:
     if set(study.sizes) <= set(made) or not made:
         return ""
     return f" The search was made at n = {', '.join(f'{n:,}' for n in made)}; others take the nearest one's, in log n."
+
+
+def _few_for_the_floor(results: Results) -> str:
+    most = max((record.found.get("images", 0) for record in results.records.values()), default=0)
+    if not 0 < most < results.study.sizes[-1]:
+        return ""
+    return f"{results.floor} is fitted on the first {most:,} of its images at most, whatever n is.\n"
 
 
 def _missing(results: Results) -> str:

@@ -26,6 +26,7 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
         f"{tables.cell(results.title)}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
         f"{' to '.join(f'{v:,}' for v in sorted(seen))} images seen by each. Chosen (bold): {RULE}. "
         "Validation accuracy in percent; no test result was looked at.\n",
+        *([f"{results.about.made}\n"] if results.about and results.about.made else []),
     ]
     for name in results.entrants:
         sizes = [n for n in study.sizes if (name, n) in chosen]

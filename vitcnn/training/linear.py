@@ -19,6 +19,7 @@ from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
 BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is scaled)
+MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: as many as the largest data set has
 
 
 def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None]) -> Record:
@@ -27,11 +28,13 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
     may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
 
-    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit.
+    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit. Where images
+    are made, it is fitted on the first `MADE_IMAGES` at most, and the record has their number.
     """
     began = time.monotonic()
-    _check_memory(data)
-    (x, y), validation, test = (_flat(part) for part in (data.train, data.validation, data.test))
+    most = MADE_IMAGES if data.info.made else None
+    _check_memory(data, most)
+    (x, y), validation, test = _flat(data.train, most), _flat(data.validation), _flat(data.test)
     mean, std = x.mean(0), x.std()
     x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
     validation, test = zip(others, (validation[1], test[1]), strict=True)
@@ -71,15 +74,16 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
         data=data.facts,
         found={
             "C": C,
+            **({"images": len(x)} if data.info.made else {}),
             "trials": [{"C": c, "val_accuracy": s.accuracy, "iterations": int(f.n_iter_.max())} for f, c, s in trials],
         },
         made_by=made_by,
     )
 
 
-def _check_memory(data: CellData) -> None:
+def _check_memory(data: CellData, most: int | None) -> None:
     """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
-    n, size = len(data.train[1]), data.info.size
+    n, size = len(data.train[1][:most]), data.info.size
     need = BYTES * (n + len(data.validation[1]) + len(data.test[1])) * size**2 * data.info.channels
     if need > (free := free_memory(torch.device("cpu"))):
         raise ConfigError(
@@ -88,9 +92,9 @@ def _check_memory(data: CellData) -> None:
         )
 
 
-def _flat(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    images = torch.cat([pixels.cpu() for pixels, _ in batches(part)])
-    return images.flatten(1).numpy().astype(np.float32) / 255, part[1].cpu().numpy()
+def _flat(part: Part, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    images = torch.cat([pixels.cpu() for pixels, _ in batches(part, most)])
+    return images.flatten(1).numpy().astype(np.float32) / 255, part[1][:most].cpu().numpy()
 
 
 def logits(fit: LogisticRegression, x: np.ndarray, classes: int) -> torch.Tensor:

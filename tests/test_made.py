@@ -1,0 +1,358 @@
+"""Images made from seeds: a function of their number alone, without end, and no float decides a pixel."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from vitcnn.base import ConfigError
+from vitcnn.data import deformed, fractals
+from vitcnn.data.cache import read_about
+from vitcnn.data.draws import draws, noisy, states
+from vitcnn.data.fetch import about_data, fetch, load
+from vitcnn.data.made import TEST, VALIDATION, Deformed, Fractals, canonical, parse
+from vitcnn.data.making import Maker, OnDemand, maker
+from vitcnn.data.sources import place
+from vitcnn.seeds import role_seed
+
+CPU = torch.device("cpu")
+NAMES = ["fractals", "fractals:channels=3,classes=7,noise=0.3,patch=3,size=24", "deformed:digits,noise=0.1"]
+STREAM = role_seed(0, "subset")
+
+
+def of(name: str) -> Maker:
+    return maker(name, None, None, CPU)
+
+
+def some(count: int, seed: int = 0, below: int = 10**12) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, below, count))
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [
+        ("fractals", "fractals"),
+        ("fractals:", None),
+        ("fractals:classes=100", "fractals"),
+        ("fractals:vary=0.250,size=64,classes=1000", "fractals:classes=1000,size=64,vary=0.25"),
+        ("fractals:vary=2e-1,density=1.0,noise=1", "fractals:noise=1"),
+        ("deformed:digits,strength=1", "deformed:digits"),
+        ("deformed:digits,test=500,strength=1.50", "deformed:digits,strength=1.5,test=500"),
+        ("deformed:torchvision:SVHN,strength=2.0", "deformed:torchvision:SVHN,strength=2"),
+        ("digits", "digits"),
+        ("folder:fractals:classes=3,x", "folder:fractals:classes=3,x"),
+    ],
+)
+def test_a_data_set_has_one_name_whatever_order_and_defaults_are_written(name, one):
+    if one is None:
+        with pytest.raises(ConfigError, match="no option=value"):
+            canonical(name)
+    else:
+        assert canonical(name) == one == canonical(one)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fractals:clases=3", "'clases=3' is no option=value; did you mean 'classes'? known: channels, classes"),
+        ("fractals:classes", "'classes' is no option=value"),
+        ("fractals:base=digits", "'base=digits' is no option=value"),
+        ("fractals,classes=3", "options stand behind a colon: fractals:classes=3"),
+        ("fractals:classes=1", "classes should be greater than or equal to 2, not '1'"),
+        ("fractals:classes=many", "classes should be a valid integer"),
+        ("fractals:vary=nan", "vary should be a finite number, not 'nan'"),
+        ("fractals:channels=2", "channels should be 1 or 3, not '2'"),
+        ("fractals:classes=3,classes=4", "'classes' stands there twice"),
+        ("deformed:digits,strenght=2", "did you mean 'strength'?"),
+        ("deformed:", "behind `deformed:` stands a built-in data set"),
+        ("deformed:fractals", "behind `deformed:` stands a built-in data set"),
+        ("deformed:folder:x", "behind `deformed:` stands a built-in data set"),
+        ("deformed:digit", "unknown data set 'digit'; did you mean 'digits'?"),
+        ("fractal", "unknown data set 'fractal'; did you mean 'fractals'?"),
+    ],
+)
+def test_a_name_that_cannot_be_meant_says_what_to_change(name, said):
+    with pytest.raises(ConfigError) as caught:
+        about_data(name)
+    assert said in str(caught.value)
+
+
+def test_nothing_lies_on_the_disk_but_what_is_deformed(tmp_path):
+    assert fetch("fractals:size=64", tmp_path / "new") == tmp_path / "new"
+    assert not (tmp_path / "new").exists()
+    assert place("deformed:digits,strength=2", None, tmp_path) == tmp_path / "digits"
+    assert read_about(fetch("deformed:digits,strength=2", tmp_path, say=lambda _: None))["info"]["name"] == "digits"
+    with pytest.raises(ConfigError, match="fractals:size=64"):
+        about_data("fractals", resolution=64)
+    with pytest.raises(ConfigError, match="digits is kept at its own 8 pixels"):
+        about_data("deformed:digits", resolution=64)
+
+
+def test_what_is_deformed_keeps_its_classes_size_and_channels():
+    info, base = about_data("deformed:cifar10,test=50"), about_data("cifar10")
+    assert (info.name, info.test) == ("deformed:cifar10,test=50", 50)
+    for field in ("classes", "class_names", "size", "channels", "flip", "validation", "licence"):
+        assert getattr(info, field) == getattr(base, field)
+    assert "new deformations are not new objects" in info.made
+    assert (base.made, "synthetic" in about_data("fractals").made) == (None, True)
+    assert (about_data("fractals").flip, about_data("fractals:flips=0").flip) == (True, False)
+
+
+# ---- draws ----
+
+
+def test_draws_are_those_of_splitmix64():
+    """The first three numbers of the published generator begun at 1234567, and at the state of an image."""
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    got = draws(torch.tensor([1234567]), 0, 3).view(torch.int64)[0].tolist()
+    assert [value % 2**64 for value in got] == known
+
+
+def test_draws_are_a_function_of_stream_image_and_place_alone():
+    numbers = some(50)
+    state = states(STREAM, numbers)
+    assert torch.equal(draws(state, 3, 4), draws(state, 0, 9)[:, 24:56])
+    assert torch.equal(state[7:9], states(STREAM, numbers[7:9]))
+    assert (
+        len(set(states(STREAM, torch.arange(10_000)).tolist()) | set(states(TEST, torch.arange(10_000)).tolist()))
+        == 20_000
+    )
+
+
+def test_noise_replaces_the_share_of_pixels_that_is_asked_for_by_any_value():
+    images = torch.zeros(200, 3, 16, 16, dtype=torch.uint8)
+    out = noisy(images, 0.25, states(0, torch.arange(200)), 0)
+    hit = (out > 0).any(1)
+    assert hit.double().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert out.permute(0, 2, 3, 1)[hit].double().mean().item() == pytest.approx(127.5, abs=2)
+    assert (noisy(images, 1, states(0, torch.arange(200)), 0) > 0).double().mean() > 0.99
+
+
+# ---- images ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_the_same_in_whatever_batch_it_is_asked_for(name):
+    made, numbers = of(name), some(300)
+    together = made.images(STREAM, numbers)
+    assert together.shape == (300, made.info.channels, made.info.size, made.info.size)
+    assert together.dtype == torch.uint8
+    for rows in ([17], [5, 3, 299, 5], list(range(250, 300))):
+        assert torch.equal(made.images(STREAM, numbers[rows]), together[rows])
+    assert torch.equal(of(name).images(STREAM, numbers[:20]), together[:20])
+
+
+@pytest.mark.parametrize(
+    ("name", "golden"),
+    # A change here makes other images of the same names: records of cells on them would no longer be theirs.
+    [
+        ("fractals", "b195c8b6948c74e9"),
+        ("fractals:channels=3,noise=0.2,patch=2,size=48", "9259c58fa3da0aa1"),
+        ("deformed:digits", "126bd5c54fd59420"),
+    ],
+    ids=["fractals", "in colour", "deformed"],
+)
+def test_pixels_are_what_they_were_when_the_first_records_were_made(name, golden):
+    images = torch.cat([of(name).images(stream, torch.arange(64)) for stream in (STREAM, VALIDATION, TEST)])
+    assert hashlib.sha256(images.numpy()).hexdigest()[:16] == golden
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_one_stream_and_of_different_streams_are_all_different(name):
+    made = of(name)
+    streams = [STREAM, role_seed(1, "subset"), VALIDATION, TEST]
+    images = torch.cat([made.images(stream, torch.arange(200)) for stream in streams])
+    assert len({image.numpy().tobytes() for image in images}) == 800
+
+
+def test_streams_of_validation_and_test_are_none_of_a_cells():
+    assert min(VALIDATION, TEST) > max(role_seed(seed, "subset") for seed in range(1000))
+    assert VALIDATION != TEST
+
+
+# ---- fractals ----
+
+
+def test_more_classes_begin_with_the_same_and_another_seed_has_others():
+    few, many, other = fractals.categories(10, 0), fractals.categories(300, 0), fractals.categories(10, 1)
+    assert all(torch.equal(a, b[:10]) for a, b in zip(few, many, strict=True))
+    assert not torch.equal(few.maps, other.maps)
+    assert torch.equal(
+        of("fractals:classes=10").images(0, torch.arange(10)), of("fractals").images(0, torch.arange(10))
+    )
+
+
+def test_every_map_contracts_varied_or_not_and_no_orbit_comes_near_the_bound():
+    systems, most = fractals.categories(300, 0), round(0.5 * 2**16)
+    for maps in (systems.maps, fractals._varied(systems.maps, some(300 * 48, below=2**16), 0.5)):
+        largest = np.linalg.svd(maps[..., :4].view(-1, 2, 2).numpy() / fractals.ONE, compute_uv=False)[:, 0]
+        assert largest.max() < fractals.CONTRACTS + 1e-3
+        reach = maps[..., 4:].double().norm(dim=-1).max().item()
+        assert (reach + 2) / (1 - fractals.CONTRACTS) < fractals.BOUND
+    factor = fractals._varied(systems.maps, some(300 * 48, below=2**16), 0.5) / systems.maps.double()
+    assert factor[systems.maps.abs() > 1000].min() > 1 - most / 2**16 - 1e-3
+    assert factor[systems.maps.abs() > 1000].max() < 1 + most / 2**16 + 1e-3
+    assert torch.equal(fractals._varied(systems.maps, some(300 * 48, below=2**16), 0.0), systems.maps)
+
+
+def test_probabilities_are_in_proportion_to_the_determinants_and_no_map_is_left_out():
+    systems = fractals.categories(50, 0)
+    matrices = systems.maps[..., :4].double() / fractals.ONE
+    for maps, slots in zip(matrices, systems.slots, strict=True):
+        counts = torch.bincount(slots, minlength=8)
+        used = int((counts > 0).sum())
+        assert 2 <= used <= 8
+        assert counts[:used].min() >= 1
+        det = (maps[:, 0] * maps[:, 3] - maps[:, 1] * maps[:, 2]).abs()[:used]
+        assert ((counts[:used] - 1) - det / det.sum() * (64 - used)).abs().max() <= 1
+
+
+def test_a_picture_fills_the_frame_and_as_much_of_it_as_is_asked_for():
+    images = of("fractals:vary=0").images(0, torch.arange(1000))[:, 0]
+    for side in (1, 2):
+        ends = images.amax(3 - side)[:, [0, -1]]
+        assert (ends > 0).all()
+    of_classes = (images > 0).double().mean((1, 2)).view(10, 100).mean(0)
+    assert of_classes.min() > fractals.FILLING[0] - 0.06
+    assert of_classes.max() < fractals.FILLING[1] + 0.06
+
+
+def test_images_vary_within_a_class_and_classes_differ_more():
+    made = of("fractals:classes=20,flips=0,vary=0.1")
+    images = made.images(0, torch.arange(400)).double().view(20, 20, -1)  # (of a class, class, pixels)
+    within = (images - images.mean(0)).square().mean()
+    between = (images.mean(0) - images.mean((0, 1))).square().mean()
+    assert 0.2 < between / within < 5
+    still, moved = (of(f"fractals:classes=20,flips=0,vary={vary}").images(0, torch.arange(400)) for vary in (0, 0.3))
+    spread = [x.double().view(20, 20, -1).std(0).mean().item() for x in (still, moved)]
+    assert spread[0] < spread[1]
+
+
+def test_flips_mirror_an_image_and_a_quarter_stays_as_it_is():
+    numbers = torch.arange(400)
+    plain, turned = (of(f"fractals:flips={on}").images(0, numbers) for on in (0, 1))
+    ways = [(turned == plain.flip(dims)).flatten(1).all(1) for dims in ([], [3], [2], [2, 3])]
+    assert torch.stack(ways).any(0).all()
+    assert all(60 < way.sum() < 140 for way in ways)
+
+
+def test_density_size_patch_and_colour_do_what_they_say():
+    def filled(options: str) -> float:
+        return (of(f"fractals:{options}").images(0, torch.arange(200)).amax(1) > 0).double().mean().item()
+
+    assert filled("density=0.1") < filled("density=1") < filled("density=4")
+    assert filled("density=1") < filled("patch=2") < filled("patch=3")
+    assert filled("size=64") == pytest.approx(filled("density=1"), abs=0.1)
+    colour = of("fractals:channels=3").images(0, torch.arange(50))
+    grey = of("fractals").images(0, torch.arange(50))
+    assert torch.equal(colour.amax(1) > 0, grey[:, 0] > 0)
+    assert len({tuple(image.flatten(1).amax(1).tolist()) for image in colour}) > 45
+
+
+# ---- deformed ----
+
+
+def test_bases_of_training_validation_and_test_are_disjoint_and_of_the_right_class():
+    made, (info, arrays, _) = of("deformed:digits").images.__self__, load("digits")
+    numbers = np.arange(5000)
+    trained = {seed: made.bases(role_seed(seed, "subset"), numbers) for seed in (0, 1)}
+    held_out, tested = made.bases(VALIDATION, numbers), made.bases(TEST, numbers)
+    assert set(trained[0]).isdisjoint(held_out)
+    assert set(trained[0]) == set(trained[1])
+    assert len(set(trained[0])) == info.train - info.validation
+    assert len(set(held_out)) == info.validation
+    assert set(tested) == set(range(info.test))
+    for rows, labels in (
+        (trained[0], arrays.train_labels),
+        (held_out, arrays.train_labels),
+        (tested, arrays.test_labels),
+    ):
+        assert (labels[rows] == numbers % 10).all()
+    assert (trained[0][:100] != trained[1][:100]).mean() > 0.9
+    assert len(set(trained[0][:500])) == 500  # no image twice before all of its class were there
+
+
+def test_without_strength_an_image_is_the_one_it_is_made_of():
+    made = of("deformed:digits,strength=0")
+    bases = made.images.__self__.bases(STREAM, np.arange(50))
+    assert np.array_equal(
+        made.images(STREAM, torch.arange(50))[:, 0], load("digits").arrays.train_images[bases, :, :, 0]
+    )
+
+
+def test_strength_moves_pixels_further_and_every_image_its_own_way():
+    makers = {s: of(f"deformed:digits,strength={s}") for s in (0, 0.5, 2)}
+    images = {s: made.images(STREAM, torch.arange(200)).double() for s, made in makers.items()}
+    off = [(images[s] - images[0]).abs().mean().item() for s in (0.5, 2)]
+    assert 5 < off[0] < off[1]
+
+
+@pytest.mark.parametrize(("channels", "outside"), [(1, "zeros"), (3, "border")])
+def test_pixels_between_pixels_are_those_of_torchs_own_bilinear_sampling(channels, outside):
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, channels, 9, 7), generator=rng, dtype=torch.uint8)
+    x, y = (torch.randint(-256, 256 * side + 1, (20, 9, 7), generator=rng, dtype=torch.int32) for side in (7, 9))
+    grid = torch.stack([x / 128 / (7 - 1) - 1, y / 128 / (9 - 1) - 1], -1).double()
+    wanted = grid_sample(images.double(), grid, padding_mode=outside, align_corners=True)
+    assert (deformed._sampled(images, x, y) - wanted).abs().max() < 0.51
+
+
+def test_options_of_both_kinds_are_read():
+    assert parse("fractals:classes=12,vary=0.05") == Fractals(classes=12, vary=0.05)
+    assert parse("deformed:cifar10,strength=0.5") == Deformed(base="cifar10", strength=0.5)
+    assert parse("digits") is None
+
+
+# ---- what stands for a tensor of them ----
+
+
+@pytest.fixture
+def asked():
+    """A maker of tiny images that remembers the numbers it was asked for."""
+    seen: list[int] = []
+    made = of("fractals:classes=3,size=16")
+
+    def images(stream: int, numbers: Tensor) -> Tensor:
+        seen.extend(numbers.tolist())
+        return made.images(stream, numbers)
+
+    return Maker(made.info, images), seen
+
+
+INDICES = [torch.tensor([3, 0, 2499, 3]), slice(0, 10), slice(2490, 3000), slice(None, 5), slice(0, 0)]
+
+
+@pytest.mark.parametrize("remember", [True, False])
+def test_images_on_demand_are_indexed_like_the_tensor_that_they_stand_for(remember, asked):
+    made, _ = asked
+    tensor, demand = made.images(STREAM, torch.arange(2500)), OnDemand(made, STREAM, 2500, CPU, remember)
+    assert len(demand) == len(demand.labels()) == 2500
+    assert demand.labels()[:7].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    for index in INDICES + INDICES:
+        assert torch.equal(demand[index], tensor[index])
+        assert demand[index].dtype == torch.uint8
+    demand[torch.tensor([3])].zero_()
+    assert torch.equal(demand[torch.tensor([3])], tensor[3:4])
+
+
+def test_an_image_that_is_remembered_is_made_once(asked):
+    made, seen = asked
+    demand = OnDemand(made, STREAM, 500, CPU, remember=True)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        for part in np.split(rng.permutation(500), 10):
+            demand[torch.from_numpy(part)]
+    assert sorted(seen) == list(range(500))
+
+
+def test_ten_million_images_take_no_memory_before_they_are_asked_for(asked):
+    made, seen = asked
+    demand = OnDemand(made, STREAM, 10**7, CPU, remember=False)
+    assert demand[torch.tensor([9_999_999])].shape == (1, 1, 16, 16)
+    assert seen == [9_999_999]
