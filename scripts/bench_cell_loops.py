@@ -26,8 +26,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10, FashionMNIST, VisionDataset
 
 from vitcnn.base import Frozen
+from vitcnn.cell import Cell
 from vitcnn.data.fetch import load
-from vitcnn.matrix import Cell
 from vitcnn.models.build import build, decay_groups, eyes, memory_layout
 from vitcnn.training.memory import wait_for
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from vitcnn import cli
+from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.fetch import fetch
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.study_file import load_study
 
 SMALL = """

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from vitcnn import records
+from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.fetch import about_data
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.records import Cost, Places, Point, Record, Score, Sight
 from vitcnn.seeds import role_seed
 from vitcnn.study_file import load_study

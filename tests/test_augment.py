@@ -13,12 +13,12 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms.v2 import functional as TF
 
-from vitcnn.config import Augment, Recipe, parse_augment, write_out
 from vitcnn.data.augment import Draws, apply, draw, join, mixed_loss
 from vitcnn.data.batches import Eyes
 from vitcnn.data.sources import BUILT_IN
 from vitcnn.data.trivial import OPERATIONS, levels, operate
 from vitcnn.matrix import cells
+from vitcnn.recipe import Augment, Recipe, parse_augment, write_out
 from vitcnn.seeds import role_seed
 from vitcnn.training.module import CellModule
 

@@ -10,8 +10,9 @@ from building import DIGITS, made
 from test_tracking import inspect
 from torch.nn.functional import cross_entropy
 
+from vitcnn.cell import Cell
 from vitcnn.launch.jobs import jobs
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.models.build import decay_groups, image_size
 from vitcnn.networks import CNN, Local, ViT
 from vitcnn.records import Places

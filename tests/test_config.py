@@ -5,10 +5,10 @@ import re
 import pytest
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Augment, parse_augment, write_out
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import MODELS
 from vitcnn.matrix import cells
+from vitcnn.recipe import Augment, parse_augment, write_out
 from vitcnn.study_file import load_study
 
 RECIPES = """

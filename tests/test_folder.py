@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from vitcnn import cli
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.data.cache import Arrays, FetchError, Info, read_about
 from vitcnn.data.cell_data import cells_data
 from vitcnn.data.fetch import DataSet, about_data, fetch, load
 from vitcnn.data.folder import SUFFIXES, root_of
 from vitcnn.data.sources import place
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.records import Places, Record, read_records
 
 

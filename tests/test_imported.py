@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Imported
 from vitcnn.launch.local import run_jobs
 from vitcnn.launch.plan import check
 from vitcnn.launch.worker import Options
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.models.build import build, facts
 from vitcnn.records import Places, read_record
 from vitcnn.training.cell import train_cell

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.entrants import Timm
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.models.attention import window_mask
 from vitcnn.models.build import build, decay_groups, facts
 from vitcnn.models.neighbourhood import NeighbourhoodAttention, _offsets

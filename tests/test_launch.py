@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from synthetic import every, write
 
+from vitcnn.cell import Cell
 from vitcnn.launch.local import run_jobs
 from vitcnn.launch.worker import Options
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record
 from vitcnn.status import read_json, states
 from vitcnn.study_file import load_study

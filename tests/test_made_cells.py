@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import Eyes, TrainStream
 from vitcnn.data.cell_data import Picked, cells_data, looked_at
 from vitcnn.data.making import OnDemand
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.records import Places, Record, write_record
 from vitcnn.report.report import write_report
 from vitcnn.seeds import role_seed

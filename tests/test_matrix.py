@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcnn.base import ConfigError, Frozen
-from vitcnn.config import Budget, Recipe, Shuffle
+from vitcnn.cell import LABELS, Cell
+from vitcnn.config import Budget, Shuffle
 from vitcnn.entrants import MODELS, Imported, Timm
-from vitcnn.matrix import LABELS, Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.recipe import Recipe
 from vitcnn.seeds import role_seed
 
 PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}

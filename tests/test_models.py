@@ -238,7 +238,7 @@ def test_a_cnn_of_very_few_channels_is_trained_without_damage_to_memory():
     script = """
 import torch
 from building import DIGITS, made
-from vitcnn.config import Recipe
+from vitcnn.recipe import Recipe
 from vitcnn.data.batches import Eyes
 from vitcnn.networks import CNN
 from vitcnn.training.module import CellModule

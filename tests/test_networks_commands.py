@@ -9,8 +9,8 @@ import pytest
 import torch
 from synthetic import make_study
 
+from vitcnn.cell import Cell
 from vitcnn.launch.worker import Options, work
-from vitcnn.matrix import Cell
 from vitcnn.models.attention import window_mask
 from vitcnn.records import Places, read_record
 from vitcnn.report.receptive import save_receptive_fields

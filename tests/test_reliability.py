@@ -10,7 +10,8 @@ from synthetic import every, write
 
 from vitcnn.analysis.select import choose
 from vitcnn.base import ConfigError
-from vitcnn.matrix import Cell, cells
+from vitcnn.cell import Cell
+from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.report.report import write_report
 from vitcnn.status import put_aside, states

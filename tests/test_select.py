@@ -11,8 +11,8 @@ from vitcnn import records
 from vitcnn.analysis import select
 from vitcnn.analysis.select import best, choose, edges, gains, trials, write_recipes
 from vitcnn.base import ConfigError
-from vitcnn.config import Recipe
 from vitcnn.matrix import cells
+from vitcnn.recipe import Recipe
 from vitcnn.records import Score
 from vitcnn.study_file import load_study
 

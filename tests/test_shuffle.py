@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Augment, Recipe, Shuffle
+from vitcnn.cell import Cell
+from vitcnn.config import Shuffle
 from vitcnn.data.augment import apply, draw
 from vitcnn.data.batches import Eyes
 from vitcnn.data.fetch import load
 from vitcnn.data.shuffle import order, word_side
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.models.build import eyes
 from vitcnn.networks import CNN, ViT, ViTWindow
+from vitcnn.recipe import Augment, Recipe
 from vitcnn.records import Places
 from vitcnn.seeds import role_seed
 from vitcnn.training.cell import train_cell

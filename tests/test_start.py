@@ -10,8 +10,9 @@ import torch
 from synthetic import make_study
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.launch.worker import Options, work
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.records import Places, Record, read_record
 from vitcnn.status import states
 from vitcnn.training.cell import train_cell

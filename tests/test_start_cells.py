@@ -6,8 +6,9 @@ import pytest
 from synthetic import every, make_study, write
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.launch.local import _is_ready
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 
 FAMILY = """
 dataset: digits

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from vitcnn.cell import Cell
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import Eyes, TrainStream
 from vitcnn.data.cell_data import OnDisk, cells_data, fits
-from vitcnn.matrix import Cell, cells
+from vitcnn.matrix import cells
 from vitcnn.records import Places, Record
 from vitcnn.training.cell import train_cell
 from vitcnn.training.evaluate import BATCH, batches

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.entrants import Timm
-from vitcnn.matrix import Cell
 from vitcnn.models.build import build, decay_groups, eyes, facts, image_size
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.seeds import role_seed

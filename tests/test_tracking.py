@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitcnn.matrix import Cell, cells
+from vitcnn.cell import Cell
+from vitcnn.matrix import cells
 from vitcnn.records import Places
 from vitcnn.training.cell import train_cell
 

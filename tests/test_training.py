@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vitcnn.base import ConfigError
-from vitcnn.matrix import Cell, cells
+from vitcnn.cell import Cell
+from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.training.cell import train_cell, val_every
 from vitcnn.training.keeper import InterruptedCell

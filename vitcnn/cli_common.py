@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 if TYPE_CHECKING:
+    from vitcnn.cell import Cell
     from vitcnn.config import Study
     from vitcnn.data.cache import Info
-    from vitcnn.matrix import Cell
     from vitcnn.records import Places
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.", metavar="STUDY.yaml")]

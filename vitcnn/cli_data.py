@@ -97,12 +97,12 @@ def show(
 ) -> None:
     """Says what a data set is and draws a contact sheet: its classes, and a subset under augmentation."""
     from vitcnn.base import ConfigError
-    from vitcnn.config import write_out
     from vitcnn.data.cache import describe_duplicates
     from vitcnn.data.fetch import fetch, load
     from vitcnn.data.made import parse
     from vitcnn.data.show import contact_sheet
     from vitcnn.data.sources import place
+    from vitcnn.recipe import write_out
 
     try:
         write_out(augment, 32, True)

@@ -8,7 +8,7 @@ from vitcnn.cli_common import RESULTS, RUNS, Loaded, Overrides, Results, Runs, S
 from vitcnn.cli_data import DataDir
 
 if TYPE_CHECKING:
-    from vitcnn.matrix import Cell
+    from vitcnn.cell import Cell
 
 
 def as_attention(

@@ -1,84 +1,20 @@
-"""A study becomes cells. A cell is what is trained; its id hashes what decides the result, and nothing else."""
+"""A study becomes cells."""
 
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Collection, Sequence
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
-from vitcnn.base import ConfigError, Frozen, near
-from vitcnn.config import Budget, Entrant, Pretrain, Recipe, Shuffle, Study, parse_augment, write_out
+from vitcnn.base import ConfigError, near
+from vitcnn.cell import Cell
+from vitcnn.config import Entrant, Shuffle, Study
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import order
-from vitcnn.entrants import Imported, Model, Timm
-from vitcnn.networks import CNNAttention
-
-Role = Literal["main", "search", "budget-check"]
-
-
-LABELS = {"study", "entrant", "role", "variant", "start_study"}
-WAY = {"dataset", "resolution"}  # of a folder: its content stands for them, wherever it lies
-
-
-class Cell(Frozen):
-    """One (entrant, n, seed) with its recipe and budget; the unit of work. What stands in `LABELS` is for people."""
-
-    dataset: str
-    validation: int
-    n: int
-    seed: int
-    model: Model
-    recipe: Recipe | None = None  # None: the entrant is not trained by gradient descent (linear)
-    budget: Budget | None = None
-    study: str = ""
-    entrant: str = ""
-    role: Role = "main"
-    variant: str = ""  # in a search, the point of the grid
-    resolution: int | None = None  # pixels that images are kept at; None: the data set's own
-    content: str | None = None  # of a folder
-    shuffle: Shuffle | None = None
-    start: str | None = None  # id of the cell whose trained weights it begins with
-    start_study: str | None = None  # where that is another study's; then all but the head begin so
-
-    @cached_property
-    def id(self) -> str:
-        """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
-        scientific = self.model_dump(
-            mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
-        )
-        scientific["model"]["model"] = self.model.model
-        if isinstance(self.model, Timm):
-            scientific["model"].pop("weights", None)  # their hash stands for the file
-        text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def model_copy(self, **how: Any) -> "Cell":
-        """A changed cell has an id of its own."""
-        copied = super().model_copy(**how)
-        copied.__dict__.pop("id", None)
-        return copied
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps; 0 where nothing is trained by gradient descent."""
-        return self.budget.steps(self.n, self.recipe.batch_size) if self.budget and self.recipe else 0
-
-    @property
-    def images_seen(self) -> int:
-        """The budget in whole batches; 0 where nothing is trained by gradient descent."""
-        return self.steps * self.recipe.batch_size if self.recipe else 0
-
-    @property
-    def title(self) -> str:
-        """`vit-n500-s0`: what a person calls it."""
-        more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
-        more += f" ({self.shuffle})" if self.shuffle else ""
-        return f"{self.entrant}-n{self.n}-s{self.seed}{more}"
+from vitcnn.recipe import Recipe, parse_augment, write_out
+from vitcnn.starts import pretrained, start_above
 
 
 def cells(study: Study, data: Info | None = None) -> list[Cell]:
@@ -99,9 +35,9 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
                 for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
                     cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
                     if entrant.pretrain:
-                        begun = _pretrained(cell, entrant.pretrain, before[entrant.pretrain.study], data)
+                        begun = pretrained(cell, entrant.pretrain, before[entrant.pretrain.study], data)
                     else:
-                        begun = {"start": _start(cell, entrant.start, here)}
+                        begun = {"start": start_above(cell, entrant.start, here)}
                     here.append(cell.model_copy(update=begun))
         out += here
     if check := study.budget_check:
@@ -228,56 +164,6 @@ def _cell(
         content=data.content,
         shuffle=shuffle,
     )
-
-
-def _start(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
-    """The id of the cell that `cell` begins with: of the entrant `name`, with the same shuffle; `above`: the cells of
-    the same n and seed."""
-    if name is None:
-        return None
-    if cell.recipe is None:
-        raise ConfigError(f"entrants.{cell.entrant}.start: logistic regression begins with nobody's weights")
-    where = f"entrants.{cell.entrant}.start"
-    found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
-    if not found:
-        names = {c.entrant for c in above if c.recipe}
-        raise ConfigError(f"{where}: no network further up is called {name!r}{near(name, names)}")
-    if cell.role == "search":
-        raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
-    rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"
-    wanted = found[0].model.model_dump(exclude={"model"} if rewritten else set())
-    own = cell.model.model_dump()
-    if any(own.get(key) != value for key, value in wanted.items()):
-        raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.entrant!r}")
-    return found[0].id
-
-
-def _pretrained(cell: Cell, how: Pretrain, before: Sequence[Cell], data: Info) -> dict[str, str]:
-    """The cell of another study, of the same seed, whose weights `cell` begins with. Raises ConfigError."""
-    where = f"entrants.{cell.entrant}.pretrain"
-    if cell.recipe is None or isinstance(cell.model, Imported | CNNAttention):
-        raise ConfigError(f"{where}: {cell.model.model} cannot begin with another study's weights")
-    same = [c for c in before if c.model == cell.model and how.entrant in (None, c.entrant) and c.role == "main"]
-    if not same:
-        named = f"is called {how.entrant!r} and " if how.entrant else ""
-        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {cell.entrant!r}")
-    if len({c.entrant for c in same}) > 1 or len({c.shuffle for c in same}) > 1:
-        raise ConfigError(
-            f"{where}: {how.study} has several of that network; say which `entrant`, in a study of one setting"
-        )
-    for key, wanted in (("n", how.n), ("seed", cell.seed)):
-        known = sorted({getattr(c, key) for c in same})
-        if wanted not in known:
-            raise ConfigError(
-                f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
-            )
-    if (channels := about_data(same[0].dataset).channels) != data.channels:
-        raise ConfigError(
-            f"{where}: images of {same[0].dataset} are of {channels} channel{'s' * (channels > 1)}, those of "
-            f"{data.name} of {data.channels}"
-        )
-    (found,) = [c for c in same if (c.n, c.seed) == (how.n, cell.seed)]
-    return {"start": found.id, "start_study": found.study}
 
 
 def describe_budget(cells: Sequence[Cell]) -> str:

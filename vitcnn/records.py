@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
 
 SCHEMA = 1
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitcnn.base import ConfigError
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
 from vitcnn.records import Places, read_record, write_atomically
 
 LITTER = 60  # seconds after which a file that is still being written is nobody's

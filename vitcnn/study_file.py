@@ -9,8 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, near
-from vitcnn.config import Budget, BudgetCheck, Pretrain, Recipe, Shuffle, Study, by_name
+from vitcnn.config import Budget, BudgetCheck, Pretrain, Shuffle, Study, by_name
 from vitcnn.entrants import MODELS
+from vitcnn.recipe import Recipe
 
 
 def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
+from vitcnn.cell import Cell
 from vitcnn.config import Shuffle, Study
 from vitcnn.data.cache import Info
-from vitcnn.matrix import Cell
 from vitcnn.records import Record
 
 Measure = Callable[[Record], float | None]  # None: the record does not have it

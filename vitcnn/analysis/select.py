@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Recipe, Study
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
+from vitcnn.config import Study
+from vitcnn.recipe import Recipe
 from vitcnn.records import Places, Score, read_records, write_atomically
 from vitcnn.status import failures
 

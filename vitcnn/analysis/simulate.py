@@ -16,8 +16,8 @@ import numpy as np
 from scipy.stats import norm
 
 from vitcnn.analysis.results import Results
+from vitcnn.cell import Cell
 from vitcnn.config import Study
-from vitcnn.matrix import Cell
 from vitcnn.records import Record, Score, TestScore, pack_bits
 
 

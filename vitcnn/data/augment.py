@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor
 
-from vitcnn.config import Augment
 from vitcnn.data.trivial import draw_operations, operate
+from vitcnn.recipe import Augment
 
 AREA = 0.02, 1 / 3  # of an erased rectangle: share of the image; this and the next as in timm
 ASPECT = math.log(1 / 0.3)  # of its height : width, logarithm, up to so much either way

@@ -10,13 +10,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from vitcnn.base import ConfigError, Frozen, Positive, near
+from vitcnn.base import ConfigError, Frozen, Positive, Share, near
 from vitcnn.data.cache import Info
 
 VALIDATION, TEST = 2**63, 2**63 + 1  # streams; those of cells are below, as `role_seed` is
 ENDLESS = 10**12  # training images: more than any budget
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Fractals(Frozen):

@@ -7,11 +7,11 @@ import torch
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from vitcnn.config import parse_augment, write_out
 from vitcnn.data.augment import apply, draw
 from vitcnn.data.cache import Arrays, Info
 from vitcnn.data.making import Maker
 from vitcnn.data.subsets import split
+from vitcnn.recipe import parse_augment, write_out
 from vitcnn.seeds import role_seed
 
 ACROSS = 10  # images in a row

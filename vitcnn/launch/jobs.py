@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from vitcnn.base import evenly
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
 
 MOST = 32  # cells of a cohort, where nobody says otherwise: what is finished comes in smaller portions
 OWN = {"lr", "weight_decay", "augment", "init"}  # of a recipe: what may differ within a cohort

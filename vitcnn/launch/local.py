@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pebble import ProcessExpired, ProcessPool
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.lease import Leases
 from vitcnn.launch.worker import Options, start, work
-from vitcnn.matrix import Cell
 from vitcnn.records import Places, write_atomically
 
 TRIES = 2

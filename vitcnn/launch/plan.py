@@ -8,11 +8,12 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
 
+from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
 from vitcnn.launch.jobs import MOST, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
-from vitcnn.matrix import Cell, describe_budget
+from vitcnn.matrix import describe_budget
 from vitcnn.models.build import Facts, check_sight, facts
 from vitcnn.records import Places
 from vitcnn.status import State, states

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.verdict import verdict
+from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
-from vitcnn.matrix import Cell, describe_budget
+from vitcnn.matrix import describe_budget
 from vitcnn.records import Places, read_records, write_atomically
 from vitcnn.report import figures, tables
 from vitcnn.report.cost import cost_figure, cost_section

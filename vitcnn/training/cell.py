@@ -11,9 +11,9 @@ import torch
 from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
+from vitcnn.cell import Cell
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import CellData, OnDisk, cells_data
-from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits
 from vitcnn.seeds import role_seed

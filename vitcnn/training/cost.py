@@ -19,10 +19,10 @@ from typing import Literal
 
 import torch
 
+from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.costs import Costs, EntrantCost, Speed, fields
 from vitcnn.data.cache import Info
-from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.data.cell_data import CellData, Part, free_memory
-from vitcnn.matrix import Cell
 from vitcnn.models.build import facts
 from vitcnn.records import Cost, Record, Score, Sight, TestScore, pack_bits
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure

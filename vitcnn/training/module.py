@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from vitcnn.config import Recipe, parse_augment
 from vitcnn.data.augment import Draws, apply, draw, mixed_loss
 from vitcnn.data.batches import Eyes
 from vitcnn.models.build import decay_groups, memory_layout
+from vitcnn.recipe import Recipe, parse_augment
 from vitcnn.records import Point
 from vitcnn.seeds import role_seed
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
 from vitcnn.models.attention import SelfAttention
 from vitcnn.models.conv_attention import ConvAttention
 from vitcnn.records import Places

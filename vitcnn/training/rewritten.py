@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vitcnn.base import ConfigError
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
 from vitcnn.models.conv_attention import Agreement, ConvAttention, agreement, rewrite
 from vitcnn.records import Places
 from vitcnn.training.evaluate import batches

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from vitcnn.base import evenly
+from vitcnn.cell import Cell
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import free_memory
 from vitcnn.entrants import Model
-from vitcnn.matrix import Cell
 from vitcnn.models.build import build
 from vitcnn.records import Places, Record
 from vitcnn.training.cell import data_of, fit, module_of, record_of, start_of, stream_of, train_cell, val_every

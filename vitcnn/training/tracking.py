@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 
-from vitcnn.matrix import Cell
+from vitcnn.cell import Cell
 from vitcnn.records import Places, Record
 
 Tracking = Literal["auto", "online", "offline", "off"]

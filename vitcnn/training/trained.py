@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from vitcnn.base import ConfigError
+from vitcnn.cell import Cell
 from vitcnn.data.batches import Eyes
 from vitcnn.data.cell_data import CellData
-from vitcnn.matrix import Cell
 from vitcnn.models.build import build, eyes
 from vitcnn.records import Places
 from vitcnn.training.cell import data_of

@@ -1,0 +1,195 @@
+"""Networks that begin with another study's weights: which ones, what of them, and what the report says."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from scipy import stats
+from synthetic import every, make_study, write
+
+from vitcnn.analysis.results import Results
+from vitcnn.base import ConfigError
+from vitcnn.data.fetch import about_data
+from vitcnn.matrix import cells
+from vitcnn.models.build import build
+from vitcnn.records import Places, write_record
+from vitcnn.report.report import write_report
+from vitcnn.report.transfer import families, transfer_figure
+from vitcnn.training.cell import data_of, module_of, train_cell
+from vitcnn.training.weights import load_weights
+
+BEFORE = """
+dataset: digits
+sizes: [50, 200]
+seeds: 2
+entrants:
+  vit: {width: 32, depth: 1, heads: 2}
+  deep: {model: vit, width: 32, depth: 2, heads: 2}
+  cnn: {channels: [4, 8], blocks: [1, 1]}
+  timm/test_vit: {}
+budget: {images_seen: 128}
+recipe: {batch_size: 32}
+"""
+AFTER = """
+dataset: digits
+sizes: [100, 300]
+seeds: 2
+entrants:
+  vit: &vit {model: vit, width: 32, depth: 1, heads: 2}
+  vit-50: {<<: *vit, pretrain: {study: before.yaml, n: 50}}
+  vit-200: {<<: *vit, pretrain: {study: before.yaml, n: 200}}
+  cnn: &cnn {model: cnn, channels: [4, 8], blocks: [1, 1]}
+  cnn-200: {<<: *cnn, pretrain: {study: before.yaml, n: 200, entrant: cnn}}
+  tiny: {model: timm/test_vit, pretrain: {study: before.yaml, n: 50}}
+  linear: {}
+budget: {images_seen: 128}
+recipe: {batch_size: 32}
+"""
+
+
+@pytest.fixture
+def pair(study):
+    """`pair("seeds=1")`: the cells of the study before and of the one after it, by title; overrides for the latter."""
+
+    def make(*overrides: str):
+        before = cells(study(text=BEFORE, name="before.yaml"))
+        after = cells(study(*overrides, text=AFTER, name="after.yaml"))
+        return ({cell.title: cell for cell in some} for some in (before, after))
+
+    return make
+
+
+def test_a_cell_begins_with_the_cell_of_the_same_network_and_seed_at_the_n_that_is_named(pair):
+    before, after = pair()
+    for seed in (0, 1):
+        for n in (100, 300):
+            assert after[f"vit-n{n}-s{seed}"].start is None
+            begun = {name: after[f"{name}-n{n}-s{seed}"] for name in ("vit-50", "vit-200", "cnn-200", "tiny")}
+            assert {c.start_study for c in begun.values()} == {"before"}
+            assert begun["vit-50"].start == before[f"vit-n50-s{seed}"].id
+            assert begun["vit-200"].start == before[f"vit-n200-s{seed}"].id
+            assert begun["cnn-200"].start == before[f"cnn-n200-s{seed}"].id
+            assert begun["tiny"].start == before[f"timm/test_vit-n50-s{seed}"].id
+
+
+def test_what_decides_the_weights_is_part_of_the_id_and_the_file_is_not(pair, study, tmp_path):
+    _, after = pair()
+    (tmp_path / "elsewhere.yaml").write_text(BEFORE)
+    _, moved = pair("entrants.vit-50.pretrain.study=elsewhere.yaml")
+    assert moved["vit-50-n100-s0"].id == after["vit-50-n100-s0"].id != after["vit-200-n100-s0"].id
+    (tmp_path / "elsewhere.yaml").write_text(BEFORE.replace("images_seen: 128", "images_seen: 256"))
+    _, longer = pair("entrants.vit-50.pretrain.study=elsewhere.yaml")
+    assert longer["vit-50-n100-s0"].id != after["vit-50-n100-s0"].id
+    assert longer["vit-200-n100-s0"].id == after["vit-200-n100-s0"].id
+
+
+@pytest.mark.parametrize("name", ["vit-50", "cnn-200", "tiny"])
+def test_all_but_the_head_is_what_was_trained_and_the_head_is_what_it_is_from_scratch(name, pair, tmp_path):
+    before, after = pair()
+    places = {study: Places(study, tmp_path / "results", tmp_path / "runs") for study in ("before", "after")}
+    cell = after[f"{name}-n100-s0"]
+    starter = next(c for c in before.values() if c.id == cell.start)
+    record = train_cell(starter, places=places["before"], keep=True)
+    write_record(record, places["before"])
+    weights = load_weights(starter.id, places["before"])
+    (data,) = data_of([cell], torch.device("cpu"), None)
+    begun = module_of(cell, data, places["after"]).network.state_dict()
+    fresh = module_of(cell.model_copy(update={"start": None, "start_study": None}), data, places["after"])
+    head = {key for key in weights if key.startswith("head.")}
+    assert len(head) == 2
+    assert all(torch.equal(begun[key], weights[key]) for key in weights.keys() - head)
+    assert all(torch.equal(begun[key], fresh.network.state_dict()[key]) for key in head)
+    assert not torch.equal(begun["head.weight"], weights["head.weight"])
+    assert train_cell(cell, places=places["after"]).weights != record.weights
+
+
+def test_other_classes_get_a_head_of_their_own_and_other_words_are_refused(pair):
+    before, _ = pair()
+    model, data = before["vit-n50-s0"].model, about_data("digits")
+    weights = build(model, data)[0].state_dict()
+    more = data.model_copy(update={"classes": 37})
+    assert build(model, more, weights=weights, own_head=True)[0].head.out_features == 37
+    with pytest.raises(ConfigError, match=r"pretrain: vit: the weights do not fit at .*: the same image_size for both"):
+        build(model.model_copy(update={"image_size": 96}), more, weights=weights, own_head=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("entrants.vit-50.pretrain.n=60", "entrants.vit-50.pretrain: before.yaml has no n = 60; known: 50, 200"),
+        ("seeds=3", "entrants.vit-50.pretrain: before.yaml has no seed = 2; known: 0, 1"),
+        ("entrants.vit-50.width=64", "no entrant of before.yaml is the network of 'vit-50'"),
+        ("entrants.cnn-200.pretrain.entrant=vit", "no entrant of before.yaml is called 'vit' and is the network of"),
+        ("entrants.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; a study is a YAML file"),
+        ("entrants.cnn-200.pretrain.study=after.yaml", "a search, or begun with a third study's weights"),
+        ("entrants.cnn-200.pretrain.size=5", "unknown key 'size' in entrants.cnn-200.pretrain"),
+        ("entrants.cnn-200.pretrain=before.yaml", "entrants.cnn-200.pretrain: Input should be a mapping of keys"),
+        ("entrants.cnn-200.start=cnn", "entrants.cnn-200: either `start` or `pretrain`"),
+        ("entrants.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
+        ("dataset=cifar10", "entrants.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
+        ("before={}", "'before' is filled in from the file that `pretrain` names"),
+    ],
+)
+def test_a_wrong_pretrain_is_refused_before_anything_is_trained(override, said, pair):
+    with pytest.raises(ConfigError) as caught:
+        pair(override)
+    assert said in str(caught.value)
+
+
+def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study, tmp_path):
+    study(text=BEFORE, name="before.yaml")
+    study(text=AFTER, name="after.yaml")
+    some = ["seeds=1", "sizes=[100]", "entrants={vit-50: {model: vit, width: 32, depth: 1, heads: 2, "
+            "pretrain: {study: before.yaml, n: 50}}}"]  # fmt: skip
+    how = ["--wandb", "off", "--workers", "1"]
+    code, _, err = vitcnn("run", "after.yaml", *some, *how)
+    assert code == 2
+    assert "of before, which is not trained yet: `vitcnn run` that study first, with --keep-weights" in err
+    assert vitcnn("run", "before.yaml", "seeds=1", "sizes=[50]", "entrants={vit: {width: 32, depth: 1, heads: 2}}",
+                  "--keep-weights", *how)[0] == 0  # fmt: skip
+    assert vitcnn("run", "after.yaml", *some, *how)[0] == 0
+    assert len(list((tmp_path / "results/after/records").glob("*.json"))) == 1
+
+
+# ---- the report ----
+
+
+def accuracy(cell) -> float:
+    before = {"vit-50": 0.1, "vit-200": 0.2, "cnn-200": 0.02, "tiny": 0.0}.get(cell.entrant, 0.0)
+    return 0.5 + before + 0.1 * (cell.n == 300) + 0.02 * cell.seed
+
+
+def test_the_report_has_accuracy_by_images_before_for_each_network_and_n(study, tmp_path):
+    study(text=BEFORE, name="before.yaml")
+    made, all_cells, places = make_study(tmp_path, text=AFTER, name="after")
+    write(every(all_cells, accuracy), places)
+    text = write_report(made, all_cells, places).read_text()
+    table = text.partition("## Pre-training")[2].split("\n## ")[0]
+    half = stats.t.ppf(0.975, 1) * 1.0
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    assert rows[0][1:3] == ["vit, n = 100", "vit, n = 300"]
+    assert [row[0] for row in rows[2:]] == ["| none", "| 50", "| 200"]
+    assert [row[1] for row in rows[2:]] == [f"{v:.1f} ± {half:.1f} (2 seeds)" for v in (51, 61, 71)]
+    assert [row[3] for row in rows[2:]] == [f"51.0 ± {half:.1f} (2 seeds)", "–", f"53.0 ± {half:.1f} (2 seeds)"]
+    assert (places.report / "transfer.png").stat().st_size > 5_000
+    assert "before.yaml" in table
+
+
+def test_a_study_without_pretraining_has_no_such_section(tmp_path):
+    made, all_cells, places = make_study(tmp_path)
+    write(every(all_cells, lambda _: 0.5), places)
+    assert "Pre-training" not in write_report(made, all_cells, places).read_text()
+    assert not (places.report / "transfer.png").exists()
+
+
+def test_the_figure_has_a_line_for_each_network_and_n_with_scratch_at_its_left(study, tmp_path):
+    study(text=BEFORE, name="before.yaml")
+    made, all_cells, _ = make_study(tmp_path, text=AFTER, name="after")
+    results = Results.of(made, all_cells, every(all_cells, accuracy), about_data("digits"))
+    ax = transfer_figure(Figure().subplots(), results)
+    assert list(families(made.entrants)) == ["vit", "cnn", "tiny"]
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == [f"{name}, n = {n}" for name in ("vit", "cnn", "tiny") for n in (100, 300)]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["none", "50", "200"]
+    first = ax.get_legend_handles_labels()[0][0].lines[0]
+    assert first.get_ydata() == pytest.approx([0.51, 0.61, 0.71])
+    assert sorted(first.get_xdata()) == list(first.get_xdata())

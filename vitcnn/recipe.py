@@ -1,0 +1,89 @@
+"""How a network is trained, and what is done to its training images."""
+
+import re
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, field_validator
+
+from vitcnn.base import Frozen, Share, near
+
+
+class Recipe(Frozen):
+    """Everything about training that is not the model, the data or the budget."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # on matrices and kernels only
+    warmup: Share = 0.1  # share of the steps
+    batch_size: Annotated[int, Field(gt=0, le=2**20)] = 128
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient; 0: no clipping
+    augment: str = "none"  # a set (none, basic, strong) or parts joined by +: see `parse_augment`
+    init: Literal["xavier", "normal"] = "xavier"  # of linear layers and patch embeddings
+    precision: Literal["float32", "bf16"] = "float32"
+
+    @field_validator("augment")
+    @classmethod
+    def _known_augment(cls, value: str) -> str:
+        write_out(value, 32, True)
+        return value
+
+
+class Augment(NamedTuple):
+    """What is done to training images, in this order; all of it off by default."""
+
+    flip: bool = False  # half of the images are mirrored left to right
+    shift: int = 0  # up to so many native pixels up or down and left or right
+    trivial: bool = False  # one operation of TrivialAugment (Wide), Müller & Hutter 2021
+    erase: float = 0.0  # probability that a rectangle becomes noise, Zhong et al. 2020
+    mixup: float = 0.0  # A of Beta(A, A), Zhang et al. 2018; 0: never
+    cutmix: float = 0.0  # A of Beta(A, A), Yun et al. 2019; beside mixup, each image draws which of the two
+
+
+_PARTS = {  # how each is written
+    "flip": r"flip",
+    "shift": r"shift:([1-9]\d*)",
+    "trivial": r"trivial",
+    "erase": r"erase:(0\.\d*[1-9]\d*|1)",
+    "mixup": r"mixup:(?=.*[1-9])(\d+(?:\.\d+)?)",
+    "cutmix": r"cutmix:(?=.*[1-9])(\d+(?:\.\d+)?)",
+}
+_KNOWN = ("none", "basic", "strong", "flip", "shift:K", "trivial", "erase:P", "mixup:A", "cutmix:A")
+
+
+def parse_augment(text: str) -> Augment:
+    """`"flip+shift:2"` -> its parts, each `flip`, `shift:K`, `trivial`, `erase:P`, `mixup:A` or `cutmix:A`, or `none`.
+
+    Raises ValueError on anything else, and on `basic` and `strong`, which `write_out` turns into parts.
+    """
+    found: dict[str, Any] = {}
+    for part in [] if text == "none" else text.split("+"):
+        if part in ("basic", "strong"):
+            raise ValueError(f"{part!r} depends on the data set; `vitcnn.recipe.write_out` says which parts it has")
+        name = part.partition(":")[0]
+        match = re.fullmatch(_PARTS.get(name, r"(?!)"), part)
+        if match is None:
+            raise ValueError(f"{part!r} is no augmentation{near(part, _KNOWN)} (K ≥ 1 pixels, 0 < P ≤ 1, A > 0)")
+        if name in found:
+            raise ValueError(f"{text!r} has {name!r} more than once")
+        found[name] = type(Augment._field_defaults[name])(match[1]) if match.lastindex else True
+    return Augment(**found)
+
+
+@cache  # a study asks for each of its cells
+def write_out(text: str, size: int, flip: bool) -> str:
+    """`text` with its named sets written out for images of `size` native pixels; other strings come back as they are.
+
+    `basic`: flip, and shifts of an eighth of the side, 4 pixels on CIFAR (He et al. 2016). `strong`: what DeiT trains
+    ViTs with (Touvron et al. 2021, table 9): flip, erase:0.25, mixup:0.8, cutmix:1, but TrivialAugment for RandAugment,
+    since it has nothing to tune. Where a mirrored image is not of the same class (`flip` False), both leave flip out.
+    Raises ValueError as `parse_augment` does.
+    """
+    mirror = "flip+" if flip else ""
+    parts = {
+        "basic": f"{mirror}shift:{max(1, size // 8)}",
+        "strong": f"{mirror}trivial+erase:0.25+mixup:0.8+cutmix:1",
+    }
+    written = "+".join(parts.get(part, part) for part in text.split("+"))
+    parse_augment(written)
+    return written

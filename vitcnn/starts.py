@@ -1,0 +1,61 @@
+"""Which other cell's trained weights a cell begins with."""
+
+from collections.abc import Sequence
+
+from vitcnn.base import ConfigError, near
+from vitcnn.cell import Cell
+from vitcnn.config import Pretrain
+from vitcnn.data.cache import Info
+from vitcnn.data.fetch import about_data
+from vitcnn.entrants import Imported
+from vitcnn.networks import CNNAttention
+
+
+def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
+    """The id of the cell that `cell` begins with: of the entrant `name`, with the same shuffle; `above`: the cells of
+    the same n and seed."""
+    if name is None:
+        return None
+    if cell.recipe is None:
+        raise ConfigError(f"entrants.{cell.entrant}.start: logistic regression begins with nobody's weights")
+    where = f"entrants.{cell.entrant}.start"
+    found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
+    if not found:
+        names = {c.entrant for c in above if c.recipe}
+        raise ConfigError(f"{where}: no network further up is called {name!r}{near(name, names)}")
+    if cell.role == "search":
+        raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
+    rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"
+    wanted = found[0].model.model_dump(exclude={"model"} if rewritten else set())
+    own = cell.model.model_dump()
+    if any(own.get(key) != value for key, value in wanted.items()):
+        raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.entrant!r}")
+    return found[0].id
+
+
+def pretrained(cell: Cell, how: Pretrain, before: Sequence[Cell], data: Info) -> dict[str, str]:
+    """The cell of another study, of the same seed, whose weights `cell` begins with. Raises ConfigError."""
+    where = f"entrants.{cell.entrant}.pretrain"
+    if cell.recipe is None or isinstance(cell.model, Imported | CNNAttention):
+        raise ConfigError(f"{where}: {cell.model.model} cannot begin with another study's weights")
+    same = [c for c in before if c.model == cell.model and how.entrant in (None, c.entrant) and c.role == "main"]
+    if not same:
+        named = f"is called {how.entrant!r} and " if how.entrant else ""
+        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {cell.entrant!r}")
+    if len({c.entrant for c in same}) > 1 or len({c.shuffle for c in same}) > 1:
+        raise ConfigError(
+            f"{where}: {how.study} has several of that network; say which `entrant`, in a study of one setting"
+        )
+    for key, wanted in (("n", how.n), ("seed", cell.seed)):
+        known = sorted({getattr(c, key) for c in same})
+        if wanted not in known:
+            raise ConfigError(
+                f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
+            )
+    if (channels := about_data(same[0].dataset).channels) != data.channels:
+        raise ConfigError(
+            f"{where}: images of {same[0].dataset} are of {channels} channel{'s' * (channels > 1)}, those of "
+            f"{data.name} of {data.channels}"
+        )
+    (found,) = [c for c in same if (c.n, c.seed) == (how.n, cell.seed)]
+    return {"start": found.id, "start_study": found.study}
