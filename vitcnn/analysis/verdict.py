@@ -90,6 +90,8 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
         out.append("No budget check of this pair is finished: whether more training moves the gap is not known.")
     if results.study.search is None:
         out.append("No recipe search stands behind this study.")
+    if results.about and results.about.made:
+        out.append(results.about.made)
     if shared := whole_pool(results):
         out.append(shared)
     if results.strangers:
