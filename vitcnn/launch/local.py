@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
@@ -21,7 +21,8 @@ from vitcnn.launch.worker import Options, start, work
 from vitcnn.records import Places, write_atomically
 
 TRIES = 2
-GRACE = 4.0  # seconds that cells get to save a checkpoint
+GRACE = 3.5  # seconds that cells get to save a checkpoint, of the 5 that some schedulers give a job
+CONSTS.term_timeout = 0.2  # seconds more; who did not stop when asked (it still imports, or scores) is killed
 
 
 @dataclass
