@@ -160,7 +160,13 @@ def test_defaults_are_what_they_were_when_the_first_records_were_committed(kind)
 
 @pytest.mark.parametrize(
     ("label", "value"),
-    [("study", "other"), ("entrant", "other"), ("role", "budget-check"), ("variant", "lr=0.1")],
+    [
+        ("study", "other"),
+        ("entrant", "other"),
+        ("role", "budget-check"),
+        ("variant", "lr=0.1"),
+        ("start_study", "other"),
+    ],
 )
 def test_labels_do_not_change_the_id(label, value):
     assert label in LABELS
@@ -168,7 +174,7 @@ def test_labels_do_not_change_the_id(label, value):
 
 
 def test_every_label_is_tested_above():
-    assert {"study", "entrant", "role", "variant"} == LABELS
+    assert {"study", "entrant", "role", "variant", "start_study"} == LABELS
 
 
 def test_validation_given_as_the_data_sets_own_number_has_the_same_ids(study):
