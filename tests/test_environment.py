@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from vitcnn.data.cache import FetchError
 from vitcnn.data.fetch import fetch, load
-from vitcnn.data.fetchers import LARGEST, extract
+from vitcnn.data.fetchers import LARGEST, extract, tarfile
 
 STUDY = """
 dataset: digits

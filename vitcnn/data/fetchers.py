@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from vitcnn.data.cache import Arrays
 from vitcnn.data.subsets import stratified_order
 
 LARGEST = 2**30  # bytes that a download may unpack to; CIFAR-10 has 184 million
+if not hasattr(tarfile, "data_filter"):  # Python 3.11 before 3.11.4, which Debian 12 has
+    from backports import tarfile
+
+    sys.modules["tarfile"] = tarfile
 tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # for torchvision's own unpacking too
 
 
