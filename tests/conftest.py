@@ -12,6 +12,7 @@ from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.fetch import fetch
 from vitcnn.matrix import cells
+from vitcnn.records import Places
 from vitcnn.study_file import load_study
 
 SMALL = """
@@ -55,6 +56,22 @@ def one_cell(study) -> Callable[..., Cell]:
         return cell
 
     return pick
+
+
+@pytest.fixture
+def of(study, request) -> Callable[..., list[Cell]]:
+    """`of("vit", "seeds=1")`: the cells of an entrant of the module's study, its `TEXT`."""
+
+    def pick(entrant: str, *overrides: str) -> list[Cell]:
+        return [cell for cell in cells(study(*overrides, text=request.module.TEXT)) if cell.entrant == entrant]
+
+    return pick
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Of the small study."""
+    return Places("small", tmp_path / "results", tmp_path / "runs")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from building import DIGITS, made
 from test_tracking import inspect
 from torch.nn.functional import cross_entropy
 
-from vitcnn.cell import Cell
 from vitcnn.launch.jobs import jobs
 from vitcnn.matrix import cells
 from vitcnn.models.build import decay_groups, image_size
@@ -34,19 +32,6 @@ entrants:
 budget: {images_seen: 1600}
 recipe: {batch_size: 32}
 """
-
-
-@pytest.fixture
-def of(study):
-    def pick(entrant: str, *overrides: str) -> list[Cell]:
-        return [cell for cell in cells(study(*overrides, text=TEXT)) if cell.entrant == entrant]
-
-    return pick
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("tiny", tmp_path / "results", tmp_path / "runs")
 
 
 @pytest.mark.parametrize("entrant", ["vit", "cnn", "local", "mixer"])

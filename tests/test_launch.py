@@ -37,14 +37,9 @@ LONG = "budget.images_seen=25600"  # 800 steps, several seconds
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
+    path = tmp_path / "small.yaml"
     path.write_text(TEXT)
     return path
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("tiny", tmp_path / "results", tmp_path / "runs")
 
 
 def named(file: Path, name: str, *overrides: str) -> Cell:
@@ -180,4 +175,4 @@ def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file,
     assert "6 of 8 cells to train" in out
     assert {path.stem for path in places.records.iterdir()} == {cell.id for cell in wanted}
     assert {path: path.read_bytes() for path in before} == before
-    assert vitcnn("run", file, *larger)[:2] == (0, "tiny: all 8 cells are done\n")
+    assert vitcnn("run", file, *larger)[:2] == (0, "small: all 8 cells are done\n")

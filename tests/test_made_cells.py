@@ -1,13 +1,11 @@
 """Cells on images that are made: planned, trained, resumed, trained together, recorded and reported like any other."""
 
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import Eyes, TrainStream
 from vitcnn.data.cell_data import Picked, cells_data, looked_at
@@ -36,19 +34,6 @@ budget: {images_seen: 640}
 recipe: {batch_size: 32, augment: "shift:1"}
 """
 HOW = {"resolution": None, "content": None, "validation": 100, "folder": None, "device": CPU}
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("small", tmp_path / "results", tmp_path / "runs")
-
-
-@pytest.fixture
-def of(study):
-    def pick(entrant: str, *overrides: str) -> list[Cell]:
-        return [cell for cell in cells(study(*overrides, text=TEXT)) if cell.entrant == entrant]
-
-    return pick
 
 
 @pytest.fixture

@@ -34,11 +34,6 @@ def cell(one_cell) -> Cell:
     return one_cell(TEXT)
 
 
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("small", tmp_path / "results", tmp_path / "runs")
-
-
 def interrupted(cell: Cell, places: Places, at: int) -> Path:
     """Trains until the `at`-th question whether to stop; the checkpoint."""
     asked = [0]

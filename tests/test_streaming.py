@@ -1,7 +1,5 @@
 """Images that do not fit into memory are read from the cache as they are needed, and nothing else is different."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -28,11 +26,6 @@ entrants:
 budget: {images_seen: 640}
 recipe: {batch_size: 32, augment: "shift:1"}
 """
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("tiny", tmp_path / "results", tmp_path / "runs")
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A cell, really trained, on small networks."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -25,11 +23,6 @@ entrants:
 budget: {images_seen: 640}
 recipe: {batch_size: 32, augment: "shift:1", lr: 0.003}
 """
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("tiny", tmp_path / "results", tmp_path / "runs")
 
 
 @pytest.fixture

@@ -115,8 +115,10 @@ def run(
         return
     coming = {cell.id for cell in waiting}
     for cell in waiting:
+        if not cell.start or cell.start in coming:
+            continue
         its = places.of(cell.start_study)
-        if cell.start and cell.start not in coming and not its.weights(cell.start).exists():
+        if not its.weights(cell.start).exists():
             if cell.start_study and not its.record(cell.start).exists():
                 raise ConfigError(
                     f"{cell.title} begins with the weights of cell {cell.start} of {its.study}, which is not trained "

@@ -14,7 +14,7 @@ from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import order
 from vitcnn.recipe import Recipe, parse_augment, write_out
-from vitcnn.starts import pretrained, start_above
+from vitcnn.starts import start_above, starters
 
 
 def cells(study: Study, data: Info | None = None) -> list[Cell]:
@@ -26,7 +26,8 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
     _check_sizes(study, data, study.validation or data.validation)
     _check_pair(study)
     _check_shuffle(study, data)
-    before = {file: cells(other) for file, other in study.before.items()}
+    others = {file: cells(other) for file, other in study.before.items()}
+    before = {e.name: starters(e, study.seeds, others[e.pretrain.study], data) for e in study.entrants if e.pretrain}
     out = []
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
@@ -35,7 +36,8 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
                 for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
                     cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
                     if entrant.pretrain:
-                        begun = pretrained(cell, entrant.pretrain, before[entrant.pretrain.study], data)
+                        first = before[entrant.name][seed]
+                        begun = {"start": first.id, "start_study": first.study}
                     else:
                         begun = {"start": start_above(cell, entrant.start, here)}
                     here.append(cell.model_copy(update=begun))

@@ -9,11 +9,8 @@ runs/<study>/weights/<cell id>.pt         of a cell whose final weights are kept
 """
 
 import base64
-import contextlib
-import gc
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -195,22 +192,9 @@ def read_record(path: Path) -> Record:
 def read_records(folder: Path) -> tuple[list[Record], list[str]]:
     """(records, what is wrong with the files that are none), by file name."""
     records, wrong = [], []
-    with _no_garbage():
-        for path in sorted(folder.glob("*.json")):
-            try:
-                records.append(read_record(path))
-            except (OSError, ValueError) as error:
-                wrong.append(str(error))
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(read_record(path))
+        except (OSError, ValueError) as error:
+            wrong.append(str(error))
     return records, wrong
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Thousands of records make no cycles; looking for some takes as long as reading them."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()

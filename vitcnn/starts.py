@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from vitcnn.base import ConfigError, near
 from vitcnn.cell import Cell
-from vitcnn.config import Pretrain
+from vitcnn.config import Entrant
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Imported
-from vitcnn.networks import CNNAttention
+from vitcnn.networks import CNNAttention, Linear
 
 
 def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
@@ -33,20 +33,20 @@ def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | No
     return found[0].id
 
 
-def pretrained(cell: Cell, how: Pretrain, before: Sequence[Cell], data: Info) -> dict[str, str]:
-    """The cell of another study, of the same seed, whose weights `cell` begins with. Raises ConfigError."""
-    where = f"entrants.{cell.entrant}.pretrain"
-    if cell.recipe is None or isinstance(cell.model, Imported | CNNAttention):
-        raise ConfigError(f"{where}: {cell.model.model} cannot begin with another study's weights")
-    same = [c for c in before if c.model == cell.model and how.entrant in (None, c.entrant) and c.role == "main"]
+def starters(entrant: Entrant, seeds: Sequence[int], before: Sequence[Cell], data: Info) -> dict[int, Cell]:
+    """By seed, the cells of another study (`before`) whose weights `entrant` begins with. Raises ConfigError."""
+    where, how = f"entrants.{entrant.name}.pretrain", entrant.pretrain
+    if isinstance(entrant.model, Linear | Imported | CNNAttention):
+        raise ConfigError(f"{where}: {entrant.model.model} cannot begin with another study's weights")
+    same = [c for c in before if c.model == entrant.model and how.entrant in (None, c.entrant) and c.role == "main"]
     if not same:
         named = f"is called {how.entrant!r} and " if how.entrant else ""
-        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {cell.entrant!r}")
+        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {entrant.name!r}")
     if len({c.entrant for c in same}) > 1 or len({c.shuffle for c in same}) > 1:
         raise ConfigError(
             f"{where}: {how.study} has several of that network; say which `entrant`, in a study of one setting"
         )
-    for key, wanted in (("n", how.n), ("seed", cell.seed)):
+    for key, wanted in (("n", how.n), *(("seed", seed) for seed in seeds)):
         known = sorted({getattr(c, key) for c in same})
         if wanted not in known:
             raise ConfigError(
@@ -57,5 +57,4 @@ def pretrained(cell: Cell, how: Pretrain, before: Sequence[Cell], data: Info) ->
             f"{where}: images of {same[0].dataset} are of {channels} channel{'s' * (channels > 1)}, those of "
             f"{data.name} of {data.channels}"
         )
-    (found,) = [c for c in same if (c.n, c.seed) == (how.n, cell.seed)]
-    return {"start": found.id, "start_study": found.study}
+    return {c.seed: c for c in same if c.n == how.n}

@@ -72,7 +72,7 @@ def _sheet(
     line = ":\n" if len(info.title) > 40 else ": "
     more = f", {len(shown)} of {info.classes} shown" if len(shown) < info.classes else ""
     left.suptitle(f"{info.title}{line}classes and their training images{more}", fontsize=10)
-    _grid(left, by_class, [f"{names[c]}{more}" for c, more in zip(shown, said, strict=True)])
+    _grid(left, by_class, [f"{names[c]}{behind}" for c, behind in zip(shown, said, strict=True)])
     right.suptitle(f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}", fontsize=10)
     _grid(right, rows, [names[label] for label in labels])
     return fig

@@ -18,7 +18,7 @@ from vitcnn.report import figures, tables
 from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.dial import dial_section
 from vitcnn.report.search import search_report
-from vitcnn.report.transfer import transfer_figure, transfer_section
+from vitcnn.report.transfer import families, transfer_figure, transfer_section
 from vitcnn.report.verdict import verdict_text
 from vitcnn.status import failures
 
@@ -45,14 +45,12 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
             _figures(results.first_setting, places.report)
             if dial := dial_section(results.settings()):
                 _dial_figure(results, places.report)
-            if transfer := transfer_section(results.first_setting):
-                _figure(transfer_figure, results.first_setting, places.report / "transfer")
             if fig := cost_figure(results.first_setting, places):
                 save(fig, places.report / "cost")
         text = _text(results.first_setting, _missing(results))
         if dial:
             text += f"\n{dial}"
-        if transfer:
+        if transfer := transfer_section(results.first_setting):
             text += f"\n{transfer}"
         if cost := cost_section(results.first_setting, places):
             text += f"\n{cost}"
@@ -67,13 +65,18 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
 
 
 def _figures(results: Results, folder: Path) -> None:
+    title = f"{results.title}, {_seeds(results)}\n{describe_budget(results.cells)}"
     one: dict[str, Callable] = {
         "accuracy": figures.accuracy_against_n,
         "gap": figures.gap_against_n,
         "overfitting": figures.overfitting_against_n,
     }
+    if families(results.study.entrants):
+        one["transfer"] = transfer_figure
     for name, draw in one.items():
-        _figure(draw, results, folder / name)
+        fig = Figure(figsize=(6.4, 4.4), layout="constrained")
+        draw(fig.subplots(), results).set_title(title)
+        save(fig, folder / name)
     count = len(figures.panels(results.study.sizes))
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -82,18 +85,8 @@ def _figures(results: Results, folder: Path) -> None:
     for spare in axes.flat[count:]:
         spare.set_visible(False)
     figures.training_curves(axes.flat[:count], results)
-    fig.suptitle(_title(results), fontsize=10)
+    fig.suptitle(title, fontsize=10)
     save(fig, folder / "curves")
-
-
-def _title(results: Results) -> str:
-    return f"{results.title}, {_seeds(results)}\n{describe_budget(results.cells)}"
-
-
-def _figure(draw: Callable, results: Results, path: Path) -> None:
-    fig = Figure(figsize=(6.4, 4.4), layout="constrained")
-    draw(fig.subplots(), results).set_title(_title(results))
-    save(fig, path)
 
 
 def _dial_figure(results: Results, folder: Path) -> None:

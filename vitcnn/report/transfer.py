@@ -16,10 +16,10 @@ def families(entrants: Sequence[Entrant]) -> dict[str, Family]:
     """By the name of each family's entrant from scratch, or of its first; only those that are pre-trained at all."""
     found: list[Family] = []
     for entrant in entrants:
-        before = entrant.pretrain.n if entrant.pretrain else 0
-        mine = next((f for f in found if next(iter(f.values())).model == entrant.model and before not in f), None)
         if entrant.start or entrant.model.model == "linear":
             continue
+        before = entrant.pretrain.n if entrant.pretrain else 0
+        mine = next((f for f in found if next(iter(f.values())).model == entrant.model and before not in f), None)
         if mine is None:
             found.append(mine := {})
         mine[before] = entrant
