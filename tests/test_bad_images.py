@@ -18,7 +18,7 @@ from vitcnn.base import ConfigError
 from vitcnn.data.cache import FetchError
 from vitcnn.data.fetch import fetch, load
 from vitcnn.data.folder import find
-from vitcnn.report.tables import cell, markdown
+from vitcnn.report.tables import escape, markdown
 
 
 @pytest.fixture
@@ -255,5 +255,5 @@ def test_a_folder_that_may_not_be_read_is_told_and_not_passed_over(closed, root)
     ],
 )
 def test_no_name_ends_a_cell_or_a_line_or_opens_a_tag_or_a_link(name, shown):
-    assert cell(name) == shown
+    assert escape(name) == shown
     assert markdown(["n", name], [["1", "2"]]).splitlines()[0] == f"| n | {shown} |"

@@ -13,8 +13,9 @@ from test_cli import loaded, process
 
 from vitcnn.analysis.results import Results
 from vitcnn.base import ConfigError
-from vitcnn.costs import Costs, EntrantCost, Speed, fields, read_costs, write_costs
+from vitcnn.costs import Costs, EntrantCost, Speed, read_costs, write_costs
 from vitcnn.data.fetch import about_data
+from vitcnn.entrants import identity
 from vitcnn.report.cost import common_size, cost_figure, cost_section
 from vitcnn.report.figures import style
 from vitcnn.training import cost, memory
@@ -183,7 +184,7 @@ def some(study, without: str = "", **more) -> Costs:
         speed = Speed(median=1000 / k, low=900 / k, high=1050 / k)
         rest = {"batch": 128, "precision": "float32", "training": speed, "inference": speed, "memory": 10_000_000 * k}
         if entrant.name != without:
-            what = {"model": fields(entrant.model), "parameters": 1000 * k, "macs": 1_000_000 * k}
+            what = {"model": identity(entrant.model), "parameters": 1000 * k, "macs": 1_000_000 * k}
             found[entrant.name] = EntrantCost(**what, **(rest if entrant.model.model != "linear" else {}))
     base = {"machine": "some CPU", "threads": 1, "repeats": 5, "seconds": 1.0, "load": 0.1, "inference_batch": 500}
     return Costs(**base, memory_is="as it is", entrants=found, made_by={"date": "2026-01-01T00:00"}, **more)

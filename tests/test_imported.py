@@ -129,6 +129,18 @@ def test_the_seed_decides_what_it_draws(own):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_module_edited_while_a_cell_is_trained_costs_no_record(own, one_cell, tmp_path):
+    path = own()
+    cell = one_cell(STUDY)
+
+    def edited() -> bool:
+        path.write_text(NETS + "\n# another thought\n")
+        return False
+
+    record = train_cell(cell, places=Places("own", tmp_path / "results", tmp_path / "runs"), stop=edited)
+    assert record.cost.parameters == 64 * 4 + 4 + 4 * 10 + 10
+
+
 def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp_path):
     own()
     cell, places = one_cell(STUDY), Places("own", tmp_path / "results", tmp_path / "runs")
@@ -239,7 +251,7 @@ def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(o
     own()
     loaded = study(f"entrants={{mine: {{model: 'import:nets:{name}', options: {options}}}}}", text=STUDY)
     with pytest.raises(ConfigError, match=said):
-        check(loaded, DIGITS, "cpu")
+        check(loaded, DIGITS, {}, "cpu")
 
 
 def test_a_key_that_an_imported_entrant_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):

@@ -46,6 +46,22 @@ def test_a_process_that_is_gone_on_this_machine_is_dead_at_once(folder):
     assert [path.name for path in folder.iterdir()] == ["lease"]
 
 
+def test_a_number_that_another_process_has_by_now_keeps_a_cell_for_a_while_only(folder, monkeypatch):
+    """As in a container that was killed and begun again: same host, and the launcher is process 1 each time."""
+    now = [1000.0]
+    monkeypatch.setattr(lease.time, "monotonic", lambda: now[0])
+    plant(folder)  # of a process that runs: this one
+    mine = Leases()
+    assert not mine.take(folder)
+    now[0] += lease.EXPIRES + 1
+    assert mine.take(folder)
+
+
+def test_a_cell_that_another_run_finished_in_this_moment_is_not_ours(folder, monkeypatch):
+    monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(FileNotFoundError))
+    assert not Leases().take(folder)
+
+
 def test_an_owner_elsewhere_is_dead_once_its_file_has_not_changed_for_a_while_of_our_own_clock(folder, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(lease.time, "monotonic", lambda: now[0])

@@ -1,8 +1,11 @@
 """Networks that begin with another study's weights: which ones, what of them, and what the report says."""
 
+import shutil
+
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import stats
 from synthetic import every, make_study, write
 
@@ -148,6 +151,29 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
                   "--keep-weights", *how)[0] == 0  # fmt: skip
     assert vitcnn("run", "after.yaml", *some, *how)[0] == 0
     assert len(list((tmp_path / "results/after/records").glob("*.json"))) == 1
+
+
+def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the_report_is_written(
+    vitcnn, study, tmp_path
+):
+    for k in range(24):
+        path = tmp_path / "pets" / ("cat", "dog")[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (10 * k, 0, 0)).save(path)
+    text = "dataset: folder:pets\nseeds: 1\nvalidation: 4\nbudget: {images_seen: 32}\nrecipe: {batch_size: 8}\n"
+    vit = "vit: {width: 32, depth: 1, heads: 2}"
+    begun = "later: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 8}}"
+    study(text=f"{text}resolution: 16\nsizes: [8]\nentrants: {{{vit}}}\n", name="before.yaml")
+    study(text=f"{text}resolution: 24\nsizes: [6]\nentrants: {{{vit}, {begun}}}\n", name="after.yaml")
+    how = ["--wandb", "off", "--workers", "1", "--data-dir", "cache"]
+    assert vitcnn("run", "before.yaml", "--keep-weights", *how)[0] == 0
+    code, _, err = vitcnn("run", "after.yaml", "resolution=96", *how)
+    assert (code, "entrants.later: vit sees 96 pixels here and 64 in before.yaml: give both" in err) == (2, True)
+    assert vitcnn("run", "after.yaml", *how)[0] == 0
+    shutil.rmtree(tmp_path / "pets")
+    shutil.rmtree(tmp_path / "cache")
+    assert vitcnn("report", "after.yaml")[0] == 0
+    assert "## Pre-training" in (tmp_path / "results/after/report.md").read_text()
 
 
 # ---- the report ----

@@ -138,6 +138,19 @@ def test_numbers_that_yaml_reads_as_text_have_edges_too(tmp_path):
     assert len(choose(study, all_cells, places)["edges"]) == 4
 
 
+def test_an_edge_is_that_of_what_was_tried_with_the_choices_other_fields(tmp_path):
+    grids = "grid=[{lr: [0.001, 0.003, 0.01, 0.03], augment: [none]}, {lr: [0.003, 0.01], augment: ['shift:1']}]"
+    found = choose(*searched(tmp_path, likes(0.01, "shift:1"), grids))["edges"]
+    assert found[0].startswith("vit at n = 50 chose lr = 0.01, the edge of the grid: nothing was tried inside it")
+    assert choose(*searched(tmp_path, likes(0.01, "none"), grids))["edges"] == []
+
+
+def test_an_entrant_with_a_value_of_its_own_is_judged_by_what_was_tried_for_it(tmp_path):
+    two = "grid=[{lr: [0.001, 0.003]}, {augment: ['shift:1']}]"
+    found = choose(*searched(tmp_path, likes(0.003, "none"), two, "entrants={vit: {recipe: {lr: 0.002}}, cnn: {}}"))
+    assert not [line for line in found["edges"] if line.startswith("cnn")]
+
+
 def test_a_single_value_has_no_edge(tmp_path):
     study, all_cells, _ = make_study(tmp_path, "grid={lr: [0.003], label_smoothing: [0, 0.1, 0.2]}", text=SEARCH)
     smooth = {0: 0.7, 0.1: 0.9, 0.2: 0.8}

@@ -110,6 +110,9 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
     records = {name: read_record(places.record(mine[name].id)) for name in ("cnn", "cnn-on", "freed", "freed-on")}
     assert len({record.subset for record in records.values()}) == 1
     assert len({record.weights for record in records.values()}) == 4
+    code, out, _ = vitcnn("run", "m.yaml", "--workers", workers, "--device", "cpu", "--wandb", "off")
+    assert (code, "left out, what they begin with having failed: after-n50-s0" in out) == (0, True)
+    assert "all 7 cells are done, or failed for good" in out
     again = train_cell(mine["freed-on"], places=places)
     assert (again.weights, again.test) == (records["freed-on"].weights, records["freed-on"].test)
 

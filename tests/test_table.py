@@ -105,6 +105,14 @@ def test_the_floor_costs_no_time_and_without_speed_or_workers_none_is_known(trio
     assert seconds_left(waiting, {"vit": 10.0}, 0) is None
 
 
+def test_cells_that_one_process_trains_as_one_program_count_as_one_at_work(trio):
+    _, all_cells, places = trio
+    three = [c for c in all_cells if c.entrant == "vit"][:3]
+    for one in three:
+        write_progress(places.cell(one.id), step=0, steps=20, images_per_s=10.0)
+    assert "about 6 min left" in shown(three, places)  # 3 × 1,280 images at 10 a second
+
+
 def test_speed_is_a_running_cells_else_a_records(trio):
     _, all_cells, places = trio
     vit, cnn, _ = (next(c for c in all_cells if c.entrant == name) for name in ("vit", "cnn", "linear"))

@@ -22,7 +22,7 @@ COLUMNS = [
     *("image_size", "words", "native_pixels_per_word"),
     *("recipe_lr", "recipe_weight_decay", "recipe_warmup", "recipe_batch_size", "recipe_label_smoothing"),
     *("recipe_clip_norm", "recipe_augment", "recipe_init", "recipe_precision"),
-    *("shuffle_words", "shuffle_pixels", "start"),
+    *("shuffle_words", "shuffle_pixels", "shuffle_word", "shuffle_seed", "start"),
     *("id", "subset", "weights", "torch", "device", "git", "date"),
 ]
 

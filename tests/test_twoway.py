@@ -86,10 +86,10 @@ def test_the_images_variance_is_that_which_was_planted_whatever_else_varies(seed
     rng, N, studies = np.random.default_rng(1), 3, 3000
     values, influence = effects(rng, studies, seeds, N, between=1.0, images=2.0, rest=3.0)
     samples = [one_number(v, i) for v, i in zip(values, influence, strict=True)]
-    found = np.array([s.images[0, 0] for s in samples])
+    found = np.array([s.image_cov[0, 0] for s in samples])
     assert found.mean() == pytest.approx(4 / N, abs=4 * found.std() / math.sqrt(studies))
     assert found.std() / math.sqrt(studies) < 0.08  # so that the line above can fail
-    assert np.mean([s.seeds[0, 0] for s in samples]) == pytest.approx(1 + 9 / N, rel=0.1)
+    assert np.mean([s.seed_cov[0, 0] for s in samples]) == pytest.approx(1 + 9 / N, rel=0.1)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -123,11 +123,11 @@ def test_the_covariance_between_two_numbers_counts_too():
     hard = rng.standard_normal(2000)
     influence = hard + 0.1 * rng.standard_normal((3, 2, 2000))
     sample = Sample.of(rng.normal(0.5, 0.01, (3, 2)), influence)
-    assert sample.images[0, 1] == pytest.approx(1 / 2000, rel=0.15)
+    assert sample.image_cov[0, 1] == pytest.approx(1 / 2000, rel=0.15)
     assert sample.estimate([1, -1]).se ** 2 < sample.estimate([1, 1]).se ** 2 / 3
     own = one_number(sample.mean[0] + np.zeros(3), influence[:, 0] - influence[:, 1])
     assert sample.estimate([1, -1]).image_share * sample.estimate([1, -1]).se ** 2 == pytest.approx(
-        max(0.0, own.images[0, 0]), abs=1e-12
+        max(0.0, own.image_cov[0, 0]), abs=1e-12
     )
 
 
@@ -136,7 +136,7 @@ def test_the_covariance_between_two_numbers_counts_too():
 def test_more_variance_of_the_images_makes_an_interval_longer(seeds, images, factor, count):
     """From four seeds on; at three the interval may shrink by 0.4 % where the images begin to count (t > 2 z)."""
     sample = Sample(np.array([0.3]), np.array([[seeds]]), np.array([[images]]), count)
-    wider = replace(sample, images=factor * sample.images)
+    wider = replace(sample, image_cov=factor * sample.image_cov)
     assert wider.estimate([1]).half > sample.estimate([1]).half
     assert wider.estimate([1]).image_share > sample.estimate([1]).image_share
 
@@ -144,7 +144,7 @@ def test_more_variance_of_the_images_makes_an_interval_longer(seeds, images, fac
 @given(st.floats(0.01, 1), st.floats(0, 5))
 def test_with_three_seeds_images_never_shorten_an_interval_by_more_than_half_a_percent(seeds, images):
     alone = Sample(np.array([0.3]), np.array([[seeds]]), np.zeros((1, 1)), 3)
-    with_images = replace(alone, images=np.array([[images]]))
+    with_images = replace(alone, image_cov=np.array([[images]]))
     assert with_images.estimate([1]).half > 0.995 * alone.estimate([1]).half
 
 

@@ -330,6 +330,12 @@ def test_a_loser_to_the_linear_floor_weakens_the_verdict_and_another_entrant_doe
     assert "not above" not in low["local"] + caveats(tmp_path)
 
 
+def test_the_floor_of_an_entrant_whose_name_begins_alike_is_another_matter(tmp_path):
+    found = caveats(tmp_path, "entrants={vit: {}, vit big: {model: vit, depth: 2}, cnn: {}, linear: {}}",
+                    accuracy=lambda c: 0.3 if c.entrant == "vit big" else wobbly(c))  # fmt: skip
+    assert "not above" not in found
+
+
 def test_a_study_without_a_floor_says_so(tmp_path):
     assert "no linear floor" in caveats(tmp_path, "entrants=[vit, cnn]")
     assert "no linear floor" not in caveats(tmp_path)

@@ -17,8 +17,8 @@ class ConfigError(Exception):
     """A mistake in a study that a person can mend; the message says where it is and what to change."""
 
 
-def near(word: str, known: Any, all_of_them: bool = True) -> str:
-    """What to say behind an unknown name: the nearest known one, and all of them."""
+def suggest(word: str, known: Any, all_of_them: bool = True) -> str:
+    """The end of an error message: `; did you mean 'vit'? known: cnn, vit`."""
     known = sorted(map(str, known))
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, 1)

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from vitcnn.base import Frozen
 from vitcnn.config import Budget, Shuffle
-from vitcnn.entrants import Model, Timm
+from vitcnn.entrants import Model, identity
 from vitcnn.recipe import Recipe
 
 Role = Literal["main", "search", "budget-check"]
 
 
 LABELS = {"study", "entrant", "role", "variant", "start_study"}
-WAY = {"dataset", "resolution"}  # of a folder: its content stands for them, wherever it lies
+WAY = {"dataset", "resolution"}  # left out of the id where `content`, the hash of a folder's files, is set
 
 
 class Cell(Frozen):
@@ -43,9 +43,7 @@ class Cell(Frozen):
         scientific = self.model_dump(
             mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
         )
-        scientific["model"]["model"] = self.model.model
-        if isinstance(self.model, Timm):
-            scientific["model"].pop("weights", None)  # their hash stands for the file
+        scientific["model"] = identity(self.model)
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

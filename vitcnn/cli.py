@@ -43,7 +43,7 @@ def plan(
     from vitcnn.launch.plan import plan as render
     from vitcnn.records import read_records
 
-    loaded, about, all_cells, places = load(study, overrides, results, runs, data_dir)
+    loaded, about, all_cells, places, _ = load(study, overrides, results, runs, data_dir)
     console = Console()
     console.print(render(loaded, about, all_cells, places, workers))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
@@ -91,47 +91,34 @@ def run(
     from vitcnn.launch.local import run_jobs
     from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
+    from vitcnn.starts import with_starters
     from vitcnn.status import check_writable, put_aside, states
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
     if cohort not in ("auto", "off") and not (cohort.isdecimal() and int(cohort)):
         raise ConfigError(f"--cohort {cohort}: auto, off, or a number of cells")
-    loaded, about, all_cells, places = load(study, overrides, results, runs, data_dir, get=True)
+    loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir, get=True)
     console = Console(soft_wrap=True)
     check_writable(places)
     for line in put_aside(places):
         console.print(line, markup=False)
     open_ = [state for state in states(all_cells, places) if state.kind != "done"]
-    waiting = [state.cell for state in open_ if not state.detail.get("final")]
-    if len(waiting) < len(open_):
+    waiting, lost = with_starters([state.cell for state in open_ if not state.detail.get("final")], places)
+    if failed := len(open_) - len(waiting) - len(lost):
         console.print(
-            f"failed for good, the loss being no number: {len(open_) - len(waiting)} of the cells; to try them again, "
+            f"failed for good, the loss being no number: {failed} of the cells; to try them again, "
             f"delete {places.failure('*').parent}"
         )
+    if lost:
+        console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
     if not waiting:
         done = "done" if not open_ else "done, or failed for good"
         console.print(f"{places.study}: all {len(all_cells)} cells are {done}")
         return
-    coming = {cell.id for cell in waiting}
-    for cell in waiting:
-        if not cell.start or cell.start in coming:
-            continue
-        its = places.of(cell.start_study)
-        if not its.weights(cell.start).exists():
-            if cell.start_study and not its.record(cell.start).exists():
-                raise ConfigError(
-                    f"{cell.title} begins with the weights of cell {cell.start} of {its.study}, which is not trained "
-                    "yet: `vitcnn run` that study first, with --keep-weights"
-                )
-            again = " by a run with --keep-weights" if cell.start_study else ""
-            raise ConfigError(
-                f"{cell.title} begins with the weights of cell {cell.start}, which is done and kept none; delete "
-                f"{its.record(cell.start)}, and it is trained again{again}"
-            )
     from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
 
-    on_gpu = check(loaded, about, device)
+    on_gpu = check(loaded, about, before, device)
     fetch(loaded.dataset, data_dir, loaded.resolution)
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
     say = partial(console.print, markup=False)  # names may look like markup
@@ -175,7 +162,7 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
     from vitcnn.launch.table import table
     from vitcnn.status import states
 
-    _, _, all_cells, places = load(study, overrides, results, runs)
+    _, _, all_cells, places, _ = load(study, overrides, results, runs)
     Console().print(table(states(all_cells, places), places))
 
 

@@ -28,6 +28,7 @@ class Loaded(NamedTuple):
     about: "Info"
     cells: "list[Cell]"
     places: "Places"
+    before: "dict[str, Info]"  # of the data of the studies that `pretrain` names, by file
 
 
 def load(
@@ -49,4 +50,8 @@ def load(
         write_atomically(places.dataset, shared.model_dump_json() + "\n")  # reports need no images
     else:
         about = about_data(study.dataset, data_dir, study.resolution, beside=places.dataset)
-    return Loaded(study, about, cells(study, about), places)
+    before = {
+        file: about_data(other.dataset, data_dir, other.resolution, beside=places.of(other.name).dataset)
+        for file, other in study.before.items()
+    }
+    return Loaded(study, about, cells(study, about, before), places, before)

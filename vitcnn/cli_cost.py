@@ -25,7 +25,7 @@ def cost(
     from vitcnn.report.cost import HEAD, measured
     from vitcnn.training.cost import measure_costs
 
-    loaded, about, all_cells, places = load(study, overrides, results, runs)
+    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
     console = Console(soft_wrap=True)
 
     def say(line: str) -> None:

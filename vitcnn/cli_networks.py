@@ -38,7 +38,7 @@ def as_attention(
     for one in chosen:
         found = rewrite(one, places, data_dir)
         row = [one.title, f"{found.convolutions}", f"{found.heads}", f"{found.single.images:,}"]
-        rows.append(row + [f(a) for a in (found.single, found.double) for f in (_largest, _same)])
+        rows.append(row + [text for a in (found.single, found.double) for text in (f"{a.largest:.1e}", f"{a.same:,}")])
         typer.echo("  ".join(rows[-1]))
     head = ["cell", "convolutions", "heads", "test images"]
     head += [f"{what}, {dtype}" for dtype in ("float32", "float64") for what in ("largest difference", "same class")]
@@ -72,17 +72,9 @@ def receptive_fields(
 
 
 def _cell(loaded: Loaded, name: str) -> "Cell":
-    from vitcnn.base import ConfigError, near
+    from vitcnn.base import ConfigError, suggest
 
     known = {key: cell for cell in loaded.cells for key in (cell.title, cell.id)}
     if name not in known:
-        raise ConfigError(f"--cell {name}: no such cell{near(name, known, all_of_them=False)}")
+        raise ConfigError(f"--cell {name}: no such cell{suggest(name, known, all_of_them=False)}")
     return known[name]
-
-
-def _largest(agreement: object) -> str:
-    return f"{agreement.largest:.1e}"
-
-
-def _same(agreement: object) -> str:
-    return f"{agreement.same:,}"

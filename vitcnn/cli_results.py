@@ -13,7 +13,7 @@ def select(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
     from vitcnn.analysis.select import choose, write_recipes
 
-    loaded, _, all_cells, places = load(study, overrides, results, runs)
+    loaded, _, all_cells, places, _ = load(study, overrides, results, runs)
     path = write_recipes(choose(loaded, all_cells, places), places)
     typer.echo(path.read_text(encoding="utf-8") + f"\nwritten to {path}")
 
@@ -22,7 +22,7 @@ def report(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Writes `results/<study>/report.md` and its figures from the records."""
     from vitcnn.report.report import write_report
 
-    loaded, about, all_cells, places = load(study, overrides, results, runs)
+    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
     path = write_report(loaded, all_cells, places, about)
     typer.echo(f"written to {path}")
 
@@ -42,7 +42,7 @@ def verdict(
     from vitcnn.records import read_records
     from vitcnn.report.verdict import verdict_text
 
-    loaded, about, all_cells, places = load(study, overrides, results, runs)
+    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
     records, wrong = read_records(places.records)
     finished = StudyResults.of(loaded, all_cells, records, about).first_setting
     typer.echo(verdict_text(finished, judge(finished, pair)))
@@ -62,7 +62,7 @@ def export(
     from vitcnn.base import ConfigError
     from vitcnn.records import read_records
 
-    _, _, all_cells, places = load(study, overrides, results, runs)
+    _, _, all_cells, places, _ = load(study, overrides, results, runs)
     records, wrong = read_records(places.records)
     wanted = {cell.id for cell in all_cells}
     mine = [record for record in records if record.id in wanted]

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from vitcnn.base import ConfigError, Frozen, Positive, Share, near
+from vitcnn.base import ConfigError, Frozen, Positive, Share, suggest
 from vitcnn.data.made import canonical
 from vitcnn.entrants import Model, kind
 from vitcnn.recipe import Recipe
@@ -200,7 +200,7 @@ class Study(Frozen):
     def _grid(cls, value: tuple[dict[str, list], ...]) -> tuple[dict[str, list], ...]:
         for key in itertools.chain(*value):
             if key not in Recipe.model_fields:
-                raise ValueError(f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}")
+                raise ValueError(f"unknown recipe field {key!r}{suggest(key, Recipe.model_fields)}")
         return value
 
     @property

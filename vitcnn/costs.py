@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, Frozen
-from vitcnn.entrants import Model
+from vitcnn.entrants import Model, identity
 from vitcnn.records import Places, write_atomically
 
 
@@ -52,12 +52,7 @@ class Costs(Frozen):
     def of(self, name: str, model: Model) -> EntrantCost | None:
         """None where no entrant of this name was measured, or another model was."""
         cost = self.entrants.get(name)
-        return cost if cost and cost.model == fields(model) else None
-
-
-def fields(model: Model) -> dict[str, Any]:
-    """What decides a model's cost; fields at their default are left out, so that a new option changes nothing."""
-    return {**model.model_dump(mode="json", exclude_defaults=True), "model": model.model}
+        return cost if cost and cost.model == identity(model) else None
 
 
 def cost_file(places: Places) -> Path:

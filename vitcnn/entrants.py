@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from vitcnn.base import Frozen, Positive, near
+from vitcnn.base import Frozen, Positive, suggest
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
 
 
@@ -61,6 +61,13 @@ class Imported(Frozen):
         return value | {"source_sha256": file_hash(find_source(module))}
 
 
+def identity(model: "Model") -> dict[str, Any]:
+    """What decides a model's results; fields at their default are left out, so that a new option changes no identity,
+    and so is the way to a file of weights, whose hash stands for it."""
+    own = model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(model, Timm) else None)
+    return {**own, "model": model.model}
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises OSError."""
     with path.expanduser().open("rb") as file:
@@ -104,7 +111,7 @@ def kind(model: Any) -> str:
         if str(name).startswith(prefix):
             return key
     if not isinstance(name, str) or name not in MODELS:
-        raise ValueError(f"unknown model {reprlib.repr(name)}{near(str(name)[:80], MODELS)}")
+        raise ValueError(f"unknown model {reprlib.repr(name)}{suggest(str(name)[:80], MODELS)}")
     return name
 
 

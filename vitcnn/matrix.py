@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 from vitcnn.cell import Cell
 from vitcnn.config import Entrant, Shuffle, Study
 from vitcnn.data.cache import Info
@@ -17,17 +17,17 @@ from vitcnn.recipe import Recipe, parse_augment, write_out
 from vitcnn.starts import start_above, starters
 
 
-def cells(study: Study, data: Info | None = None) -> list[Cell]:
+def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | None = None) -> list[Cell]:
     """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained.
 
-    `data`: what is known of the data set; by default, what the cache knows.
+    `data`: what is known of the data set, `before`: of those of the studies that `pretrain` names, by file; by default,
+    what the cache knows.
     """
     data = data or about_data(study.dataset, resolution=study.resolution)
     _check_sizes(study, data, study.validation or data.validation)
     _check_pair(study)
     _check_shuffle(study, data)
-    others = {file: cells(other) for file, other in study.before.items()}
-    before = {e.name: starters(e, study.seeds, others[e.pretrain.study], data) for e in study.entrants if e.pretrain}
+    first = _starters(study, data, before or {})
     out = []
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
@@ -36,8 +36,8 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
                 for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
                     cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
                     if entrant.pretrain:
-                        first = before[entrant.name][seed]
-                        begun = {"start": first.id, "start_study": first.study}
+                        starter = first[entrant.name][seed]
+                        begun = {"start": starter.id, "start_study": starter.study}
                     else:
                         begun = {"start": start_above(cell, entrant.start, here)}
                     here.append(cell.model_copy(update=begun))
@@ -52,6 +52,17 @@ def cells(study: Study, data: Info | None = None) -> list[Cell]:
         if (other := seen.setdefault(cell.id, cell)) is not cell:
             raise ConfigError(f"{cell.title} and {other.title} are the same cell: same model, same recipe")
     return out
+
+
+def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
+    """By entrant and seed, the cell of another study that a cell begins with."""
+    known = {f: before.get(f) or about_data(s.dataset, resolution=s.resolution) for f, s in study.before.items()}
+    theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
+    return {
+        e.name: starters(e, study.seeds, data, theirs[e.pretrain.study], known[e.pretrain.study])
+        for e in study.entrants
+        if e.pretrain
+    }
 
 
 def _check_sizes(study: Study, data: Info, validation: int) -> None:
@@ -76,7 +87,7 @@ def _check_pair(study: Study) -> None:
         return
     for name in study.pair:
         if name not in names:
-            raise ConfigError(f"pair: no entrant is called {name!r}{near(name, names)}")
+            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, names)}")
         if names[name] == "linear":
             raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
     if extra := sorted(set(check.seeds) - set(study.seeds)):
@@ -119,7 +130,7 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
 def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:
     """The recipe found at the size nearest to n in log n."""
     if not by_size:
-        raise ConfigError(f"recipes: {study.recipes} has none for {name!r}{near(name, study.chosen)}")
+        raise ConfigError(f"recipes: {study.recipes} has none for {name!r}{suggest(name, study.chosen)}")
     return by_size[min(by_size, key=lambda size: abs(math.log(size / n)))]
 
 
@@ -131,7 +142,7 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
         key = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"unknown recipe field {key!r}{near(key, Recipe.model_fields)}"
+            message = f"unknown recipe field {key!r}{suggest(key, Recipe.model_fields)}"
         raise ConfigError(f"entrant {name!r}, recipe {key}: {message}") from None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from vitcnn.base import Frozen, Share, near
+from vitcnn.base import Frozen, Share, suggest
 
 
 class Recipe(Frozen):
@@ -63,7 +63,7 @@ def parse_augment(text: str) -> Augment:
         name = part.partition(":")[0]
         match = re.fullmatch(_PARTS.get(name, r"(?!)"), part)
         if match is None:
-            raise ValueError(f"{part!r} is no augmentation{near(part, _KNOWN)} (K ≥ 1 pixels, 0 < P ≤ 1, A > 0)")
+            raise ValueError(f"{part!r} is no augmentation{suggest(part, _KNOWN)} (K ≥ 1 pixels, 0 < P ≤ 1, A > 0)")
         if name in found:
             raise ValueError(f"{text!r} has {name!r} more than once")
         found[name] = type(Augment._field_defaults[name])(match[1]) if match.lastindex else True

@@ -16,18 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
+from vitcnn.base import Frozen
 from vitcnn.cell import Cell
 
 SCHEMA = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Score(_Part):
+class Score(Frozen):
     """Over `images` images: accuracy, its mean over classes, and expected calibration error, all in [0, 1]; mean
     negative log-likelihood in nats. None: not measured when the record was made."""
 
@@ -52,7 +49,7 @@ def pack_bits(correct: np.ndarray) -> str:
     return base64.b64encode(np.packbits(correct.astype(bool))).decode()
 
 
-class Point(_Part):
+class Point(Frozen):
     """One point of a training curve. `train_loss` is the mean since the point before, label smoothing included."""
 
     images_seen: int
@@ -61,7 +58,7 @@ class Point(_Part):
     val_nll: float
 
 
-class Cost(_Part):
+class Cost(Frozen):
     """`seconds` of training and its validations, without start-up and the final tests; `images_per_s` follows. Of a
     cell that was one of a `cohort`, trained as one program: its share of the time."""
 
@@ -76,7 +73,7 @@ class Cost(_Part):
     cohort: int = 1
 
 
-class Sight(_Part):
+class Sight(Frozen):
     """What the network is shown, in pixels; words of its first layer, and the native pixels along a word's side."""
 
     image_size: int
@@ -84,7 +81,7 @@ class Sight(_Part):
     native_pixels_per_word: float | None
 
 
-class Record(_Part):
+class Record(Frozen):
     """A finished cell. Its id is the cell's; analysis reads this and nothing else."""
 
     schema_: Literal[1] = SCHEMA
@@ -98,9 +95,9 @@ class Record(_Part):
     sight: Sight
     subset: str  # hash of the training images' indices
     weights: str | None = None  # hash of the final weights
-    found: dict[str, Any] = {}  # what the cell itself chose on validation (linear: its C)
-    data: dict[str, Any] = {}  # the data set: sums, origin, what the leak check found
-    made_by: dict[str, Any] = {}  # versions, git revision, device, threads, date
+    found: dict[str, Any] = Field(default={})  # what the cell itself chose on validation (linear: its C)
+    data: dict[str, Any] = Field(default={})  # the data set: sums, origin, what the leak check found
+    made_by: dict[str, Any] = Field(default={})  # versions, git revision, device, threads, date
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 from vitcnn.cell import Cell
 from vitcnn.config import Entrant
 from vitcnn.data.cache import Info
-from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Imported
 from vitcnn.networks import CNNAttention, Linear
+from vitcnn.records import Places
 
 
 def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
@@ -22,7 +22,7 @@ def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | No
     found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
     if not found:
         names = {c.entrant for c in above if c.recipe}
-        raise ConfigError(f"{where}: no network further up is called {name!r}{near(name, names)}")
+        raise ConfigError(f"{where}: no network further up is called {name!r}{suggest(name, names)}")
     if cell.role == "search":
         raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
     rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"
@@ -33,8 +33,9 @@ def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | No
     return found[0].id
 
 
-def starters(entrant: Entrant, seeds: Sequence[int], before: Sequence[Cell], data: Info) -> dict[int, Cell]:
-    """By seed, the cells of another study (`before`) whose weights `entrant` begins with. Raises ConfigError."""
+def starters(entrant: Entrant, seeds: Sequence[int], data: Info, before: Sequence[Cell], its: Info) -> dict[int, Cell]:
+    """By seed, the cells whose weights `entrant` begins with; `before`, `its`: another study's cells and data. Raises
+    ConfigError where there are none, or not of this network."""
     where, how = f"entrants.{entrant.name}.pretrain", entrant.pretrain
     if isinstance(entrant.model, Linear | Imported | CNNAttention):
         raise ConfigError(f"{where}: {entrant.model.model} cannot begin with another study's weights")
@@ -52,9 +53,34 @@ def starters(entrant: Entrant, seeds: Sequence[int], before: Sequence[Cell], dat
             raise ConfigError(
                 f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
             )
-    if (channels := about_data(same[0].dataset).channels) != data.channels:
+    if its.channels != data.channels:
         raise ConfigError(
-            f"{where}: images of {same[0].dataset} are of {channels} channel{'s' * (channels > 1)}, those of "
-            f"{data.name} of {data.channels}"
+            f"{where}: images of {its.title} are of {its.channels} channel{'s' * (its.channels > 1)}, those of "
+            f"{data.title} of {data.channels}"
         )
     return {c.seed: c for c in same if c.n == how.n}
+
+
+def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], list[Cell]]:
+    """Those that can be trained, and those whose starter failed for good. Raises ConfigError where a starter's weights
+    are missing and no cell that is waiting will leave them."""
+    coming, lost = {cell.id for cell in waiting}, []
+    for cell in waiting:
+        its = places.of(cell.start_study)
+        if not cell.start or cell.start in coming or its.weights(cell.start).exists():
+            continue
+        if its.failure(cell.start).exists() or cell.start in {c.id for c in lost}:
+            coming.discard(cell.id)
+            lost.append(cell)
+        elif its.record(cell.start).exists():
+            again = " by a run with --keep-weights" if cell.start_study else ""
+            raise ConfigError(
+                f"{cell.title} begins with the weights of cell {cell.start}, which is done and kept none; delete "
+                f"{its.record(cell.start)}, and it is trained again{again}"
+            )
+        else:
+            raise ConfigError(
+                f"{cell.title} begins with the weights of cell {cell.start} of {its.study}, which is not trained "
+                "yet: `vitcnn run` that study first, with --keep-weights"
+            )
+    return [cell for cell in waiting if cell.id in coming], lost

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 from vitcnn.config import Budget, BudgetCheck, Pretrain, Shuffle, Study, by_name
 from vitcnn.entrants import MODELS
 from vitcnn.recipe import Recipe
@@ -189,7 +189,7 @@ def _explain(error: dict, names: list) -> str:
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
         known = set(owner.model_fields) - {"chosen", "search", "before", "weights_sha256", "source_sha256"}
         known |= {"recipe", "start", "pretrain"} if owner in MODELS.values() else set()
-        return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{near(key, known)}"
+        return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{suggest(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)
     message = _PLAINLY.get(error["type"], message)

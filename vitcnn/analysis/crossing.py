@@ -16,15 +16,15 @@ STEPS = 60  # grid points between two measured sizes
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place on the axis of n (or of multiples of n). `value` is None where the curves do not meet on the axis; an
-    end of the interval that the axis cuts off is None: open."""
+class Crossing:
+    """Where two curves meet on the axis of n (or of multiples of n). `value` is None where they do not; an end of the
+    interval that the axis cuts off is None: open."""
 
     value: float | None
     low: float | None
     high: float | None
     excluded: bool  # "no difference" is rejected at every point of the axis
-    above: bool  # at the axis's end the sum is still above 0
+    above: bool  # at the largest n the first curve is still ahead
 
 
 def interpolation(sizes: Sequence[int], n: np.ndarray) -> np.ndarray:
@@ -37,10 +37,10 @@ def interpolation(sizes: Sequence[int], n: np.ndarray) -> np.ndarray:
     return out
 
 
-def invert(sample: Sample, axis: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Place:
+def invert(sample: Sample, axis: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Crossing:
     """Where Σ weights · numbers passes from above 0 to below along the axis; `weights`: (points, numbers)."""
     values, errors, shares = sample.along(np.asarray(weights))
-    kept = np.abs(values) <= critical(level, sample.count, shares) * errors
+    kept = np.abs(values) <= critical(level, sample.seeds, shares) * errors
     kept |= errors == 0  # where nothing varies nothing is rejected
     turns = np.flatnonzero((values[:-1] > 0) != (values[1:] > 0))
     kept[turns] = kept[turns + 1] = True  # it is 0 in between, however fine the test
@@ -53,7 +53,7 @@ def invert(sample: Sample, axis: np.ndarray, weights: np.ndarray, level: float =
     inside = np.flatnonzero(kept)
     low = float(axis[inside[0]]) if len(inside) and inside[0] > 0 else None
     high = float(axis[inside[-1]]) if len(inside) and inside[-1] < len(axis) - 1 else None
-    return Place(value, low, high, not len(inside), bool(values[-1] > 0))
+    return Crossing(value, low, high, not len(inside), bool(values[-1] > 0))
 
 
 def grid(sizes: Sequence[int]) -> np.ndarray:
@@ -74,16 +74,16 @@ class Lines:
         """Raises NotEnough."""
         return cls(evidence.sample([[(1.0, Number(e, n))] for e in (first, second) for n in sizes]), tuple(sizes))
 
-    def crossing(self, level: float = 0.95) -> Place:
+    def crossing(self) -> Crossing:
         """The n at which the second overtakes the first."""
         axis = grid(self.sizes)
         lines = interpolation(self.sizes, axis)
-        return invert(self.sample, axis, np.hstack([lines, -lines]), level)
+        return invert(self.sample, axis, np.hstack([lines, -lines]))
 
-    def multiplier(self, n: int, level: float = 0.95) -> Place:
+    def multiplier(self, n: int) -> Crossing:
         """How many times n images the second needs for the accuracy that the first has with n."""
         axis = grid(self.sizes)
         lines, there = (interpolation(self.sizes, m) for m in (axis, np.full_like(axis, n)))
-        place = invert(self.sample, axis, np.hstack([there, -lines]), level)
+        place = invert(self.sample, axis, np.hstack([there, -lines]))
         scaled = (None if v is None else v / n for v in (place.value, place.low, place.high))
-        return Place(*scaled, place.excluded, place.above)
+        return Crossing(*scaled, place.excluded, place.above)

@@ -1,6 +1,6 @@
 """A study's records put in order: who reached what at which n, what is missing, and what has to be said first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -166,11 +166,11 @@ def above_floor(results: Results) -> bool:
     return len(held) == len(results.entrants) - 1 > 0 and not below_floor(results)
 
 
-def below_floor(results: Results) -> list[str]:
-    """A sentence for each entrant that loses to the linear floor at its largest finished n."""
+def below_floor(results: Results, among: Collection[str] | None = None) -> list[str]:
+    """A sentence for each entrant (of `among`) that loses to the linear floor at its largest finished n."""
     out = []
     for entrant, n, own, line in _against_floor(results):
-        if own.mean <= line.mean:
+        if own.mean <= line.mean and (among is None or entrant in among):
             out.append(
                 f"{entrant} is not above the linear floor at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "
                 f"({own.count} and {line.count} seeds); nothing can be concluded about it."

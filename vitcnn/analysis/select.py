@@ -71,7 +71,8 @@ def best(among: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
 
 
 def edges(study: Study, among: Sequence[Trial]) -> list[str]:
-    """A sentence for each chosen number on the edge of its grid, and what it gained there: the optimum may lie beyond.
+    """A sentence for each chosen number on the edge of what was tried for this entrant and n with the choice's other
+    fields, and what it gained there: the optimum may lie beyond. Fields of one or two values are passed over.
 
     The gain is over the best trial inside the grid, beside one binomial standard error of the validation accuracy: a
     gain well below it is a plateau.
@@ -79,17 +80,23 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
     out = []
     for (entrant, n), trial in best(among).items():
         for key in study.searched:
-            values = {getattr(t.recipe, key) for t in among}
+            mine = [t for t in among if (t.entrant, t.n) == (entrant, n)]
+            values = {getattr(t.recipe, key) for t in mine}
             if len(values) < 3 or not all(isinstance(v, (int, float)) for v in values):
                 continue
-            value, ends = getattr(trial.recipe, key), (min(values), max(values))
+            others = set(study.searched) - {key}
+            along = [t for t in mine if all(getattr(t.recipe, k) == getattr(trial.recipe, k) for k in others)]
+            tried = sorted(getattr(t.recipe, key) for t in along)
+            value, ends = getattr(trial.recipe, key), (tried[0], tried[-1])
             if value in ends and value != 0:  # nothing lies below no weight decay
-                inside = [t for t in among if (t.entrant, t.n) == (entrant, n) and getattr(t.recipe, key) not in ends]
-                gain = trial.accuracy - max(t.accuracy for t in inside)
+                inside = [t.accuracy for t in mine if ends[0] < getattr(t.recipe, key) < ends[1]]
+                gain = "nothing was tried inside it"
+                if inside:
+                    gain = f"{100 * (trial.accuracy - max(inside)):+.1f} points over the best inside it"
                 error = math.sqrt(trial.accuracy * (1 - trial.accuracy) / trial.images)
                 out.append(
-                    f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: {100 * gain:+.1f} points "
-                    f"over the best inside it (standard error {100 * error:.1f}); widen it unless that is a plateau"
+                    f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: {gain} (standard error "
+                    f"{100 * error:.1f}); widen it unless that is a plateau"
                 )
     return out
 

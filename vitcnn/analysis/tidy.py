@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitcnn.config import Shuffle
 from vitcnn.records import Record, Score, read_records
 
 if TYPE_CHECKING:
@@ -43,6 +44,6 @@ def _row(record: Record) -> dict[str, Any]:
     row["overfitting"] = record.train.accuracy - record.test.accuracy
     row |= record.cost.model_dump() | record.sight.model_dump()
     row |= {f"recipe_{k}": v for k, v in (cell.recipe.model_dump() if cell.recipe else {}).items()}
-    row |= {f"shuffle_{k}": getattr(cell.shuffle, k, None) for k in ("words", "pixels")} | {"start": cell.start}
+    row |= {f"shuffle_{k}": getattr(cell.shuffle, k, None) for k in Shuffle.model_fields} | {"start": cell.start}
     row |= {f"model_{k}": v for k, v in cell.model.model_dump(exclude={"model"}, exclude_defaults=True).items()}
     return row | {"id": record.id, "subset": record.subset, "weights": record.weights, **record.made_by}

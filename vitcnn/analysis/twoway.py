@@ -65,6 +65,8 @@ def _quantiles(level: float, seeds: int) -> tuple[float, float]:
 
 
 def critical(level: float, seeds: int, image_share: float | np.ndarray) -> float | np.ndarray:
+    """How many standard errors half an interval is: the mean of Student's t (S − 1 degrees of freedom) and the normal
+    quantile, weighted by the seeds' and the images' shares of the variance; at least t·√(seeds' share)."""
     t, z = _quantiles(level, seeds)
     return np.maximum((1 - image_share) * t + image_share * z, t * np.sqrt(1 - image_share))
 
@@ -73,14 +75,14 @@ def critical(level: float, seeds: int, image_share: float | np.ndarray) -> float
 class Sample:
     """K numbers of each of S seeds, ready for any weighted sum of them.
 
-    `mean` (K,); `seeds` (K, K): covariance of the K over seeds; `images` (K, K): the test images' own covariance,
-    already divided by their number.
+    `mean` (K,); `seed_cov` (K, K): covariance of the K over seeds; `image_cov` (K, K): the test images' own,
+    already divided by their number; `seeds`: how many.
     """
 
     mean: np.ndarray
-    seeds: np.ndarray
-    images: np.ndarray
-    count: int
+    seed_cov: np.ndarray
+    image_cov: np.ndarray
+    seeds: int
 
     @classmethod
     def of(cls, values: np.ndarray, influence: np.ndarray | None = None) -> "Sample":
@@ -98,12 +100,12 @@ class Sample:
     def estimate(self, weights: Sequence[float], level: float = 0.95) -> Estimate:
         """Of Σ weights · numbers."""
         value, se, share = (float(a[0]) for a in self.along(np.asarray(weights, float)[None]))
-        return Estimate(value, se, share, self.count, level)
+        return Estimate(value, se, share, self.seeds, level)
 
     def along(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(P, K) weights -> (values, standard errors, the images' shares of the variance), (P,) each."""
-        seeds = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.seeds, weights)) / self.count
-        images = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.images, weights))
+        seeds = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.seed_cov, weights)) / self.seeds
+        images = np.maximum(0.0, np.einsum("pk,kl,pl->p", weights, self.image_cov, weights))
         variance = seeds + images
         there = variance > 1e-18  # rounding
         share = np.divide(images, variance, out=np.zeros_like(variance), where=there)

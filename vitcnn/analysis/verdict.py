@@ -8,7 +8,7 @@ from vitcnn.analysis.claims import CLAIMS, SAME_TEST, Claim, Pair
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.twoway import holm
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 
 ALPHA = 0.05  # the chance that any claim at all comes out supported where none is true
 
@@ -28,7 +28,7 @@ def verdict(results: Results, pair: tuple[str, str] | None = None) -> Verdict:
     first, second = pair or results.study.pair
     for name in (first, second):
         if name not in results.entrants:
-            raise ConfigError(f"pair: no entrant is called {name!r}{near(name, results.entrants)}")
+            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, results.entrants)}")
     if first == second:
         raise ConfigError(f"pair: {first!r} cannot be compared with itself")
     models = {entrant.name: entrant.model.model for entrant in results.study.entrants}
@@ -75,7 +75,7 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
         out.append(f"{len(results.missing)} of {len(results.cells)} cells are missing.")
     if left := [n for n in results.study.sizes if n not in sizes]:
         out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
-    out += [s for s in below_floor(results) if s.startswith((f"{first} ", f"{second} "))]
+    out += below_floor(results, {first, second})
     if results.floor is None:
         out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
     checked, sign = {first, second} == set(results.study.pair), 100 if first == results.study.pair[0] else -100
@@ -98,6 +98,6 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
         out.append(
             f"{results.strangers} records in the folder are of other cells (another recipe, size or seed): left out."
         )
-    if "exact copies" in (found := leak(results)):
-        out.append(found.replace("**", ""))
+    if any(r.data.get("test_in_train") for r in results.records.values()):
+        out.append(leak(results).replace("**", ""))
     return out

@@ -1,10 +1,10 @@
 """Numbers with their intervals, as words in a sentence."""
 
-from vitcnn.analysis.crossing import Place
+from vitcnn.analysis.crossing import Crossing
 from vitcnn.analysis.twoway import Estimate
 
 
-def interval(place: Place, unit: str = "n", form: str = ",.0f") -> str:
+def interval(place: Crossing, unit: str = "n", form: str = ",.0f") -> str:
     """`95 %: n = 1,200 to 4,000`; an end that the sizes cut off is said to be open."""
     low, high = (None if v is None else format(v, form) for v in (place.low, place.high))
     name = "n = " if unit == "n" else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 from vitcnn.data.cache import Arrays, FetchError, Info
 from vitcnn.data.images import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
 
@@ -41,7 +41,7 @@ def known(name: str) -> str:
     """`torchvision:SVHN` -> `SVHN`. Raises ConfigError, naming the nearest."""
     short = name.removeprefix("torchvision:")
     if short not in SETS:
-        raise ConfigError(f"torchvision:{short}: no classification set that downloads by itself{near(short, SETS)}")
+        raise ConfigError(f"torchvision:{short}: no classification set that downloads by itself{suggest(short, SETS)}")
     return short
 
 

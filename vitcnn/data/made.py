@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from vitcnn.base import ConfigError, Frozen, Positive, Share, near
+from vitcnn.base import ConfigError, Frozen, Positive, Share, suggest
 from vitcnn.data.cache import Info
 
 VALIDATION, TEST = 2**63, 2**63 + 1  # streams; those of cells are below, as `role_seed` is
@@ -68,7 +68,7 @@ def parse(name: str) -> Made | None:
     for option in given:
         key, equals, value = option.partition("=")
         if not equals or key not in known:
-            raise ConfigError(f"{name}: {option!r} is no option=value{near(key, known)}")
+            raise ConfigError(f"{name}: {option!r} is no option=value{suggest(key, known)}")
         if key in fields:
             raise ConfigError(f"{name}: {key!r} stands there twice")
         fields[key] = _number(value)

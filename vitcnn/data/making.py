@@ -1,4 +1,4 @@
-"""Images that are made when they are asked for, as what trains, scores and shows images wants them."""
+"""Tensor-like access to images that are generated on demand."""
 
 import hashlib
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class OnDemand:
 
     def __init__(self, made: Maker, stream: int, count: int, device: torch.device, remember: bool):
         self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
-        self.shape = (made.info.channels, made.info.size, made.info.size)  # of an image
+        self.image_shape = (made.info.channels, made.info.size, made.info.size)  # of an image
         self._known: Tensor | None = None  # (N,) bool: which of `_images` are there
         self._images: Tensor | None = None
 
@@ -57,7 +57,7 @@ class OnDemand:
             return self._make(index)
         if self._images is None:
             # takes no memory of a CPU until it is written to
-            self._images = torch.empty(self.count, *self.shape, dtype=torch.uint8, device=self.device)
+            self._images = torch.empty(self.count, *self.image_shape, dtype=torch.uint8, device=self.device)
             self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
         new = index[~self._known[index]]
         for part in new.split(CHUNK):
@@ -68,7 +68,7 @@ class OnDemand:
     def _make(self, index: Tensor) -> Tensor:
         if len(index):
             return torch.cat([self.made.images(self.stream, part) for part in index.split(CHUNK)])
-        return torch.empty(0, *self.shape, dtype=torch.uint8, device=self.device)
+        return torch.empty(0, *self.image_shape, dtype=torch.uint8, device=self.device)
 
     def labels(self) -> Tensor:
         """(N,) int64."""

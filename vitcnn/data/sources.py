@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 from vitcnn.data.cache import Arrays, Info, cache_folder
 from vitcnn.data.fetchers import debian_fashion, digits, npm_cifar10, torchvision_cifar, torchvision_fashion
 from vitcnn.data.folder import root_of
@@ -38,7 +38,7 @@ def place(name: str, resolution: int | None = None, folder: str | Path | None = 
     if name.startswith("torchvision:"):
         return cache / "torchvision" / f"{known(name)}{at}"
     if name not in BUILT_IN:
-        nearest = near(name, [*BUILT_IN, "fractals"])
+        nearest = suggest(name, [*BUILT_IN, "fractals"])
         raise ConfigError(f"unknown data set {name!r}{nearest}, deformed:NAME, torchvision:NAME, folder:PATH")
     if resolution:
         raise ConfigError(

@@ -12,9 +12,9 @@ Job = tuple[Cell, ...]
 
 
 def jobs(cells: Sequence[Cell], most: int, alone: Collection[str] = ()) -> list[Job]:
-    """Cells that can train in lock-step, `most` at a time, in the order of their first: the same network, data set and
-    number of steps, whatever their n, seed and learning rate. Alone: entrants named in `alone`, what begins with
-    another cell's weights, and what is not trained by gradient descent."""
+    """Groups cells that can train as one program (same network, data set and number of steps, whatever their n, seed
+    and learning rate) into jobs of at most `most`, ordered by each group's first cell. Alone in theirs: entrants named
+    in `alone`, cells that begin with another's weights, and what is not trained by gradient descent."""
     groups: dict[object, list[Cell]] = {}
     for cell in cells:
         single = most == 1 or cell.entrant in alone or cell.start or not cell.recipe

@@ -21,7 +21,7 @@ class Leases:
 
     A lease is a file that a link puts there, which either succeeds or finds one (so on network folders too). Clocks of
     machines differ, so that an owner counts as dead once its file has not changed while EXPIRES seconds went by here;
-    on this machine, once its process is gone.
+    on this machine already once its process is gone (another may have its number: in a restarted container, say).
     """
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class Leases:
             self._bury(lease, dead)
         about = {"token": self.token, "host": os.uname().nodename, "pid": os.getpid()}
         scratch = folder / f"lease.{self.token}"
-        scratch.write_text(json.dumps(about), encoding="utf-8")
         try:
+            scratch.write_text(json.dumps(about), encoding="utf-8")
             lease.hardlink_to(scratch)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # held by another run, or gone with its finished cell
             return False
         finally:
             scratch.unlink(missing_ok=True)
@@ -77,8 +77,8 @@ class Leases:
         except FileNotFoundError:
             return None
         owner = _owner(lease)
-        if owner.get("host") == os.uname().nodename:
-            return None if process_runs(owner["pid"]) else owner["token"]
+        if owner.get("host") == os.uname().nodename and not process_runs(owner["pid"]):
+            return owner["token"]
         before, since = self._seen.setdefault(lease, (changed, time.monotonic()))
         if before != changed:
             self._seen[lease] = before, since = (changed, time.monotonic())

@@ -2,19 +2,21 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
 
+from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.config import Study
+from vitcnn.config import Entrant, Study
 from vitcnn.data.cache import Info
 from vitcnn.launch.jobs import MOST, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import describe_budget
-from vitcnn.models.build import Facts, check_sight, facts
+from vitcnn.models.build import Facts, check_sight, facts, image_size
+from vitcnn.networks import Words
 from vitcnn.records import Places
 from vitcnn.status import State, states
 from vitcnn.training.device import pick_device
@@ -25,12 +27,15 @@ from vitcnn.training.together import why_alone
 GUESSED_FLOPS = 4e10
 
 
-def check(study: Study, about: Info, device: str) -> bool:
-    """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
+def check(study: Study, about: Info, before: Mapping[str, Info], device: str) -> bool:
+    """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data.
+    `before`: the data of the studies that `pretrain` names, by file."""
     where = pick_device(device)
     _check_sight(study, about)
     for entrant in study.entrants:
         facts(entrant.model, about)
+        if entrant.pretrain:
+            _check_same_words(entrant, about, before[entrant.pretrain.study])
     return where.type == "cuda"
 
 
@@ -61,6 +66,16 @@ def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, worke
     )
 
 
+def _check_same_words(entrant: Entrant, about: Info, before: Info) -> None:
+    """Weights of positions fit as many words as they were trained on."""
+    now, then = image_size(entrant.model, about), image_size(entrant.model, before)
+    if isinstance(entrant.model, Words) and now != then:
+        raise ConfigError(
+            f"entrants.{entrant.name}: {entrant.model.model} sees {now} pixels here and {then} in "
+            f"{entrant.pretrain.study}: give both the same image_size"
+        )
+
+
 def _check_sight(study: Study, about: Info) -> None:
     for entrant, shuffle in itertools.product(study.entrants, study.shuffle):
         check_sight(entrant.model, about, shuffle)
@@ -79,7 +94,7 @@ def _time(where: Sequence[State], places: Places, cost: dict[str, Facts], worker
     measured = speeds(where, places)
     guess = {name: GUESSED_FLOPS / (6 * c.macs) for name, c in cost.items() if c.macs}
     if measured:  # scale the guess to this machine
-        scale = statistics.median(measured[name] / guess[name] for name in measured)
+        scale = statistics.median([measured[name] / guess[name] for name in measured if name in guess] or [1.0])
         guess = {name: speed * scale for name, speed in guess.items()}
     left = seconds_left(where, guess | measured, workers)
     basis = "measured" if measured.keys() >= {s.cell.entrant for s in where if s.cell.recipe} else "guessed from MACs"

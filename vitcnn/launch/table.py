@@ -17,7 +17,7 @@ COLOUR = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "re
 
 
 def table(all_states: Sequence[State], places: Places, workers: int | None = None) -> RenderableType:
-    """A rich renderable. `workers`: how many are at work, for the time left; by default as many as are running."""
+    """A rich renderable. `workers`: how many are at work, for the time left; by default the processes that are."""
     parts: list[RenderableType] = [headline(all_states, places, workers), _grid(all_states)]
     if busy := [s for s in all_states if s.kind in ("running", "stopped")]:
         parts.append(_busy(busy))
@@ -35,7 +35,8 @@ def headline(all_states: Sequence[State], places: Places, workers: int | None = 
         *((f"{counts[kind]} {kind}  ", COLOUR[kind]) for kind in KINDS if counts[kind]),
         f"of {len(all_states)} cells",
     )
-    left = seconds_left(all_states, speeds(all_states, places), workers or counts["running"])
+    at_work = {(s.detail["host"], s.detail["pid"]) for s in all_states if s.kind == "running"}  # a cohort's share one
+    left = seconds_left(all_states, speeds(all_states, places), workers or len(at_work))
     if left is not None and counts["done"] < len(all_states):
         out.append(f"   about {duration(left)} left", "bold")
     return out
@@ -71,7 +72,7 @@ def _busy(busy: Sequence[State]) -> Table:
 
 
 def speeds(all_states: Sequence[State], places: Places) -> dict[str, float]:
-    """Images/s of each entrant on this machine: of a running cell where there is one, else of one finished record."""
+    """Images/s of each entrant: of a running cell where there is one, else of one finished record, wherever made."""
     out: dict[str, float] = {}
     for state in all_states:
         if state.kind == "running" and (speed := state.detail.get("images_per_s")):

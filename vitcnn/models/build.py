@@ -237,7 +237,7 @@ def memory_layout(network: nn.Module) -> torch.memory_format:
 
 def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """(parameters that weight decay is for, the others), by name: it is for matrices and kernels, not for biases,
-    norms, positions or bias tables, nor for what the network itself names in `no_weight_decay` (timm's do)."""
+    norms, a ViT's positions or bias tables, nor for what the network itself names in `no_weight_decay` (timm's do)."""
     spared = ("positions", "relative_position_bias_table")
     named_by_it = set(network.no_weight_decay()) if hasattr(network, "no_weight_decay") else set()
     decays, others = {}, {}

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EXACT = 110.0  # e^-104 is 0 in float32, where a head thus sees one pixel alone; in float64 the leak is 4·e^-110 < 1e-47
-FREED = 4.0  # the leak is 7 %, and what a head sees still moves by 0.3 of the image's slope as its position does
+EXACT = 110.0  # sharpness at which a head sees one pixel only: e^-104 is 0 in float32; 4·e^-110 leak in float64
+FREED = 4.0  # sharpness to learn from: 7 % leaks, and what a head sees moves by 0.3 of the image's slope as its Δ does
 CONTENT = 0.1  # deviation of the content scores at the start, on words of unit variance: attention is nearly uniform
 LANES = 16  # the CPU's attention is 1.5 times faster on words padded from 3 to 16 numbers (float32, AVX-512; measured)
 

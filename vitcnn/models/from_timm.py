@@ -14,12 +14,13 @@ from timm.layers import PatchEmbed
 from timm.models.resnet import ResNet
 from torch import nn
 
-from vitcnn.base import ConfigError, near
+from vitcnn.base import ConfigError, suggest
 from vitcnn.data.cache import Info
 from vitcnn.entrants import Timm, file_hash
 
-OURS = {"pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size"}
-OURS |= {"pretrained_cfg", "pretrained_cfg_overlay"}
+RESERVED = {  # options that the study sets
+    "pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size", "pretrained_cfg", "pretrained_cfg_overlay"
+}  # fmt: skip
 CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
 
 
@@ -27,7 +28,7 @@ def network(model: Timm, data: Info, size: int) -> nn.Module:
     """Draws from torch's global generator. Raises ConfigError, with what timm said, where the architecture does not
     fit or the weights are not its own."""
     name, state = _known(model), torch.get_rng_state()
-    if taken := sorted(OURS & model.options.keys()):
+    if taken := sorted(RESERVED & model.options.keys()):
         raise ConfigError(f"{model.model}: options: {', '.join(taken)} is set by the study, not here")
     common = {"in_chans": data.channels, "num_classes": data.classes, **model.options}
     try:
@@ -124,7 +125,9 @@ def pixel_statistics(model: Timm, data: Info) -> tuple[list[float], list[float]]
 def _known(model: Timm) -> str:
     name = model.model.removeprefix("timm/")
     if not timm.is_model(name):
-        raise ConfigError(f"timm {timm.__version__} has no {name!r}{near(name, timm.list_models(), all_of_them=False)}")
+        raise ConfigError(
+            f"timm {timm.__version__} has no {name!r}{suggest(name, timm.list_models(), all_of_them=False)}"
+        )
     return name
 
 

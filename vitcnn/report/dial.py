@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import mean
 from vitcnn.analysis.verdict import verdict
-from vitcnn.report.tables import cell, markdown, percent
+from vitcnn.report.tables import escape, markdown, percent
 from vitcnn.report.verdict import sentence
 
 CLAIMS = ("cnn-wins-small", "gap-closes", "crossing")
@@ -22,7 +22,7 @@ def dial_section(settings: Sequence[Results]) -> str:
         gaps = [list(results.gaps(n).values()) for results in settings]
         rows.append([f"{n:,}", *(percent(mean(g) if g else None, signed=True) for g in gaps)])
     parts = [
-        f"## The dial\n\n{cell(first)} minus {cell(second)} in points, paired by seed, with words of the image and "
+        f"## The dial\n\n{escape(first)} minus {escape(second)} in points, paired by seed, with words of the image and "
         "native pixels inside every word put in other places, the same in every image. What the CNN takes for granted "
         "becomes false; what a ViT with learned positions takes for granted does not change.\n\n"
         "![gap at each setting](dial.png)\n",

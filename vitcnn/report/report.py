@@ -55,10 +55,10 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
         if cost := cost_section(results.first_setting, places):
             text += f"\n{cost}"
     if failed:
-        lines = [f"- {tables.cell(f'{cell.title}: {failed[cell.id]}')}" for cell in cells if cell.id in failed]
+        lines = [f"- {tables.escape(f'{cell.title}: {failed[cell.id]}')}" for cell in cells if cell.id in failed]
         text += "\n## Failed cells\n\nTheir loss was no number. They count in no mean.\n\n" + "\n".join(lines) + "\n"
     if wrong:
-        text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.cell(line)}" for line in wrong) + "\n"
+        text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.escape(line)}" for line in wrong) + "\n"
     path = places.report / "report.md"
     write_atomically(path, text)
     return path
@@ -118,12 +118,13 @@ def _text(results: Results, missing: str) -> str:
         first = ["Every entrant is above the linear floor at its largest finished n."]
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [
-        f"# {tables.cell(study.name)}\n",
-        "\n".join(f"**{tables.cell(sentence)}**" for sentence in first) + "\n" if first else "",
+        f"# {tables.escape(study.name)}\n",
+        "\n".join(f"**{tables.escape(sentence)}**" for sentence in first) + "\n" if first else "",
         missing,
-        f"{tables.cell(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × {_seeds(results)}, "
-        f"{describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, mean ± half the 95 % "
-        f"Student-t interval over seeds. Validation images are not counted in n. Recipes are from {source}.\n",
+        f"{tables.escape(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × "
+        f"{_seeds(results)}, {describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, "
+        "mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
+        f"Recipes are from {source}.\n",
         results.about.made + "\n" if results.about and results.about.made else "",
         _few_for_the_floor(results),
         leak(results) + "\n" if leak(results) else "",
@@ -142,8 +143,8 @@ def _text(results: Results, missing: str) -> str:
         "## Entrants\n",
         tables.cost(results),
         *(
-            f"{tables.cell(e.name)} begins with the trained weights of {tables.cell(e.start)} at the same n and seed; "
-            "its images seen are those after that.\n"
+            f"{tables.escape(e.name)} begins with the trained weights of {tables.escape(e.start)} at the same n and "
+            "seed; its images seen are those after that.\n"
             for e in study.entrants
             if e.start
         ),
@@ -175,12 +176,13 @@ def _missing(results: Results) -> str:
         return ""
     names = ", ".join(cell.title for cell in results.missing[:20])
     more = f" and {len(results.missing) - 20} more" if len(results.missing) > 20 else ""
-    return f"**{len(results.missing)} of {len(results.cells)} cells are missing:** {tables.cell(names)}{more}.\n"
+    return f"**{len(results.missing)} of {len(results.cells)} cells are missing:** {tables.escape(names)}{more}.\n"
 
 
 def _verdict(results: Results) -> str:
     if not set(results.study.pair) <= set(results.entrants):
-        return f"## Verdict\n\nNone: no entrants are called {tables.cell(' and '.join(results.study.pair))} (`pair`).\n"
+        pair = tables.escape(" and ".join(results.study.pair))
+        return f"## Verdict\n\nNone: no entrants are called {pair} (`pair`).\n"
     return f"## Verdict\n\n{verdict_text(results, verdict(results))}"
 
 
@@ -188,7 +190,7 @@ def _gap(results: Results) -> str:
     first, second = results.study.pair
     if not {first, second} <= set(results.entrants):
         return ""
-    told = [tables.cell(name) for name in results.study.pair]
+    told = [tables.escape(name) for name in results.study.pair]
     text = f"## Gap\n\n{' minus '.join(told)}, paired by seed.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
     shifts = budget_shifts(results)
     for s in shifts:

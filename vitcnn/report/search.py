@@ -20,11 +20,12 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
         raise ConfigError("\n".join([str(error), *wrong])) from None
     chosen = best(every)
     count = len(every) // len(chosen)
-    seen = {cell.images_seen for cell in results.cells if cell.recipe}
+    seen = sorted(cell.images_seen for cell in results.cells if cell.recipe)
+    seen = " to ".join(f"{count:,}" for count in dict.fromkeys((seen[0], seen[-1])))
     parts = [
-        f"# {tables.cell(study.name)}\n",
-        f"{tables.cell(results.title)}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
-        f"{' to '.join(f'{v:,}' for v in sorted(seen))} images seen by each. Chosen (bold): {RULE}. "
+        f"# {tables.escape(study.name)}\n",
+        f"{tables.escape(results.title)}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
+        f"{seen} images seen by each. Chosen (bold): {RULE}. "
         "Validation accuracy in percent; no test result was looked at.\n",
         *([f"{results.about.made}\n"] if results.about and results.about.made else []),
     ]
@@ -41,7 +42,7 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
                 value = f"{100 * accuracy:.1f}" if math.isfinite(accuracy) else "failed"
                 row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
             rows.append(row)
-        parts += [f"## {tables.cell(name)}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
+        parts += [f"## {tables.escape(name)}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
     firsts = {key: getattr(every[0].recipe, key) for key in study.searched}
     head = ["", "over the median trial", *(f"{key} (else {first})" for key, first in firsts.items())]
     rows = [
@@ -52,7 +53,7 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
     on_edge = edges(study, every)
     parts += [
         "## Edges of the grid\n",
-        "\n".join(f"- {tables.cell(line)}" for line in on_edge) or "None was chosen.",
+        "\n".join(f"- {tables.escape(line)}" for line in on_edge) or "None was chosen.",
         "",
     ]
     parts += ["## Made by\n", tables.made_by(results.records.values())]
@@ -60,4 +61,4 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}" if math.isfinite(value) else "all failed"
+    return f"{100 * value:+.1f}" if math.isfinite(value) else "those failed"

@@ -1,5 +1,6 @@
 """The tables of a report, as Markdown. Every mean states the seeds behind it; what is missing is shown as missing."""
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -21,10 +22,10 @@ MISSING = "missing"
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column to the left, the others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell(c) for c in line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(escape(c) for c in line) + " |" for line in lines) + "\n"
 
 
-def cell(text: str) -> str:
+def escape(text: str) -> str:
     """`text` so that no name in it ends a cell or a line, opens a tag, or makes a link."""
     text = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
     return text.replace("<", "&lt;").replace("](", "]\\(")
@@ -104,7 +105,7 @@ def cost(results: Results) -> str:
             rows.append([entrant, *[MISSING] * 6])
             continue
         r = mine[0]
-        speeds = sorted(r.cost.images_per_s for r in mine if r.cost.images_per_s)
+        speeds = [r.cost.images_per_s for r in mine if r.cost.images_per_s]
         rows.append(
             [
                 entrant,
@@ -113,7 +114,7 @@ def cost(results: Results) -> str:
                 f"{r.sight.image_size} px",
                 str(r.sight.words or "–"),
                 "–" if r.sight.native_pixels_per_word is None else f"{r.sight.native_pixels_per_word:g}",
-                f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "–",
+                f"{statistics.median(speeds):,.0f}" if speeds else "–",
             ]
         )
     head = ["entrant", "parameters", "MACs / image", "sees", "words", "native pixels per word", "images/s (median)"]

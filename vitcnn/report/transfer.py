@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from vitcnn.analysis.results import Results, test_accuracy
 from vitcnn.config import Entrant
 from vitcnn.report import figures
-from vitcnn.report.tables import cell, markdown, percent
+from vitcnn.report.tables import escape, markdown, percent
 
 Family = dict[int, Entrant]  # the entrants of one network, by images of pre-training; 0: from scratch
 
@@ -44,8 +44,8 @@ def transfer_section(results: Results) -> str:
     head = ["images before", *(f"{name}, n = {n:,}" for name in known for n in sizes)]
     return (
         f"## Pre-training\n\nTest accuracy in percent of networks that were trained on images of another data set "
-        f"({cell(', '.join(sorted(files)))}) before, by how many, and then, with a new head, on n images of this one. "
-        "`none`: from scratch. Images seen before are not counted in images seen.\n\n"
+        f"({escape(', '.join(sorted(files)))}) before, by how many, and then, with a new head, on n images of this one."
+        " `none`: from scratch. Images seen before are not counted in images seen.\n\n"
         f"![accuracy against images before](transfer.png)\n\n{markdown(head, rows)}"
     )
 

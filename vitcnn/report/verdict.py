@@ -6,7 +6,7 @@ from vitcnn.analysis import laws
 from vitcnn.analysis.claims import SAME_TEST, Claim
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
-from vitcnn.report.tables import cell, markdown
+from vitcnn.report.tables import escape, markdown
 
 FINE_PRINT = """\
 Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} claims tested (data-multiplier is
@@ -22,9 +22,9 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
     """Caveats first, then a table of the claims, what was found, and what the words mean. Markdown."""
     parts = []
     if verdict.caveats:
-        parts.append("Read first:\n\n" + "\n".join(f"- {cell(c)}" for c in verdict.caveats) + "\n")
+        parts.append("Read first:\n\n" + "\n".join(f"- {escape(c)}" for c in verdict.caveats) + "\n")
     if all(claim.effect is None for claim in verdict.claims):
-        parts.append(f"No claim can be judged: {cell(verdict.claims[0].why)}.\n")
+        parts.append(f"No claim can be judged: {escape(verdict.claims[0].why)}.\n")
         return "\n".join(parts)
     head = ["claim", "outcome", "effect (above 0: as claimed)", "95 % interval", "p, Holm", "seeds", "test set's share"]
     parts.append(markdown(head, [_row(claim) for claim in verdict.claims]))
@@ -38,8 +38,8 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
 def sentence(claim: Claim) -> str:
     """`**supported**: On the least data … . At n = 250 …`; a person can quote it."""
     if claim.effect is None or claim.outcome == "cannot be said":
-        return f"`{claim.key}` **cannot be said**: {cell(claim.why)}."
-    return f"`{claim.key}` **{claim.outcome}**: {claim.says} {cell(claim.found)}"
+        return f"`{claim.key}` **cannot be said**: {escape(claim.why)}."
+    return f"`{claim.key}` **{claim.outcome}**: {claim.says} {escape(claim.found)}"
 
 
 def _row(claim: Claim) -> list[str]:
@@ -65,7 +65,7 @@ def _curves(results: Results, verdict: Verdict) -> str:
     try:
         both = laws.curves(results, verdict.first, verdict.second)
     except ValueError as reason:
-        return f"Learning curves (error = a · n^−b + c): none fitted, {cell(str(reason))}.\n"
+        return f"Learning curves (error = a · n^−b + c): none fitted, {escape(str(reason))}.\n"
     rows = []
     for name, law in ((verdict.first, both.first), (verdict.second, both.second)):
         off = ", ".join(f"{n:,}" for n in law.off) or "none"
@@ -83,7 +83,7 @@ def _curves(results: Results, verdict: Verdict) -> str:
     ]
     largest = results.study.sizes[-1]
     if both.second.error(largest) < both.first.error(largest):
-        said = f"At n = {largest:,} the fitted error of {cell(verdict.second)} is the lower one already"
+        said = f"At n = {largest:,} the fitted error of {escape(verdict.second)} is the lower one already"
     elif both.crossing is None:
         said = (
             f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"

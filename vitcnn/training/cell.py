@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from vitcnn.cell import Cell
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import CellData, OnDisk, cells_data
-from vitcnn.models.build import build, eyes, facts
+from vitcnn.models.build import Facts, build, eyes, facts
 from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits
 from vitcnn.seeds import role_seed
 from vitcnn.status import write_progress
@@ -62,10 +62,11 @@ def train_cell(
             if stop():
                 raise InterruptedCell
 
-        record = train_linear(cell, data, made_by(where), alive)
+        record = train_linear(cell, data, made_by(where), alive, workers)
         if logger := tracker(cell, places, tracking):
             logger.finish(record)
         return record
+    counted = facts(cell.model, data.info)  # now: an edited module or a moved file must not cost a trained cell
     module = module_of(cell, data, places)
     keeper = Keeper([places.cell(cell.id)], val_every(cell), stop)
     start = start_of(cell, places)
@@ -73,7 +74,7 @@ def train_cell(
     try:
         stream, files = stream_of(module, data, start), CheckedIO()
         fit(module, cell, data, stream, where, keeper, logger=logger or False, plugins=[files])
-        record = record_of(cell, data, module, keeper, where)
+        record = record_of(cell, data, module, keeper, where, counted)
         if keep:
             save_weights(module.network, places.weights(cell.id))
         if logger:
@@ -170,13 +171,14 @@ def fit(
     module.to(where)
 
 
-def record_of(cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device) -> Record:
-    """Scores what training ended with."""
+def record_of(
+    cell: Cell, data: CellData, module: CellModule, keeper: Keeper, where: torch.device, counted: Facts
+) -> Record:
+    """Scores what training ended with; `counted`: the network's size."""
     if module.loss_count > 0:
         module.mean_loss()  # the steps since the last point of the curve: finite too?
     validation, train = evaluate(module, data.validation)[1], evaluate(module, data.train, TRAIN_IMAGES)[1]
     correct, test = evaluate(module, data.test)
-    counted = facts(cell.model, data.info)
     return Record(
         id=cell.id,
         cell=cell,

@@ -21,8 +21,9 @@ import torch
 
 from vitcnn.cell import Cell
 from vitcnn.config import Study
-from vitcnn.costs import Costs, EntrantCost, Speed, fields
+from vitcnn.costs import Costs, EntrantCost, Speed
 from vitcnn.data.cache import Info
+from vitcnn.entrants import identity
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH
@@ -159,7 +160,7 @@ def measure_costs(
         memory_is=MEMORY_IS["cuda" if where.type == "cuda" else "cpu"],
         entrants={
             e.name: EntrantCost(
-                model=fields(e.model),
+                model=identity(e.model),
                 parameters=counted[e.name].parameters,
                 macs=counted[e.name].macs,
                 **_measured(chosen[e.name], speeds[e.name], memory[e.name]) if e.name in chosen else {},

@@ -22,18 +22,21 @@ BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is s
 MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: as many as the largest data set has
 
 
-def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None]) -> Record:
+def train_linear(
+    cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None], workers: int = 1
+) -> Record:
     """Fits each C of the entrant and keeps the one with the highest validation accuracy (ties: lower loss).
 
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
     may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
 
-    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit. Where images
-    are made, it is fitted on the first `MADE_IMAGES` at most, and the record has their number.
+    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit; `workers`:
+    how many share the memory. Where images are made, it is fitted on the first `MADE_IMAGES` at most, and the record
+    has their number.
     """
     began = time.monotonic()
     most = MADE_IMAGES if data.info.made else None
-    _check_memory(data, most)
+    _check_memory(data, most, workers)
     (x, y), validation, test = _flat(data.train, most), _flat(data.validation), _flat(data.test)
     mean, std = x.mean(0), x.std()
     x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
@@ -81,14 +84,15 @@ def train_linear(cell: Cell, data: CellData, made_by: dict[str, object], alive: 
     )
 
 
-def _check_memory(data: CellData, most: int | None) -> None:
+def _check_memory(data: CellData, most: int | None, workers: int) -> None:
     """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
     n, size = len(data.train[1][:most]), data.info.size
     need = BYTES * (n + len(data.validation[1]) + len(data.test[1])) * size**2 * data.info.channels
-    if need > (free := free_memory(torch.device("cpu"))):
+    if need > (free := free_memory(torch.device("cpu")) // workers):
         raise ConfigError(
             f"logistic regression on {n:,} images of {size}×{size} pixels needs {need / 1e9:.1f} GB of memory, "
-            f"{free / 1e9:.1f} GB are free; leave out `linear` or this size, or keep images smaller (`resolution`)"
+            f"{free / 1e9:.1f} GB are free{f' for each of {workers} workers' * (workers > 1)}; leave out `linear` or "
+            "this size, or keep images smaller (`resolution`)"
         )
 
 

@@ -12,7 +12,7 @@ from vitcnn.cell import Cell
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import free_memory
 from vitcnn.entrants import Model
-from vitcnn.models.build import build
+from vitcnn.models.build import build, facts, image_size
 from vitcnn.records import Places, Record
 from vitcnn.training.cell import data_of, fit, module_of, record_of, start_of, stream_of, train_cell, val_every
 from vitcnn.training.cohort import CohortIO, CohortModule, CohortStream
@@ -36,7 +36,7 @@ def why_alone(model: Model, data: Info) -> str | None:
     state = torch.get_rng_state()
     try:
         networks = [build(model, data)[0].train() for _ in range(2)]
-        images = torch.randn(2, 4, data.channels, *[build(model, data)[1]] * 2)
+        images = torch.randn(2, 4, data.channels, *[image_size(model, data)] * 2)
     finally:
         torch.set_rng_state(state)
     try:
@@ -123,6 +123,7 @@ def _cohort(
     keep: Callable[[Cell], bool],
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
     data = data_of(cells, where, data_folder, workers)
+    counted = facts(cells[0].model, data[0].info)
     members = [module_of(cell, its, places) for cell, its in zip(cells, data, strict=True)]
     keeper = Keeper([places.cell(cell.id) for cell in cells], val_every(cells[0]), stop)
     start = start_of(cells[0], places)
@@ -139,7 +140,7 @@ def _cohort(
             if k in module.failed:
                 yield cell, NotFiniteLoss(module.failed[k])
                 continue
-            record = record_of(cell, its, member.to(where), keeper, where)
+            record = record_of(cell, its, member.to(where), keeper, where, counted)
             member.cpu()
             if keep(cell):
                 save_weights(member.network, places.weights(cell.id))
