@@ -43,15 +43,16 @@ def load(
 
     study = load_study(path, overrides or ())
     places = Places(study.name, results, runs)
+
+    def known(one: "Study") -> "Info":
+        return about_data(one.dataset, data_dir, one.resolution, beside=places.of(one.name).dataset)
+
     if get and not known_info(study.dataset):
         fetch(study.dataset, data_dir, study.resolution)
         about = about_data(study.dataset, data_dir, study.resolution)
         shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
         write_atomically(places.dataset, shared.model_dump_json() + "\n")  # reports need no images
     else:
-        about = about_data(study.dataset, data_dir, study.resolution, beside=places.dataset)
-    before = {
-        file: about_data(other.dataset, data_dir, other.resolution, beside=places.of(other.name).dataset)
-        for file, other in study.before.items()
-    }
+        about = known(study)
+    before = {file: known(other) for file, other in study.before.items()}
     return Loaded(study, about, cells(study, about, before), places, before)

@@ -189,11 +189,12 @@ def describe_budget(cells: Sequence[Cell]) -> str:
         return "nothing is trained by gradient descent"
     small, large = min(seen), max(seen)
     epochs = [
-        f"{_span([v / n for v in seen[n]], ',.1f')} {'epochs ' if n == small else ''}at n = {n:,}"
+        f"{span([v / n for v in seen[n]], ',.1f')} {'epochs ' if n == small else ''}at n = {n:,}"
         for n in sorted({small, large})
     ]
-    return f"{_span(seen[small] | seen[large], ',')} images seen: {', '.join(epochs)}"
+    return f"{span(seen[small] | seen[large], ',')} images seen: {', '.join(epochs)}"
 
 
-def _span(values: Collection[float], form: str) -> str:
+def span(values: Collection[float], form: str) -> str:
+    """`5,120 to 200,064`, or one number where all are the same."""
     return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))

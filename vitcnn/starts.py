@@ -64,14 +64,16 @@ def starters(entrant: Entrant, seeds: Sequence[int], data: Info, before: Sequenc
 def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], list[Cell]]:
     """Those that can be trained, and those whose starter failed for good. Raises ConfigError where a starter's weights
     are missing and no cell that is waiting will leave them."""
-    coming, lost = {cell.id for cell in waiting}, []
+    coming = {cell.id for cell in waiting}
+    lost: set[str] = set()
     for cell in waiting:
         its = places.of(cell.start_study)
-        if not cell.start or cell.start in coming or its.weights(cell.start).exists():
+        if cell.start in lost:
+            lost.add(cell.id)
+        elif not cell.start or cell.start in coming or its.weights(cell.start).exists():
             continue
-        if its.failure(cell.start).exists() or cell.start in {c.id for c in lost}:
-            coming.discard(cell.id)
-            lost.append(cell)
+        elif its.failure(cell.start).exists():
+            lost.add(cell.id)
         elif its.record(cell.start).exists():
             again = " by a run with --keep-weights" if cell.start_study else ""
             raise ConfigError(
@@ -83,4 +85,4 @@ def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], 
                 f"{cell.title} begins with the weights of cell {cell.start} of {its.study}, which is not trained "
                 "yet: `vitcnn run` that study first, with --keep-weights"
             )
-    return [cell for cell in waiting if cell.id in coming], lost
+    return [cell for cell in waiting if cell.id not in lost], [cell for cell in waiting if cell.id in lost]

@@ -79,15 +79,15 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
     """
     out = []
     for (entrant, n), trial in best(among).items():
+        mine = [t for t in among if (t.entrant, t.n) == (entrant, n)]
         for key in study.searched:
-            mine = [t for t in among if (t.entrant, t.n) == (entrant, n)]
             values = {getattr(t.recipe, key) for t in mine}
             if len(values) < 3 or not all(isinstance(v, (int, float)) for v in values):
                 continue
             others = set(study.searched) - {key}
             along = [t for t in mine if all(getattr(t.recipe, k) == getattr(trial.recipe, k) for k in others)]
-            tried = sorted(getattr(t.recipe, key) for t in along)
-            value, ends = getattr(trial.recipe, key), (tried[0], tried[-1])
+            tried = [getattr(t.recipe, key) for t in along]
+            value, ends = getattr(trial.recipe, key), (min(tried), max(tried))
             if value in ends and value != 0:  # nothing lies below no weight decay
                 inside = [t.accuracy for t in mine if ends[0] < getattr(t.recipe, key) < ends[1]]
                 gain = "nothing was tried inside it"

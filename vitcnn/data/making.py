@@ -43,7 +43,7 @@ class OnDemand:
 
     def __init__(self, made: Maker, stream: int, count: int, device: torch.device, remember: bool):
         self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
-        self.image_shape = (made.info.channels, made.info.size, made.info.size)  # of an image
+        self.image_shape = (made.info.channels, made.info.size, made.info.size)
         self._known: Tensor | None = None  # (N,) bool: which of `_images` are there
         self._images: Tensor | None = None
 

@@ -34,7 +34,7 @@ def check(study: Study, about: Info, before: Mapping[str, Info], device: str) ->
     _check_sight(study, about)
     for entrant in study.entrants:
         facts(entrant.model, about)
-        if entrant.pretrain:
+        if entrant.pretrain and isinstance(entrant.model, Words):
             _check_same_words(entrant, about, before[entrant.pretrain.study])
     return where.type == "cuda"
 
@@ -69,7 +69,7 @@ def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, worke
 def _check_same_words(entrant: Entrant, about: Info, before: Info) -> None:
     """Weights of positions fit as many words as they were trained on."""
     now, then = image_size(entrant.model, about), image_size(entrant.model, before)
-    if isinstance(entrant.model, Words) and now != then:
+    if now != then:
         raise ConfigError(
             f"entrants.{entrant.name}: {entrant.model.model} sees {now} pixels here and {then} in "
             f"{entrant.pretrain.study}: give both the same image_size"

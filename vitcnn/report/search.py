@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.select import RULE, best, edges, gains, trials
 from vitcnn.base import ConfigError
+from vitcnn.matrix import span
 from vitcnn.report import tables
 
 
@@ -20,8 +21,7 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
         raise ConfigError("\n".join([str(error), *wrong])) from None
     chosen = best(every)
     count = len(every) // len(chosen)
-    seen = sorted(cell.images_seen for cell in results.cells if cell.recipe)
-    seen = " to ".join(f"{count:,}" for count in dict.fromkeys((seen[0], seen[-1])))
+    seen = span({cell.images_seen for cell in results.cells if cell.recipe}, ",")
     parts = [
         f"# {tables.escape(study.name)}\n",
         f"{tables.escape(results.title)}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "

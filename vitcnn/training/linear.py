@@ -23,7 +23,7 @@ MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted
 
 
 def train_linear(
-    cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None], workers: int = 1
+    cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None], workers: int
 ) -> Record:
     """Fits each C of the entrant and keeps the one with the highest validation accuracy (ties: lower loss).
 
