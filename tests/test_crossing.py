@@ -207,7 +207,7 @@ LOW, HIGH = [0.5, 0.55, 0.6, 0.65], [0.8, 0.85, 0.9, 0.95]
             50,
             r"(1\.9|2\.\d) times the images \(95 %: 1\.\d to 2\.\d t",
         ),
-        (HIGH, LOW, 50, r"more than 8\.0 times the images \(8\.0 times were measured: not enough\)"),
+        (HIGH, LOW, 50, r"more than 8\.0 times the images \(as many were measured: not enough\)"),
         (HIGH, LOW, 200, r"more than 2\.0 times"),
         (LOW, HIGH, 50, r"no more than 1\.0 times the images\.$"),
         (LOW, HIGH, 200, r"no more than 0\.2 times the images\.$"),

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import TRIO, every, make_study, record, write
 
-from vitcnn.analysis.claims import CLAIMS, SAME_TEST
-from vitcnn.analysis.results import Results
+from vitcnn.analysis.claims import CLAIMS, same_test
+from vitcnn.analysis.results import Results, above_floor
 from vitcnn.analysis.simulate import Truth, draw
 from vitcnn.analysis.twoway import holm
 from vitcnn.analysis.verdict import ALPHA, verdict
@@ -151,8 +151,8 @@ def test_the_local_model_is_in_between_only_where_it_is_behind_one_and_ahead_of_
 @pytest.mark.parametrize("truth", list(TRUTHS))
 def test_holm_goes_over_the_claims_tested_and_counts_a_test_once(planted, truth):
     found = claims(planted[truth])
-    family = [key for key in found if key not in SAME_TEST]
-    assert SAME_TEST == {"data-multiplier": "cnn-wins-small"}
+    family = [key for key in found if key not in same_test(found.values())]
+    assert same_test(found.values()) == {"data-multiplier": "cnn-wins-small"}
     assert len(family) == 7
     assert [found[key].adjusted for key in family] == pytest.approx(holm([found[key].p for key in family]))
     assert found["data-multiplier"].adjusted == found["cnn-wins-small"].adjusted
@@ -291,8 +291,40 @@ def test_where_nothing_varies_there_is_no_interval_and_that_is_said(tmp_path, le
     results = Results.of(study, all_cells, same)
     for claim in verdict(results).claims:
         assert claim.outcome == "cannot be said"
-        assert "no variance" in claim.why
+        none_wrong = level == 1 and claim.key in {"gap-closes-log-error", "cnn-saturates"}
+        assert ("0.0 test images wrong" if none_wrong else "no variance") in claim.why
     assert "nan" not in verdict_text(results, verdict(results))
+
+
+def test_a_ratio_of_errors_takes_more_than_a_few_wrong_images(tmp_path):
+    """Below that, half an image counted as wrong decides it: the better model can only seem to lose its lead."""
+    found = claims(drawn(tmp_path, AS_SAID | {"cnn": (0.9, 0.95, 0.999)}, spread=0.001))
+    for key in ("gap-closes-log-error", "cnn-saturates"):
+        assert found[key].outcome == "cannot be said"
+        assert re.match(r"cnn gets [\d.]+ test images wrong at n = 1,000", found[key].why)
+    assert found["gap-closes"].effect is not None
+
+
+def test_of_two_sizes_the_last_doubling_is_the_whole_way_and_is_tested_once(tmp_path):
+    study, all_cells, _ = make_study(tmp_path, "sizes=[50, 1000]")
+    results = Results.of(study, all_cells, every(all_cells, lambda c: 0.5 + 0.01 * c.seed + (c.n > 50) * 0.1))
+    assert same_test(verdict(results).claims)["cnn-saturates"] == "gap-closes-log-error"
+
+
+def test_each_end_without_a_finished_budget_check_is_named(tmp_path):
+    study, all_cells, _ = make_study(tmp_path, "budget_check={factor: 2, seeds: [0, 1]}")
+    made = every([c for c in all_cells if c.role == "main" or c.n == 50], lambda c: 0.5 + 0.01 * c.seed)
+    said = " ".join(verdict(Results.of(study, all_cells, made)).caveats)
+    assert "No budget check of this pair is finished at n = 1,000: " in said
+
+
+def test_an_entrant_finished_beyond_the_floor_is_not_known_to_be_above_it(tmp_path):
+    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn, linear]")
+    levels = {"linear": 0.5}
+    all_of_it = every(all_cells, lambda c: levels.get(c.entrant, 0.8))
+    assert above_floor(Results.of(study, all_cells, all_of_it))
+    short = [r for r in all_of_it if not (r.cell.entrant == "linear" and r.cell.n > 50)]
+    assert not above_floor(Results.of(study, all_cells, short))
 
 
 def test_a_lead_on_the_least_data_without_an_interval_does_not_make_a_crossing(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.twoway import Sample
 
+FEWEST_WRONG = 10  # images, mean over seeds: below it half an image counted as wrong decides the logarithm of an error
 Scale = Literal["accuracy", "log error", "overfitting"]
 
 
@@ -50,12 +51,23 @@ class Evidence:
         sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}
         if len(sizes) > 1:
             raise NotEnough(f"the records' test sets differ in size ({', '.join(map(str, sorted(sizes)))})")
+        for x in wanted:
+            wrong = np.mean([self._wrong(x, s).sum() for s in seeds])
+            if x.scale == "log error" and wrong < FEWEST_WRONG:
+                raise NotEnough(
+                    f"{x.entrant} gets {wrong:.1f} test images wrong at n = {x.n:,}, on average: a ratio of errors "
+                    f"takes {FEWEST_WRONG}"
+                )
         influence = np.zeros((*values.shape, *sizes), np.float32)
         for row, s in zip(influence, seeds, strict=True):
             for total, combination in zip(row, combinations, strict=True):
                 for w, x in combination:
                     total += np.float32(w * self._slope(x, s)) * self._wrong(x, s)
         return Sample.of(values, influence)
+
+    def train_accuracy(self, entrant: str, n: int) -> float:
+        records = self.results.at(entrant, n).values()
+        return sum(record.train.accuracy for record in records) / len(records)
 
     def _wrong(self, x: Number, seed: int) -> np.ndarray:
         record = self.results.at(x.entrant, x.n)[seed]

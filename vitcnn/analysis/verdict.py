@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vitcnn.analysis.claims import CLAIMS, SAME_TEST, Claim, Pair
+from vitcnn.analysis.claims import CLAIMS, Claim, Pair, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.twoway import holm
@@ -46,21 +46,22 @@ def _claim(key: str, pair: Pair) -> Claim:
         return Claim(key, says, why=f"no size has two seeds finished of both {pair.first} and {pair.second}")
     try:
         claim = CLAIMS[key](pair)
-        return replace(claim, p=claim.effect.p) if claim.effect and math.isnan(claim.p) else claim
+        return replace(claim, p=claim.effect.p) if claim.effect else claim
     except NotEnough as reason:
         return Claim(key, says, why=str(reason))
 
 
 def _decide(claims: Sequence[Claim]) -> list[Claim]:
     """Outcomes at the family-wise level `ALPHA`, after Holm, over the claims that could be tested."""
-    tested = [c for c in claims if c.effect and c.key not in SAME_TEST]
+    same = same_test(claims)
+    tested = [c for c in claims if c.effect and c.key not in same]
     adjusted = dict(zip((c.key for c in tested), holm([c.p for c in tested]), strict=True))
     out = []
     for claim in claims:
         if claim.effect is None:
             out.append(claim)
             continue
-        p = adjusted[SAME_TEST.get(claim.key, claim.key)]
+        p = adjusted[same.get(claim.key, claim.key)]
         if math.isnan(p):
             out.append(replace(claim, why="no variance between seeds and test images could be estimated"))
             continue
@@ -82,12 +83,17 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     shifts = budget_shifts(results) if checked else []
     for shift in shifts:
         if shift.limited:
+            seeds = f"{shift.seeds} seed{'s' * (shift.seeds > 1)}"
             out.append(
                 f"Budget-limited at n = {shift.n:,}: with {shift.factor:g}× the training the gap goes from "
-                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points, more than half its interval."
+                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points ({seeds}), more than half its interval."
             )
-    if not shifts:
-        out.append("No budget check of this pair is finished: whether more training moves the gap is not known.")
+    known = {shift.n for shift in shifts if shift.limited is not None}
+    if unknown := [n for n in dict.fromkeys([sizes[0], sizes[-1]] if sizes else []) if n not in known]:
+        out.append(
+            f"No budget check of this pair is finished at n = {' and '.join(f'{n:,}' for n in unknown)}: whether more "
+            "training moves the gap there is not known."
+        )
     if results.study.search is None:
         out.append("No recipe search stands behind this study.")
     if results.about and results.about.made:

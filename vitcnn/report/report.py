@@ -191,7 +191,10 @@ def _gap(results: Results) -> str:
     if not {first, second} <= set(results.entrants):
         return ""
     told = [tables.escape(name) for name in results.study.pair]
-    text = f"## Gap\n\n{' minus '.join(told)}, paired by seed.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
+    text = (
+        f"## Gap\n\n{' minus '.join(told)}, paired by seed; intervals here are over seeds alone, those of the verdict "
+        f"over test images too.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
+    )
     shifts = budget_shifts(results)
     for s in shifts:
         verdict = {

@@ -1,20 +1,21 @@
 """The verdict in words, for the terminal and for the report."""
 
 import math
+import textwrap
 
 from vitcnn.analysis import laws
-from vitcnn.analysis.claims import SAME_TEST, Claim
+from vitcnn.analysis.claims import Claim, same_test
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
 from vitcnn.report.tables import escape, markdown
 
 FINE_PRINT = """\
-Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} claims tested (data-multiplier is
-cnn-wins-small read along n), so that the chance of any false one among them is at most that. The claims are fixed
-beforehand, at the smallest and the largest n that two seeds have finished. Intervals are for one claim each, paired by
-seed, and speak of new seeds (subset, initialisation, order) and new test images alike; the last column says how much of
-their variance the finite test set is behind. Crossings and multiples invert the paired test over n, on straight lines
-over log n between the sizes measured.
+Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} claims tested ({twins}), so that
+the chance of any false one among them is at most that. The claims are fixed beforehand, at the smallest and the
+largest n that two seeds have finished. Intervals are for one claim each, paired by seed, and speak of new seeds
+(subset, initialisation, order) and new test images alike; the last column says how much of their variance the finite
+test set is behind. Crossings and multiples invert the paired test over n, on straight lines over log n between the
+sizes measured.
 """
 
 
@@ -30,8 +31,10 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
     parts.append(markdown(head, [_row(claim) for claim in verdict.claims]))
     parts.append("\n".join(f"- {sentence(claim)}" for claim in verdict.claims) + "\n")
     parts.append(_curves(results, verdict))
-    tested = sum(not math.isnan(claim.adjusted) and claim.key not in SAME_TEST for claim in verdict.claims)
-    parts.append(FINE_PRINT.format(alpha=ALPHA, tested=tested))
+    same = same_test(verdict.claims)
+    tested = sum(not math.isnan(claim.adjusted) and claim.key not in same for claim in verdict.claims)
+    twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items())
+    parts.append(textwrap.fill(FINE_PRINT.format(alpha=ALPHA, tested=tested, twins=twins), 120) + "\n")
     return "\n".join(parts)
 
 
@@ -39,7 +42,7 @@ def sentence(claim: Claim) -> str:
     """`**supported**: On the least data … . At n = 250 …`; a person can quote it."""
     if claim.effect is None or claim.outcome == "cannot be said":
         return f"`{claim.key}` **cannot be said**: {escape(claim.why)}."
-    return f"`{claim.key}` **{claim.outcome}**: {claim.says} {escape(claim.found)}"
+    return f"`{claim.key}` **{claim.outcome}**: {escape(claim.says)} {escape(claim.found)}"
 
 
 def _row(claim: Claim) -> list[str]:
@@ -83,8 +86,9 @@ def _curves(results: Results, verdict: Verdict) -> str:
     ]
     largest = results.study.sizes[-1]
     if both.second.error(largest) < both.first.error(largest):
-        said = f"At n = {largest:,} the fitted error of {escape(verdict.second)} is the lower one already"
-    elif both.crossing is None:
+        said = f"At n = {largest:,} the fitted error of {escape(verdict.second)} is the lower one already."
+        return f"{markdown(head, rows)}\n{said}\n"
+    if both.crossing is None:
         said = (
             f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"
         )
@@ -92,4 +96,7 @@ def _curves(results: Results, verdict: Verdict) -> str:
         low, high = (f"{v:,.0f}" if v else f"beyond {laws.FAR * largest:,}" for v in both.range)
         where = f"n ≈ {both.crossing:,.0f} (resampled seeds: {low} to {high})"
         said = f"Extrapolated, not measured: the fitted curves cross at {where}"
-    return f"{markdown(head, rows)}\n{said}; {both.share:.0%} of the resamples of whole seeds cross by then.\n"
+    said += f"; {both.share:.0%} of the resamples of whole seeds cross by n = {laws.FAR * largest:,}."
+    if missed := max((both.first, both.second), key=lambda law: len(law.off)).off:
+        said += f" A law that misses {len(missed)} of {len(results.study.sizes)} sizes is a weak ground for that."
+    return f"{markdown(head, rows)}\n{said}\n"
