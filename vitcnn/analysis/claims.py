@@ -14,6 +14,7 @@ import numpy as np
 
 from vitcnn.analysis.crossing import Lines
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
+from vitcnn.analysis.results import train_accuracy
 from vitcnn.analysis.twoway import Estimate
 from vitcnn.analysis.words import interval, points, signed
 
@@ -146,7 +147,7 @@ def vit_overfits_small(p: Pair) -> Claim:
     over = {name: [(1.0, Number(name, n, "overfitting"))] for name in (p.first, p.second)}
     e = p.estimate(over[p.second] + minus(over[p.first]), 100)
     a, b = (p.estimate(over[name], 100) for name in (p.second, p.first))
-    fitted = all(p.evidence.train_accuracy(name, n) > KNOWS for name in over)
+    fitted = all(p.evidence.results.mean(name, n, train_accuracy).mean > KNOWS for name in over)
     same = "; both know their training images by heart, so that this is their difference in test accuracy"
     return Claim(
         "vit-overfits-small",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitcnn.analysis.results import Results
+from vitcnn.analysis.results import Results, overfitting
 from vitcnn.analysis.twoway import Sample
 
 FEWEST_WRONG = 10  # images, mean over seeds: below it half an image counted as wrong decides the logarithm of an error
@@ -51,9 +51,9 @@ class Evidence:
         sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}
         if len(sizes) > 1:
             raise NotEnough(f"the records' test sets differ in size ({', '.join(map(str, sorted(sizes)))})")
-        for x in wanted:
+        for x in (number for number in wanted if number.scale == "log error"):
             wrong = np.mean([self._wrong(x, s).sum() for s in seeds])
-            if x.scale == "log error" and wrong < FEWEST_WRONG:
+            if wrong < FEWEST_WRONG:
                 raise NotEnough(
                     f"{x.entrant} gets {wrong:.1f} test images wrong at n = {x.n:,}, on average: a ratio of errors "
                     f"takes {FEWEST_WRONG}"
@@ -65,10 +65,6 @@ class Evidence:
                     total += np.float32(w * self._slope(x, s)) * self._wrong(x, s)
         return Sample.of(values, influence)
 
-    def train_accuracy(self, entrant: str, n: int) -> float:
-        records = self.results.at(entrant, n).values()
-        return sum(record.train.accuracy for record in records) / len(records)
-
     def _wrong(self, x: Number, seed: int) -> np.ndarray:
         record = self.results.at(x.entrant, x.n)[seed]
         if record.id not in self._bits:
@@ -78,7 +74,7 @@ class Evidence:
     def _value(self, x: Number, seed: int) -> float:
         record = self.results.at(x.entrant, x.n)[seed]
         if x.scale == "overfitting":
-            return record.train.accuracy - record.test.accuracy
+            return overfitting(record)
         if x.scale == "log error":
             return float(np.log(smoothed_error(1 - record.test.accuracy, record.test.images)))
         return record.test.accuracy

@@ -17,6 +17,10 @@ def test_accuracy(record: Record) -> float:
     return record.test.accuracy
 
 
+def train_accuracy(record: Record) -> float:
+    return record.train.accuracy
+
+
 def overfitting(record: Record) -> float:
     """Train minus test accuracy."""
     return record.train.accuracy - record.test.accuracy
@@ -163,9 +167,8 @@ def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:
 def above_floor(results: Results) -> bool:
     """Is every entrant known to be above the linear floor?"""
     held = _against_floor(results)
-    last = {e: max((n for n in results.study.sizes if results.at(e, n)), default=None) for e in results.entrants}
-    there = [entrant for entrant, n, _, _ in held if n == last[entrant]]
-    return len(there) == len(results.entrants) - 1 > 0 and not below_floor(results)
+    beyond = any(results.at(entrant, m) for entrant, n, _, _ in held for m in results.study.sizes if m > n)
+    return len(held) == len(results.entrants) - 1 > 0 and not beyond and not below_floor(results)
 
 
 def below_floor(results: Results, among: Collection[str] | None = None) -> list[str]:

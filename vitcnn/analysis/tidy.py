@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitcnn.analysis.results import overfitting
 from vitcnn.config import Shuffle
 from vitcnn.records import Record, Score, read_records
 
@@ -41,7 +42,7 @@ def _row(record: Record) -> dict[str, Any]:
     for part in ("test", "validation", "train"):
         score = getattr(record, part)
         row |= {f"{part}_{field}": getattr(score, field) for field in Score.model_fields}
-    row["overfitting"] = record.train.accuracy - record.test.accuracy
+    row["overfitting"] = overfitting(record)
     row |= record.cost.model_dump() | record.sight.model_dump()
     row |= {f"recipe_{k}": v for k, v in (cell.recipe.model_dump() if cell.recipe else {}).items()}
     row |= {f"shuffle_{k}": getattr(cell.shuffle, k, None) for k in Shuffle.model_fields} | {"start": cell.start}

@@ -8,6 +8,7 @@ from vitcnn.analysis.claims import CLAIMS, Claim, Pair, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.twoway import holm
+from vitcnn.analysis.words import seeds
 from vitcnn.base import ConfigError, suggest
 
 ALPHA = 0.05  # the chance that any claim at all comes out supported where none is true
@@ -83,13 +84,13 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     shifts = budget_shifts(results) if checked else []
     for shift in shifts:
         if shift.limited:
-            seeds = f"{shift.seeds} seed{'s' * (shift.seeds > 1)}"
             out.append(
                 f"Budget-limited at n = {shift.n:,}: with {shift.factor:g}× the training the gap goes from "
-                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points ({seeds}), more than half its interval."
+                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points ({seeds(shift.seeds)}), more than half "
+                "its interval."
             )
     known = {shift.n for shift in shifts if shift.limited is not None}
-    if unknown := [n for n in dict.fromkeys([sizes[0], sizes[-1]] if sizes else []) if n not in known]:
+    if unknown := [n for n in sorted({*sizes[:1], *sizes[-1:]}) if n not in known]:
         out.append(
             f"No budget check of this pair is finished at n = {' and '.join(f'{n:,}' for n in unknown)}: whether more "
             "training moves the gap there is not known."

@@ -18,6 +18,10 @@ def interval(place: Crossing, unit: str = "n", form: str = ",.0f") -> str:
     return "95 %: open on both sides"
 
 
+def seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
+
+
 def points(e: Estimate, absolute: bool = False) -> str:
     """`2.3 points (95 %: 1.1 to 3.5)`; `absolute`: of the size, whichever sign it has."""
     sign = -1 if absolute and e.value < 0 else 1

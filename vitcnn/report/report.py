@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.verdict import verdict
+from vitcnn.analysis.words import seeds
 from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
@@ -107,8 +108,7 @@ def save(fig: Figure, path: Path) -> None:
 
 
 def _seeds(results: Results) -> str:
-    count = len(results.study.seeds)
-    return f"{count} seed{'s' if count > 1 else ''}"
+    return seeds(len(results.study.seeds))
 
 
 def _text(results: Results, missing: str) -> str:
@@ -204,7 +204,7 @@ def _gap(results: Results) -> str:
         }[s.limited]
         text += (
             f"\nBudget check at n = {s.n:,}: with {s.factor:g}× the training the gap went from {100 * s.gap:+.1f} to "
-            f"{100 * s.longer:+.1f} points ({s.seeds} seed{'s' if s.seeds > 1 else ''}), {verdict}.\n"
+            f"{100 * s.longer:+.1f} points ({seeds(s.seeds)}), {verdict}.\n"
         )
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"

@@ -14,6 +14,7 @@ from vitcnn.analysis.results import (
     test_accuracy,
 )
 from vitcnn.analysis.stats import Mean, mean, paired
+from vitcnn.analysis.words import seeds
 from vitcnn.records import Record
 
 MISSING = "missing"
@@ -36,18 +37,17 @@ def percent(m: Mean | None, signed: bool = False) -> str:
     if m is None:
         return MISSING
     sign = "+" if signed else ""
-    seeds = f"({m.count} seed{'s' if m.count > 1 else ''})"
     if m.count == 1:
-        return f"{100 * m.mean:{sign}.1f} {seeds}"
-    return f"{100 * m.mean:{sign}.1f} ± {100 * m.half:.1f} {seeds}"
+        return f"{100 * m.mean:{sign}.1f} ({seeds(m.count)})"
+    return f"{100 * m.mean:{sign}.1f} ± {100 * m.half:.1f} ({seeds(m.count)})"
 
 
 def nats(m: Mean | None) -> str:
     """`0.812 ± 0.030 (5 seeds)`."""
     if m is None:
         return MISSING
-    seeds = f"({m.count} seed{'s' if m.count > 1 else ''})"
-    return f"{m.mean:.3f} {seeds}" if m.count == 1 else f"{m.mean:.3f} ± {m.half:.3f} {seeds}"
+    half = "" if m.count == 1 else f" ± {m.half:.3f}"
+    return f"{m.mean:.3f}{half} ({seeds(m.count)})"
 
 
 def by_size(results: Results, measure: Measure, show: Callable[[Mean | None], str] = percent) -> str:

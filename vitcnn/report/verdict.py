@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 
 from vitcnn.analysis import laws
 from vitcnn.analysis.claims import Claim, same_test
@@ -84,10 +85,13 @@ def _curves(results: Results, verdict: Verdict) -> str:
         "R² of log error",
         f"n off by {laws.OFF:g} se or more",
     ]
-    largest = results.study.sizes[-1]
+    return f"{markdown(head, rows)}\n{_extrapolated(both, results.study.sizes, escape(verdict.second))}\n"
+
+
+def _extrapolated(both: laws.Curves, sizes: Sequence[int], second: str) -> str:
+    largest = sizes[-1]
     if both.second.error(largest) < both.first.error(largest):
-        said = f"At n = {largest:,} the fitted error of {escape(verdict.second)} is the lower one already."
-        return f"{markdown(head, rows)}\n{said}\n"
+        return f"At n = {largest:,} the fitted error of {second} is the lower one already."
     if both.crossing is None:
         said = (
             f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"
@@ -98,5 +102,5 @@ def _curves(results: Results, verdict: Verdict) -> str:
         said = f"Extrapolated, not measured: the fitted curves cross at {where}"
     said += f"; {both.share:.0%} of the resamples of whole seeds cross by n = {laws.FAR * largest:,}."
     if missed := max((both.first, both.second), key=lambda law: len(law.off)).off:
-        said += f" A law that misses {len(missed)} of {len(results.study.sizes)} sizes is a weak ground for that."
-    return f"{markdown(head, rows)}\n{said}\n"
+        said += f" A law that misses {len(missed)} of {len(sizes)} sizes is a weak ground for that."
+    return said
