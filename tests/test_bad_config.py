@@ -90,6 +90,10 @@ def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
             {"budget": "{epochs: 1.0e308}"},
             "budget.epochs: Input should be less than or equal to 1000000 (got '1.0e308')",
         ),
+        (
+            {"budget": f"{{images_seen: {10**12}}}", "budget_check": "{factor: 2}"},
+            "budget_check.factor: 2 times this budget is more than there may be",
+        ),
         ({"budget_check": "{factor: 1.0e308}"}, "budget_check.factor: Input should be less than or equal to 100"),
         (
             {"grid": f"{{lr: {[i / 1000 for i in range(1, 999)]}, weight_decay: {[i / 1000 for i in range(999)]}}}"},

@@ -107,6 +107,18 @@ def test_curves_without_runs_say_which_folder_is_missing(vitcnn, tmp_path):
     assert "runs/trio/wandb: no W&B runs there" in err
 
 
+def test_files_that_cannot_be_written_are_named(vitcnn, tmp_path):
+    _, all_cells, places = make_study(tmp_path)
+    write(every(all_cells, lambda _: 0.5), places)
+    code, _, err = vitcnn("export", "trio.yaml", "--csv", "no/such.csv")
+    assert (code, err) == (2, "vitcnn: no/such.csv: No such file or directory\n")
+    (tmp_path / "file").write_text("")
+    code, _, err = vitcnn("report", "trio.yaml", "--results", "file")
+    assert code == 2
+    assert err.startswith("vitcnn: file/trio")
+    assert "Traceback" not in err
+
+
 def test_selecting_from_an_unfinished_search_is_refused(vitcnn, tmp_path):
     _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
     write(every(all_cells[1:], lambda _: 0.5), places)

@@ -252,6 +252,12 @@ def test_a_mistake_is_one_message_that_says_what_to_change_and_leaves_nothing_be
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_picture_of_a_kind_that_cannot_be_drawn_is_a_mistake(vitcnn, tmp_path):
+    code, _, err = vitcnn("data", "show", "digits", "--out", "sheet.xyz")
+    assert code == 2
+    assert err.startswith("vitcnn: --out sheet.xyz: Format 'xyz' is not supported")
+
+
 def test_a_subset_larger_than_the_data_set_is_a_mistake_too(vitcnn, tmp_path):
     code, _, err = vitcnn("data", "show", "digits", "--n", "1001")
     assert code == 2

@@ -7,8 +7,10 @@ import pytest
 import torch
 from building import DIGITS, made
 from test_tracking import inspect
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+from vitcnn.entrants import Imported
 from vitcnn.launch.jobs import jobs
 from vitcnn.matrix import cells
 from vitcnn.models.build import decay_groups, image_size
@@ -136,6 +138,16 @@ def test_what_draws_in_its_forward_pass_is_not_stacked(of):
     assert why_alone(CNN(), DIGITS) is None
     assert why_alone(Local(), DIGITS) is None
     assert "draws" in why_alone(ViT(width=32, depth=2, heads=2, drop_path=0.1), DIGITS)
+
+
+def frozen(channels, image_size, classes):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, 8), nn.ReLU(), nn.Linear(8, classes))
+    network[1].requires_grad_(False)
+    return network
+
+
+def test_a_network_with_frozen_parameters_is_not_stacked_as_its_rows_would_be_trained():
+    assert "frozen" in why_alone(Imported(model="import:test_cohort:frozen"), DIGITS)
 
 
 def test_every_cell_of_a_cohort_has_its_own_run_in_wandb(of, places, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from vitcnn import cli
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.data.cache import Arrays, FetchError, Info, read_about
+from vitcnn.data.cache import Arrays, FetchError, Info, KeptInfo, read_about
 from vitcnn.data.cell_data import cells_data
 from vitcnn.data.fetch import DataSet, about_data, fetch, load
 from vitcnn.data.folder import SUFFIXES, root_of
@@ -501,7 +501,7 @@ def test_a_study_on_a_folder_has_the_accuracy_on_images_and_the_mean_over_classe
 
 def test_the_records_of_a_study_on_a_folder_say_what_it_held(finished):
     home, records, _ = finished
-    about = Info.model_validate_json((home / "results" / "pets" / "dataset.json").read_bytes())
+    about = KeptInfo.model_validate_json((home / "results" / "pets" / "dataset.json").read_bytes()).info
     for r in records:
         assert r.cell.content == about.content
         assert r.data["origin"] == "a folder"
@@ -522,3 +522,18 @@ def test_a_study_is_reported_when_the_images_and_the_cache_are_gone(finished):
     call(home, "export", "--csv", f"{home}/table.csv")
     assert len((home / "table.csv").read_text().splitlines()) == 4
     assert not (home / "cache").exists()
+
+
+def test_what_a_run_left_of_its_data_is_not_taken_for_other_data_nor_when_it_is_damaged(root, read, tmp_path):
+    plant(root, {"cat": 20, "dog": 10})
+    info = read(root).info
+    kept = tmp_path / "dataset.json"
+    kept.write_text(KeptInfo(dataset=info.name, resolution=None, info=info).model_dump_json())
+    nowhere = tmp_path / "no-cache"
+    assert about_data(info.name, nowhere, beside=kept) == info
+    for name, resolution in (("folder:elsewhere", None), (info.name, 16)):
+        with pytest.raises(ConfigError, match="is not in the data cache yet"):
+            about_data(name, nowhere, resolution, beside=kept)
+    kept.write_text(kept.read_text()[:-9])
+    with pytest.raises(ConfigError, match=r"dataset.json: not what a run left of its data set; delete it"):
+        about_data(info.name, nowhere, beside=kept)

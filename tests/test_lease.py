@@ -1,5 +1,6 @@
 """Leases: one owner at a time, whoever dies."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vitcnn.base import ConfigError
 from vitcnn.launch import lease
 from vitcnn.launch.lease import Leases
 
@@ -57,9 +59,33 @@ def test_a_number_that_another_process_has_by_now_keeps_a_cell_for_a_while_only(
     assert mine.take(folder)
 
 
-def test_a_cell_that_another_run_finished_in_this_moment_is_not_ours(folder, monkeypatch):
-    monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(FileNotFoundError))
+def failing(code: int):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ESTALE])
+def test_a_cell_whose_folder_goes_in_this_moment_is_not_ours(code, folder, monkeypatch):
+    """Finished by another run, or changed by another machine."""
+    monkeypatch.setattr(Path, "open", failing(code))
     assert not Leases().take(folder)
+
+
+def test_a_disk_without_room_for_a_lease_ends_the_run_with_a_sentence(folder, monkeypatch):
+    monkeypatch.setattr(Path, "open", failing(errno.ENOSPC))
+    with pytest.raises(ConfigError, match="No space left on device; the same command goes on once that is mended"):
+        Leases().take(folder)
+
+
+def test_a_network_folder_that_is_away_for_a_moment_does_not_stop_the_heart(folder, monkeypatch):
+    mine = Leases()
+    mine.take(folder)
+    mine._beaten -= lease.BEAT + 1
+    monkeypatch.setattr(os, "utime", failing(errno.ESTALE))
+    mine.beat()
+    assert mine.held == {folder / "lease"}
 
 
 def test_an_owner_elsewhere_is_dead_once_its_file_has_not_changed_for_a_while_of_our_own_clock(folder, monkeypatch):

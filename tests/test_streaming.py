@@ -1,5 +1,7 @@
 """Images that do not fit into memory are read from the cache as they are needed, and nothing else is different."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -175,3 +177,12 @@ def test_a_cell_interrupted_while_it_streams_goes_on_to_the_same_end(later, tiny
     resumed = train_cell(cell, places=places)
     assert (undisturbed.cost.resumed, resumed.cost.resumed) == (0, 1)
     assert result(resumed) == result(undisturbed)
+
+
+def test_a_process_that_images_on_disk_are_sent_to_maps_the_file_again(pair):
+    _, disk = pair
+    sent = pickle.dumps(disk)
+    assert len(sent) < disk.rows.nbytes + 1000  # the images are 150,000 bytes
+    there = pickle.loads(sent)
+    assert isinstance(there.images, np.memmap)
+    torch.testing.assert_close(there[:40], disk[:40], rtol=0, atol=0)

@@ -5,6 +5,7 @@ import inspect
 import json
 import socket
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,29 @@ def test_what_was_downloaded_is_removed_once_it_is_in_the_cache_and_not_asked_fo
     info = load("torchvision:EuroSAT", tmp_path).info
     assert info.source.startswith("torchvision.datasets.EuroSAT, https://")
     assert (info.licence, info.title) == ("see its authors", "torchvision:EuroSAT")
+
+
+def fetch_at_once(folder: Path, start, out) -> None:
+    start.wait()
+    said = []
+    try:
+        fetch("torchvision:EuroSAT", folder, say=said.append)
+        out.put(sum("reading" in line for line in said))
+    except Exception as error:
+        out.put(repr(error))
+
+
+def test_two_processes_that_want_one_set_at_once_read_it_once(tmp_path, offline):
+    """The first removes what it has downloaded; the second must not be reading it then."""
+    eurosat(tmp_path / "downloads" / "EuroSAT")
+    context = get_context("fork")
+    start, out = context.Barrier(2), context.SimpleQueue()
+    both = [context.Process(target=fetch_at_once, args=(tmp_path, start, out)) for _ in range(2)]
+    for one in both:
+        one.start()
+    assert sorted([out.get(), out.get()]) == [0, 1]
+    for one in both:
+        one.join()
 
 
 @pytest.mark.parametrize(

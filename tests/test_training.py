@@ -1,5 +1,8 @@
 """A cell, really trained, on small networks."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 
@@ -7,9 +10,11 @@ from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
-from vitcnn.training.cell import train_cell, val_every
+from vitcnn.training.cell import data_of, train_cell, val_every
 from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.linear import train_linear
 from vitcnn.training.module import NotFiniteLoss
+from vitcnn.training.together import train_together
 
 TINY = """
 dataset: digits
@@ -119,13 +124,51 @@ def test_a_loss_that_is_no_number_stops_the_cell_with_step_and_learning_rate(tin
         train_cell(cell, places=places)
 
 
+class HalfBlind(torch.nn.Module):
+    """Learns, and is at a loss once it is tested."""
+
+    def __init__(self, **_):
+        super().__init__()
+        self.head = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(x[..., :8, :8].flatten(1)) + (0 if self.training else torch.nan)
+
+
+BLIND = """
+dataset: digits
+sizes: [50]
+seeds: 2
+entrants: {blind: {model: "import:test_training:HalfBlind"}}
+budget: {images_seen: 64}
+recipe: {batch_size: 32}
+"""
+
+
+@pytest.mark.parametrize("curve", [True, False])
+def test_a_loss_that_is_no_number_on_images_it_is_scored_on_stops_the_cell_too(curve, study, places, monkeypatch):
+    mine = cells(study(text=BLIND))
+    if not curve:  # as where the last point was still good
+        monkeypatch.setattr("vitcnn.training.module.CellModule.on_validation_epoch_end", lambda _: None)
+        monkeypatch.setattr("vitcnn.training.cohort.CohortModule.on_validation_epoch_end", lambda _: None)
+    with pytest.raises(NotFiniteLoss, match="validation loss is nan" if curve else "images is nan after training"):
+        train_cell(mine[0], places=places)
+    assert [type(error) for _, error in train_together(mine, places=places)] == [NotFiniteLoss] * 2
+
+
+def test_a_schedulers_job_of_several_tasks_trains_cells_as_any_process(tiny, places, monkeypatch):
+    for key, value in {"NTASKS": "4", "JOB_NAME": "study", "JOB_ID": "1", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    assert train_cell(tiny("vit", "budget.images_seen=64"), places=places).cost.images_seen == 64
+
+
 def test_bf16_is_another_cell_with_another_result(tiny, places):
     full, half = tiny("vit"), tiny("vit", "recipe.precision=bf16")
     assert full.id != half.id
     assert train_cell(full, places=places).weights != train_cell(half, places=places).weights
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta", "mps"])
 def test_a_device_that_is_not_there_is_an_error_that_says_so(device, tiny, places):
     with pytest.raises(ConfigError, match=device):
         train_cell(tiny("vit"), places=places, device=device)
@@ -145,3 +188,15 @@ def test_a_floor_that_needs_more_memory_than_is_free_is_refused_with_what_to_cha
     monkeypatch.setattr("vitcnn.training.linear.BYTES", 10**9)  # a pixel: a terabyte in all
     with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; leave out `linear`"):
         train_cell(tiny("linear"), places=places)
+
+
+def test_a_floor_on_a_subset_of_one_class_knows_that_class_alone(tiny, places):
+    """As stratified subsets of rare classes may be."""
+    cell = tiny("linear")
+    (data,) = data_of([cell], torch.device("cpu"), None)
+    pixels, labels = data.train
+    one = dataclasses.replace(data, train=(pixels, torch.full_like(labels, 3)))
+    record = train_linear(cell, one, {}, lambda: None, 1)
+    assert record.test.accuracy == pytest.approx((data.test[1] == 3).double().mean().item())
+    assert record.train.accuracy == 1
+    assert math.isfinite(record.test.nll)

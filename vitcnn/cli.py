@@ -14,6 +14,7 @@ from vitcnn.cli_cost import cost
 from vitcnn.cli_data import DataDir, data_app
 from vitcnn.cli_networks import as_attention, receptive_fields
 from vitcnn.cli_results import export, report, select, verdict
+from vitcnn.machine import cores
 
 app = typer.Typer(
     name="vitcnn",
@@ -30,7 +31,7 @@ app.add_typer(data_app, name="data")
 def plan(
     study: StudyFile,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="For the estimate of the time.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=1, help="For the estimate of the time.")] = cores(),
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -123,7 +124,7 @@ def run(
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
     say = partial(console.print, markup=False)  # names may look like markup
     jobs = make_jobs(loaded, about, waiting, cohort, on_gpu, say)
-    workers = min(workers or (1 if on_gpu else os.cpu_count() or 1), len(jobs))
+    workers = min(workers or (1 if on_gpu else cores()), len(jobs))
     options = Options(
         device=device,
         threads=threads,
@@ -191,5 +192,12 @@ def main() -> None:
     try:
         app()
     except (ConfigError, FetchError) as error:
-        typer.secho(f"vitcnn: {error}", fg="red", err=True)
-        raise SystemExit(2) from None
+        said = str(error)
+    except OSError as error:  # a file that cannot be read or written
+        if error.filename is None:
+            raise
+        said = f"{error.filename}: {error.strerror}"
+    else:
+        return
+    typer.secho(f"vitcnn: {said}", fg="red", err=True)
+    raise SystemExit(2)

@@ -35,10 +35,12 @@ def load(
     path: Path, overrides: list[str] | None, results: Path, runs: Path, data_dir: Path | None = None, get: bool = False
 ) -> Loaded:
     """`get`: look at the images of a data set that is known only from these (and fetch it, for that)."""
+    from vitcnn.data.cache import KeptInfo
     from vitcnn.data.fetch import about_data, fetch
     from vitcnn.data.sources import known_info
     from vitcnn.matrix import cells
     from vitcnn.records import Places, write_atomically
+    from vitcnn.status import check_writable
     from vitcnn.study_file import load_study
 
     study = load_study(path, overrides or ())
@@ -48,10 +50,12 @@ def load(
         return about_data(one.dataset, data_dir, one.resolution, beside=places.of(one.name).dataset)
 
     if get and not known_info(study.dataset):
+        check_writable(places)
         fetch(study.dataset, data_dir, study.resolution)
         about = about_data(study.dataset, data_dir, study.resolution)
         shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
-        write_atomically(places.dataset, shared.model_dump_json() + "\n")  # reports need no images
+        kept = KeptInfo(dataset=study.dataset, resolution=study.resolution, info=shared)
+        write_atomically(places.dataset, kept.model_dump_json() + "\n")  # reports need no images
     else:
         about = known(study)
     before = {file: known(other) for file, other in study.before.items()}

@@ -154,7 +154,12 @@ def _show_made(
 
 
 def _save(sheet: "Figure", info: "Info", out: Path | None) -> None:
+    from vitcnn.base import ConfigError
+
     path = out or Path(f"{info.title.replace(':', '-')}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.savefig(path, dpi=110)
+    try:
+        sheet.savefig(path, dpi=110)
+    except ValueError as error:  # no format of matplotlib's
+        raise ConfigError(f"--out {path}: {error}") from None
     typer.echo(f"drawn: {path}")

@@ -26,13 +26,14 @@ from vitcnn.entrants import Model, kind
 from vitcnn.recipe import Recipe
 
 MOST_CELLS, MOST_SEEDS = 100_000, 10_000
+MOST_SEEN, MOST_EPOCHS = 10**12, 10**6
 
 
 class Budget(Frozen):
-    """How long a cell trains: the same number of images seen at every n (the default), or the same epochs."""
+    """How long a cell trains: the same number of images seen at every n, or the same epochs."""
 
-    images_seen: Annotated[int, Field(gt=0, le=10**12)] | None = None
-    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    images_seen: Annotated[int, Field(gt=0, le=MOST_SEEN)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)] | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Budget":
@@ -220,6 +221,13 @@ class Study(Frozen):
         for entrant in self.entrants:
             if entrant.start and entrant.pretrain:
                 raise ValueError(f"entrants.{entrant.name}: either `start` or `pretrain`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_of_a_budget(self) -> "Study":
+        factor, budget = self.budget_check.factor if self.budget_check else 1, self.budget
+        if (budget.images_seen or 0) * factor > MOST_SEEN or (budget.epochs or 0) * factor > MOST_EPOCHS:
+            raise ValueError(f"budget_check.factor: {factor:g} times this budget is more than there may be")
         return self
 
     @model_validator(mode="after")

@@ -143,15 +143,16 @@ class Places:
         return self.run / "weights" / f"{cell_id}.pt"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The file is there whole, or as it was before."""
+def write_atomically(path: Path, text: str, durable: bool = True) -> None:
+    """The file is there whole, or as it was before; `durable`: also after a power failure, for some milliseconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with scratch.open("w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -120,4 +120,4 @@ def write_progress(folder: Path, **what: Any) -> None:
     """Leaves a sign of life: step, steps, phase, accuracy, images_per_s … Where it cannot be written, there is none."""
     about = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
     with contextlib.suppress(OSError):  # a full disk; what is worth keeping is written elsewhere, and complains
-        write_atomically(folder / "progress.json", json.dumps(what | about))
+        write_atomically(folder / "progress.json", json.dumps(what | about), durable=False)

@@ -57,6 +57,14 @@ class Info(Frozen):
         return Path(self.name.partition(":")[2]).name or self.name if self.name.startswith("folder:") else self.name
 
 
+class KeptInfo(Frozen):
+    """What a run leaves of its data set beside the records, so that these can be read without the images."""
+
+    dataset: str  # as the study wrote it
+    resolution: int | None
+    info: Info
+
+
 def cache_folder(folder: str | Path | None = None) -> Path:
     """The option, else `$VITCNN_DATA`, else the platform's cache folder."""
     return Path(folder or os.environ.get("VITCNN_DATA") or platformdirs.user_cache_path("vitcnn"))

@@ -17,15 +17,26 @@ from vitcnn.data.fetch import load
 from vitcnn.data.made import VALIDATION, parse
 from vitcnn.data.making import LOOKED_AT, OnDemand, facts_of, maker, subset_name, test_images
 from vitcnn.data.subsets import split, subset_hash
+from vitcnn.machine import free_bytes
 
 SHARE = 0.4  # of the memory that is free, for the images of all workers
 
 
 class OnDisk:
-    """Stands for a tensor (N, C, H, W) uint8 whose images are read from the memory-mapped cache when indexed."""
+    """Stands for a tensor (N, C, H, W) uint8 whose images are read from the memory-mapped cache when indexed.
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray):
+    A process that it is sent to maps the file again: pickled as it is, the map would be read whole.
+    """
+
+    def __init__(self, images: np.memmap, rows: np.ndarray):
         self.images, self.rows = images, rows
+
+    def __getstate__(self) -> tuple[str, np.ndarray]:
+        return self.images.filename, self.rows
+
+    def __setstate__(self, state: tuple[str, np.ndarray]) -> None:
+        path, self.rows = state
+        self.images = np.load(path, mmap_mode="r", allow_pickle=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -150,12 +161,8 @@ def fits(size: int, device: torch.device, workers: int) -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes; of the whole machine where the device is the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return psutil.virtual_memory().available
+    """Bytes; of all that this process may use where the device is the CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes()
 
 
 def _in_memory(

@@ -1,15 +1,18 @@
 """Putting a data set into the cache, once, and reading it from there."""
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from vitcnn.base import ConfigError
 from vitcnn.data import folder as own
 from vitcnn.data import from_torchvision
-from vitcnn.data.cache import Arrays, FetchError, Info, cache_folder, open_arrays, read_about, store
+from vitcnn.data.cache import Arrays, FetchError, Info, KeptInfo, cache_folder, open_arrays, read_about, store
 from vitcnn.data.made import info_of, parse
 from vitcnn.data.sources import BUILT_IN, known_info, place
 
@@ -57,15 +60,18 @@ def fetch(
         scratch = tempfile.TemporaryDirectory(prefix=".fetching-", dir=here.parent)
     except OSError as error:
         raise FetchError(f"{here.parent}: {error.strerror or error}; --data-dir chooses another data cache") from None
-    with scratch as text:
+    theirs = name.startswith("torchvision:")
+    downloads = cache_folder(folder) / "downloads" / from_torchvision.known(name) if theirs else None
+    with scratch as text, _downloading(downloads):
         scratch = Path(text)
+        if theirs and read_about(here):  # another process was first
+            return here
         if mark:
             info, arrays, left_out = own.prepare(name, resolution, scratch, skip_unreadable, say)
             if left_out:
                 say(f"{name}: {len(left_out)} unreadable images are left out:\n  " + "\n  ".join(left_out))
             more = {"origin": "a folder", "fingerprint": mark}
-        elif name.startswith("torchvision:"):
-            downloads = cache_folder(folder) / "downloads" / from_torchvision.known(name)
+        elif theirs:
             info, arrays = from_torchvision.prepare(name, resolution, scratch, downloads, say)
             more = {"origin": "torchvision"}
         else:
@@ -73,11 +79,22 @@ def fetch(
             arrays, origin = _first_that_answers(name, here, scratch, say)
             more = {"origin": origin}
         store(info, arrays, here, scratch, say, **more)
-    if name.startswith("torchvision:"):
-        shutil.rmtree(downloads, ignore_errors=True)
-    elif not mark and (expected := BUILT_IN[name].sums) and (got := tuple(read_about(here)["sha256"])) != expected:
+    expected, got = name in BUILT_IN and BUILT_IN[name].sums, tuple(read_about(here)["sha256"])
+    if expected and got != expected:
         say(f"{name}: WARNING: the pixels are not the expected ones\n  got      {got}\n  expected {expected}")
     return here
+
+
+@contextlib.contextmanager
+def _downloading(downloads: Path | None) -> Iterator[None]:
+    """One process at a time in this folder, which goes when all went well."""
+    if not downloads:
+        yield
+        return
+    downloads.mkdir(parents=True, exist_ok=True)
+    with FileLock(downloads.with_suffix(".lock")):
+        yield
+        shutil.rmtree(downloads, ignore_errors=True)
 
 
 def _first_that_answers(name: str, here: Path, scratch: Path, say: Callable[[str], None]) -> tuple[Arrays, str]:
@@ -94,18 +111,28 @@ def _first_that_answers(name: str, here: Path, scratch: Path, say: Callable[[str
     )
 
 
+def _kept(file: Path) -> KeptInfo | None:
+    """Raises ConfigError where the file is damaged."""
+    try:
+        return KeptInfo.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise ConfigError(f"{file}: not what a run left of its data set; delete it, and run the study again") from None
+
+
 def about_data(
     name: str, folder: str | Path | None = None, resolution: int | None = None, beside: Path | None = None
 ) -> Info:
     """What is known of a data set without fetching it. Raises ConfigError where that takes a look at its images.
 
-    `beside`: a file in which a run has kept what it knew; records can be read without the images.
+    `beside`: a file with a run's `KeptInfo`, which serves where it is of this data set at this resolution.
     """
     here = place(name, resolution, folder)
     if info := known_info(name):
         return info
-    if beside and beside.exists():
-        return Info.model_validate_json(beside.read_bytes())
+    if beside and (kept := _kept(beside)) and (kept.dataset, kept.resolution) == (name, resolution):
+        return kept.info
     if about := read_about(here):
         info, made = Info.model_validate(about["info"]), parse(name)
         return info_of(made, info) if made else info

@@ -48,7 +48,7 @@ def known(name: str) -> str:
 def prepare(
     name: str, resolution: int | None, scratch: Path, downloads: Path, say: Callable[[str], None]
 ) -> tuple[Info, Arrays]:
-    """Downloads to `downloads`, once, and reads every image. Raises FetchError with what torchvision said."""
+    """Downloads to `downloads` and reads every image. Raises FetchError with what torchvision said."""
     short = known(name)
     pool, test = SETS[short]
     say(f"{name}: torchvision downloads it to {downloads}, unless it is there")

@@ -1,6 +1,5 @@
 """From image files of any kind to arrays: upright, on white, cropped in the middle to a square, resized."""
 
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from PIL import Image, ImageOps
 
 from vitcnn.data.cache import FetchError
 from vitcnn.data.subsets import stratified_order
+from vitcnn.machine import cores
 
 NATIVE = 96  # images that are all squares of one size up to this are kept as they are …
 DEFAULT = 64  # … others at this many pixels, what a ViT of 4×4 words of 16×16 pixels sees
@@ -99,7 +99,7 @@ def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple
         )
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(squares), *shape))
     beside, wrong = [], []
-    workers = min(os.cpu_count() or 1, 16) if len(squares) > 500 else 0
+    workers = min(cores(), 16) if len(squares) > 500 else 0
     for batch in DataLoader(squares, batch_size=64, num_workers=workers, collate_fn=list):
         for pixels, what in batch:
             if pixels is None:

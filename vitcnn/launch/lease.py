@@ -4,12 +4,14 @@ runs/<study>/<cell id>/lease      held by a run: its host, process and a token; 
 """
 
 import contextlib
+import errno
 import json
 import os
 import time
 import uuid
 from pathlib import Path
 
+from vitcnn.base import ConfigError
 from vitcnn.status import process_runs
 
 EXPIRES = 60.0  # seconds without a heartbeat after which an owner on another machine counts as dead
@@ -19,8 +21,8 @@ BEAT = 5.0  # seconds between heartbeats
 class Leases:
     """The leases that one run holds. `beat` must be called now and then, or others take the cells over.
 
-    A lease is a file that a link puts there, which either succeeds or finds one (so on network folders too). Clocks of
-    machines differ, so that an owner counts as dead once its file has not changed while EXPIRES seconds went by here;
+    A lease is a file that is made only where there is none (O_EXCL, on network folders too). Clocks of machines differ,
+    so that an owner counts as dead once its file has not changed while EXPIRES seconds went by here;
     on this machine already once its process is gone (another may have its number: in a restarted container, say).
     """
 
@@ -35,18 +37,21 @@ class Leases:
         lease = folder / "lease"
         if lease in self.held:
             return True
-        folder.mkdir(parents=True, exist_ok=True)
-        if dead := self._dead(lease):
-            self._bury(lease, dead)
         about = {"token": self.token, "host": os.uname().nodename, "pid": os.getpid()}
-        scratch = folder / f"lease.{self.token}"
         try:
-            scratch.write_text(json.dumps(about), encoding="utf-8")
-            lease.hardlink_to(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            if dead := self._dead(lease):
+                self._bury(lease, dead)
+            with lease.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(about))
         except (FileExistsError, FileNotFoundError):  # held by another run, or gone with its finished cell
             return False
-        finally:
-            scratch.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # a network folder that another machine has just changed
+                return False
+            raise ConfigError(
+                f"{lease}: {error.strerror or error}; the same command goes on once that is mended"
+            ) from None
         self.held.add(lease)
         return True
 
@@ -56,7 +61,7 @@ class Leases:
             return
         self._beaten = time.monotonic()
         for lease in self.held:
-            with contextlib.suppress(FileNotFoundError):  # the folder goes with the finished cell
+            with contextlib.suppress(OSError):  # the folder goes with the finished cell; a network folder comes back
                 os.utime(lease)
 
     def give_back(self, folder: Path) -> None:
@@ -74,7 +79,7 @@ class Leases:
         """The token of an owner that is dead."""
         try:
             changed = lease.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError:
             return None
         owner = _owner(lease)
         if owner.get("host") == os.uname().nodename and not process_runs(owner["pid"]):
@@ -85,13 +90,13 @@ class Leases:
         return owner.get("token", "?") if time.monotonic() - since > EXPIRES else None
 
     def _bury(self, lease: Path, dead: str) -> None:
-        """Moves a dead owner's lease away. Where another run was quicker, that one's is put back."""
+        """Moves a dead owner's lease away. Where another run was quicker, that one's is put back (should a third have
+        taken the cell in between, two train it, and leave the same record)."""
         grave = lease.with_name(f"lease.{self.token}.old")
         with contextlib.suppress(FileNotFoundError):
             lease.rename(grave)
-            if _owner(grave).get("token", "?") != dead:
-                with contextlib.suppress(FileExistsError):
-                    lease.hardlink_to(grave)
+            if _owner(grave).get("token", "?") != dead and not lease.exists():
+                grave.rename(lease)
         grave.unlink(missing_ok=True)
 
 

@@ -5,10 +5,11 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader, IterableDataset
 
 from vitcnn.cell import Cell
@@ -72,8 +73,7 @@ def train_cell(
     start = start_of(cell, places)
     logger = tracker(cell, places, tracking)
     try:
-        stream, files = stream_of(module, data, start), CheckedIO()
-        fit(module, cell, data, stream, where, keeper, logger=logger or False, plugins=[files])
+        fit(module, cell, data, stream_of(module, data, start), where, keeper, CheckedIO(), logger)
         record = record_of(cell, data, module, keeper, where, counted)
         if keep:
             save_weights(module.network, places.weights(cell.id))
@@ -142,9 +142,13 @@ def fit(
     stream: IterableDataset,
     where: torch.device,
     keeper: Keeper,
-    **more: Any,
+    files: CheckedIO,
+    logger: Logger | None = None,
 ) -> None:
-    """Lightning's loop, from the keeper's checkpoint if there is one; the module ends on the device `where`."""
+    """Lightning's loop, from the keeper's checkpoint if there is one; the module ends on the device `where`.
+
+    A cell is one process whatever a cluster's scheduler has put into the environment, and saves itself.
+    """
     if isinstance(data.train[0], OnDisk):  # a process of its own reads ahead
         stream = DataLoader(stream, batch_size=None, num_workers=1, pin_memory=where.type == "cuda")
     watched = DataLoader(list(batches(data.validation, CURVE_IMAGES)), batch_size=None)  # the batches are ready made
@@ -161,7 +165,8 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=keeper.folders[0].parent,
-        **more,
+        plugins=[files, LightningEnvironment()],
+        logger=logger or False,
     )
     first = keeper.checkpoints[0]
     with warnings.catch_warnings():

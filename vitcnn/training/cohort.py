@@ -85,11 +85,11 @@ class CohortModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         right, nll = (torch.cat(parts, 1).double().mean(1).tolist() for parts in zip(*self._scores, strict=True))
         self._scores.clear()
-        factor = self.lr_schedulers().get_last_lr()[0]
-        for k, loss in enumerate(self.mean_losses()):
+        factor, losses = self.lr_schedulers().get_last_lr()[0], self.mean_losses()
+        self._put_aside("validation", nll)
+        for k, (member, loss) in enumerate(zip(self._members, losses, strict=True)):
             if k in self.failed:
                 continue
-            member = self._members[k]
             point = Point(
                 images_seen=self.global_step * self.recipe.batch_size,
                 train_loss=loss,
@@ -105,11 +105,14 @@ class CohortModule(LightningModule):
     def mean_losses(self) -> list[float]:
         """Of every member since the last point of the curve; one that is no number puts its member among the failed."""
         losses = (self.loss_sum / self.loss_count).tolist()
+        self._put_aside("training", losses)
+        return losses
+
+    def _put_aside(self, which: str, losses: Sequence[float]) -> None:
         for k, loss in enumerate(losses):
             if not math.isfinite(loss):
                 lr = self._members[k].recipe.lr * self.lr_schedulers().get_last_lr()[0]
-                self.failed.setdefault(k, not_finite(loss, self.global_step, lr))
-        return losses
+                self.failed.setdefault(k, not_finite(which, loss, self.global_step, lr))
 
     @property
     def curves(self) -> list[list[Point]]:

@@ -24,6 +24,7 @@ from vitcnn.config import Study
 from vitcnn.costs import Costs, EntrantCost, Speed
 from vitcnn.data.cache import Info
 from vitcnn.entrants import identity
+from vitcnn.machine import cores
 from vitcnn.models.build import build, eyes, facts
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH
@@ -201,4 +202,4 @@ def machine(where: torch.device) -> str:
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, TypeError):
         name = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[1]
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{name}, {cores()} cores"

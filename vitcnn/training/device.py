@@ -13,6 +13,8 @@ def pick_device(wanted: str) -> torch.device:
         device = torch.device(wanted)
     except RuntimeError:
         raise ConfigError(f"device {wanted!r} is none that torch knows; try auto, cpu, cuda or cuda:1") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {wanted!r}: cells are trained on cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {wanted!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
     return device

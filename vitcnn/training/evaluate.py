@@ -1,5 +1,6 @@
 """Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error, for every kind of entrant."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from vitcnn.data.cell_data import Part
 from vitcnn.records import Score
-from vitcnn.training.module import CellModule
+from vitcnn.training.module import CellModule, NotFiniteLoss
 
 BATCH = 125  # a fifth faster on a CPU than 500 (measured: ViT, windows)
 TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have
@@ -40,15 +41,17 @@ def measure(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, Score]:
     """Logits (N, classes) float32 and labels (N,) -> (right or wrong (N,) bool, the score).
 
     Macro accuracy is the mean over the classes that occur in `labels` of the accuracy on each. The calibration error
-    is the expected one, over 15 bins of equal width (Guo et al. 2017).
+    is the expected one, over 15 bins of equal width (Guo et al. 2017). Raises NotFiniteLoss.
     """
+    if not math.isfinite(nll := F.cross_entropy(logits.double(), labels).item()):
+        raise NotFiniteLoss(f"the loss on {len(labels):,} images is {nll} after training")
     correct = logits.argmax(1) == labels
     there = torch.bincount(labels, minlength=logits.shape[1])
     right = torch.bincount(labels[correct], minlength=logits.shape[1])
     score = Score(
         accuracy=correct.double().mean().item(),
         macro_accuracy=(right[there > 0] / there[there > 0]).double().mean().item(),
-        nll=F.cross_entropy(logits.double(), labels).item(),
+        nll=nll,
         ece=multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1], n_bins=BINS).item(),
         images=len(labels),
     )

@@ -42,12 +42,13 @@ def train_linear(
     x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
     validation, test = zip(others, (validation[1], test[1]), strict=True)
 
-    def score(fit: LogisticRegression, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Score]:
+    def score(fit: LogisticRegression | OneClass, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Score]:
         return measure(logits(fit, x, data.info.classes), torch.from_numpy(y))
 
     trials = []
     with threadpool_limits(torch.get_num_threads()):
         fit = LogisticRegression(max_iter=ITERATIONS, warm_start=True)  # from strong to weak regularisation
+        fit = fit if len(np.unique(y)) > 1 else OneClass()
         for C in sorted(cell.model.C):
             fit = copy.deepcopy(fit).set_params(C=C).fit(x, y)
             trials.append((fit, C, score(fit, *validation)[1]))
@@ -84,6 +85,23 @@ def train_linear(
     )
 
 
+class OneClass:
+    """What logistic regression becomes on a subset so small that it holds a single class, which scikit-learn refuses:
+    the class that it knows, whatever the image."""
+
+    n_iter_ = np.zeros(1)
+
+    def set_params(self, **_: float) -> "OneClass":
+        return self
+
+    def fit(self, _: np.ndarray, y: np.ndarray) -> "OneClass":
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros((len(x), 1))
+
+
 def _check_memory(data: CellData, most: int | None, workers: int) -> None:
     """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
     n, size = len(data.train[1][:most]), data.info.size
@@ -101,7 +119,7 @@ def _flat(part: Part, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     return images.flatten(1).numpy().astype(np.float32) / 255, part[1][:most].cpu().numpy()
 
 
-def logits(fit: LogisticRegression, x: np.ndarray, classes: int) -> torch.Tensor:
+def logits(fit: LogisticRegression | OneClass, x: np.ndarray, classes: int) -> torch.Tensor:
     """(N, classes) float32. Classes that no training image had get a probability of 10⁻⁶ each."""
     scores = torch.from_numpy(fit.decision_function(x)).double()
     if scores.ndim == 1:  # two classes: the score of the second against the first

@@ -19,7 +19,7 @@ from vitcnn.seeds import role_seed
 
 
 class NotFiniteLoss(Exception):
-    """The training loss is no longer a number."""
+    """The loss is no longer a number: in training, or on the images that a network is scored on."""
 
 
 class CellModule(LightningModule):
@@ -65,23 +65,28 @@ class CellModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         correct, nll = (torch.cat(parts) for parts in zip(*self._scores, strict=True))
         self._scores.clear()
+        if not math.isfinite(val_nll := nll.double().mean().item()):
+            raise NotFiniteLoss(not_finite("validation", val_nll, self.global_step, self._lr()))
         point = Point(
             images_seen=self.global_step * self.recipe.batch_size,
             train_loss=self.mean_loss(),
             val_accuracy=correct.double().mean().item(),
-            val_nll=nll.double().mean().item(),
+            val_nll=val_nll,
         )
         self.curve.append(point)
         self.loss_sum.zero_()
         self.loss_count.zero_()
-        self.log_dict(watched(point, self.lr_schedulers().get_last_lr()[0]))
+        self.log_dict(watched(point, self._lr()))
 
     def mean_loss(self) -> float:
         """Since the last point of the curve. Raises NotFiniteLoss, with the step and the learning rate."""
         loss = (self.loss_sum / self.loss_count).item()
         if not math.isfinite(loss):
-            raise NotFiniteLoss(not_finite(loss, self.global_step, self.lr_schedulers().get_last_lr()[0]))
+            raise NotFiniteLoss(not_finite("training", loss, self.global_step, self._lr()))
         return loss
+
+    def _lr(self) -> float:
+        return self.lr_schedulers().get_last_lr()[0]
 
     @property
     def curves(self) -> list[list[Point]]:
@@ -131,8 +136,8 @@ def watched(point: Point, lr: float) -> dict[str, float]:
     }
 
 
-def not_finite(loss: float, step: int, lr: float) -> str:
-    return f"the training loss is {loss} at step {step} (learning rate {lr:.3g})"
+def not_finite(which: str, loss: float, step: int, lr: float) -> str:
+    return f"the {which} loss is {loss} at step {step} (learning rate {lr:.3g})"
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

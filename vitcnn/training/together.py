@@ -1,6 +1,7 @@
 """Trains cells as a cohort and returns their records; cut smaller where memory or the networks do not allow it."""
 
 import contextlib
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ def why_alone(model: Model, data: Info) -> str | None:
         images = torch.randn(2, 4, data.channels, *[image_size(model, data)] * 2)
     finally:
         torch.set_rng_state(state)
+    if not all(p.requires_grad for p in networks[0].parameters()):
+        return "some of its parameters are frozen, and would be trained"
     try:
         stacked = Stacked(networks)
         logits = stacked(images)
@@ -95,6 +98,7 @@ def train_together(
                 raise
             say(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
             waiting.extendleft(reversed(evenly(left, (len(left) + 1) // 2)))
+        gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
         if where.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -134,13 +138,16 @@ def _cohort(
             open_runs.callback(one.abandon)  # which does nothing once it is finished
         module = CohortModule(members, trackers)
         files = CohortIO(module, keeper.checkpoints)
-        fit(module, cells[0], data[0], stream, where, keeper, logger=False, plugins=[files])
+        fit(module, cells[0], data[0], stream, where, keeper, files)
         module.mean_losses() if module.loss_count else None
         for k, (cell, its, member) in enumerate(zip(cells, data, module.members(), strict=True)):
-            if k in module.failed:
-                yield cell, NotFiniteLoss(module.failed[k])
+            try:
+                if k in module.failed:
+                    raise NotFiniteLoss(module.failed[k])
+                record = record_of(cell, its, member.to(where), keeper, where, counted)
+            except NotFiniteLoss as error:
+                yield cell, error
                 continue
-            record = record_of(cell, its, member.to(where), keeper, where, counted)
             member.cpu()
             if keep(cell):
                 save_weights(member.network, places.weights(cell.id))

@@ -1,0 +1,56 @@
+"""What a container or a scheduler leaves of the machine, as Linux tells it."""
+
+import os
+
+import psutil
+import pytest
+
+from vitcnn import machine
+
+GB = 10**9
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """`groups("0::/job", {"job/memory.max": "5"})`: the process's control groups, and their files."""
+    monkeypatch.setattr(machine, "GROUPS", tmp_path)
+    monkeypatch.setattr(machine, "MINE", tmp_path / "mine")
+
+    def put(mine: str, files: dict[str, object]) -> None:
+        (tmp_path / "mine").write_text(mine)
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{content}\n")
+
+    return put
+
+
+def test_without_limits_all_of_the_machine_is_ours(groups):
+    groups("0::/job", {"job/memory.max": "max", "job/memory.current": GB, "job/cpu.max": "max 100000"})
+    assert machine.cores() == len(os.sched_getaffinity(0))
+    assert machine.free_bytes() == pytest.approx(psutil.virtual_memory().available, rel=0.1)
+
+
+@pytest.mark.parametrize("above", ["", "/step/task"])
+def test_a_limit_counts_wherever_it_stands_above_the_process_and_the_file_cache_is_free(above, groups):
+    used = {"memory.max": GB, "memory.current": GB // 2, "memory.stat": f"anon 7\ninactive_file {GB // 10}"}
+    groups(
+        f"0::/job{above}", {f"job/{name}": content for name, content in used.items()} | {"job/cpu.max": "50000 100000"}
+    )
+    assert machine.free_bytes() == GB - GB // 2 + GB // 10
+    assert machine.cores() == 1
+
+
+def test_version_1_has_the_same_limits_by_other_names(groups):
+    used = {"limit_in_bytes": GB, "usage_in_bytes": GB // 4, "stat": f"cache 5\ntotal_inactive_file {GB // 8}"}
+    files = {f"memory/job/memory.{name}": content for name, content in used.items()}
+    cpu = {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}
+    groups("4:memory:/job\n3:cpu,cpuacct:/\n0::/", files | cpu)
+    assert machine.free_bytes() == GB - GB // 4 + GB // 8
+    assert machine.cores() == 1
+
+
+def test_cores_that_the_process_may_not_use_are_not_counted(groups, monkeypatch):
+    groups("0::/", {"cpu.max": "-1 100000"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5})
+    assert machine.cores() == 3

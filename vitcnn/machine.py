@@ -1,0 +1,55 @@
+"""What of the machine is ours: all of it, or what a container, a scheduler or `taskset` leaves us.
+
+Limits are read from Linux's control groups, of both versions; elsewhere there are none.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def cores() -> int:
+    """Processor cores: those that the machine has, this process may use, and its control groups pay for."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shares = [_read(group / "cpu.max").split() for group in _groups("")]
+    shares += [[_read(group / f"cpu.cfs_{which}_us") for which in ("quota", "period")] for group in _groups("cpu")]
+    for quota, period in filter(None, shares):
+        if quota.isdecimal() and period.isdecimal():  # else it says "max", or -1
+            mine = min(mine, max(1, math.ceil(int(quota) / int(period))))
+    return mine
+
+
+def free_bytes() -> int:
+    """Bytes of memory that can still be had, what would be dropped from the file cache for them included."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limits = [(g, "memory.max", "memory.current", "inactive_file") for g in _groups("")]
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    for group, most, used, cached in limits + [(g, *names) for g in _groups("memory")]:
+        most, used = _read(group / most), _read(group / used)
+        if most.isdecimal() and used.isdecimal():
+            stat = dict(line.split(" ") for line in _read(group / "memory.stat").splitlines())
+            free = min(free, max(0, int(most) - int(used) + int(stat.get(cached, 0))))
+    return free
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """The control group of this process and those above it; "": version 2's, which has all controllers."""
+    for line in _read(MINE).splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controller in controllers.split(","):
+            root = GROUPS / controller
+            here = root / name.lstrip("/")
+            yield from (folder for folder in (here, *here.parents) if folder.is_relative_to(root))
+
+
+def _read(file: Path) -> str:
+    """Nothing where there is no such file."""
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
