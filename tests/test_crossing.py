@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import make_study
 
-from vitcnn.analysis.claims import Pair, describe_multiplier
+from vitcnn.analysis.claims import describe_multiplier
 from vitcnn.analysis.crossing import Lines, grid, interpolation, invert
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number
+from vitcnn.analysis.pair import Pair
 from vitcnn.analysis.simulate import Truth, draw
 from vitcnn.analysis.twoway import Sample
 from vitcnn.analysis.words import interval

@@ -1,5 +1,6 @@
 """Commands that read finished cells: select, report, verdict, export."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -68,6 +69,7 @@ def export(
     mine = [record for record in records if record.id in wanted]
     if not mine:
         raise ConfigError("\n".join([f"{places.study}: no cell is finished, there is nothing to export", *wrong]))
-    tidy(mine).to_csv(sys.stdout if str(csv) == "-" else csv, index=False)
+    with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8", newline="") as file:
+        tidy(mine).to_csv(file, index=False)
     for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
         typer.echo(line, err=True)

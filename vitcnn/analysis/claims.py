@@ -6,68 +6,15 @@ model (the CNN), `second` the flexible one (the ViT); any pair of entrants can t
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-from vitcnn.analysis.crossing import Lines
-from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
+from vitcnn.analysis.evidence import Number
+from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.results import train_accuracy
-from vitcnn.analysis.twoway import Estimate
 from vitcnn.analysis.words import interval, points, signed
 
 KNOWS = 0.999  # train accuracy from which on a network knows its images by heart
-Outcome = Literal["supported", "contradicted", "undecided", "cannot be said"]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """`effect` is counted so that above 0 is the claim's direction; `p` is that of its two-sided test, `adjusted` after
-    Holm."""
-
-    key: str
-    says: str  # the claim, as a sentence
-    outcome: Outcome = "cannot be said"
-    effect: Estimate | None = None
-    unit: str = "points"
-    sizes: tuple[int, ...] = ()
-    p: float = math.nan
-    adjusted: float = math.nan
-    why: str = ""  # for what cannot be said
-    found: str = ""  # what was found, as a sentence
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What claims are about: two entrants, sizes in order, and an entrant in between, where there is one."""
-
-    evidence: Evidence
-    first: str
-    second: str
-    sizes: tuple[int, ...]
-    between: str | None
-
-    @cached_property
-    def lines(self) -> Lines:
-        return Lines.of(self.evidence, self.first, self.second, self.sizes)
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        return self.sizes[0], self.sizes[-1]
-
-    def gap(self, n: int, scale: Scale = "accuracy") -> list[tuple[float, Number]]:
-        """The terms of: by how much the first is better."""
-        sign = 1.0 if scale == "accuracy" else -1.0
-        return [(sign, Number(self.first, n, scale)), (-sign, Number(self.second, n, scale))]
-
-    def estimate(self, terms: list[tuple[float, Number]], scale: float = 1.0) -> Estimate:
-        return self.evidence.sample([[(w * scale, x) for w, x in terms]]).estimate([1.0])
-
-
-def minus(terms: list[tuple[float, Number]]) -> list[tuple[float, Number]]:
-    return [(-w, x) for w, x in terms]
 
 
 def cnn_wins_small(p: Pair) -> Claim:
@@ -84,7 +31,7 @@ def cnn_wins_small(p: Pair) -> Claim:
 
 
 def gap_closes(p: Pair) -> Claim:
-    small, large = _two_sizes(p)
+    small, large = two_sizes(p)
     both = p.evidence.sample([[(100 * w, x) for w, x in p.gap(n)] for n in (small, large)])  # seeds that have both
     e, at = both.estimate([1, -1]), both.mean
     last = p.estimate(p.gap(large) + minus(p.gap(p.sizes[-2])), 100 / math.log2(large / p.sizes[-2]))
@@ -102,7 +49,7 @@ def gap_closes(p: Pair) -> Claim:
 
 
 def gap_closes_log_error(p: Pair) -> Claim:
-    small, large = _two_sizes(p)
+    small, large = two_sizes(p)
     both = p.evidence.sample([p.gap(n, "log error") for n in (small, large)])  # seeds that have both
     e, ratio = both.estimate([1, -1]), np.exp(both.mean)
     return Claim(
@@ -120,7 +67,7 @@ def gap_closes_log_error(p: Pair) -> Claim:
 
 
 def cnn_saturates(p: Pair) -> Claim:
-    large, before = _two_sizes(p)[1], p.sizes[-2]
+    large, before = two_sizes(p)[1], p.sizes[-2]
     terms = minus(p.gap(large, "log error")) + p.gap(before, "log error")
     doublings = math.log2(large / before)
     e = p.estimate(terms, 1 / doublings)
@@ -183,7 +130,7 @@ def local_in_between(p: Pair) -> Claim:
 def crossing_(p: Pair) -> Claim:
     """Supported where the first leads at the smallest n and the second at the largest; contradicted where either lead
     is the other way. The effect is the weaker of the two."""
-    small, large = _two_sizes(p)
+    small, large = two_sizes(p)
     at_small, at_large = p.estimate(p.gap(small), 100), p.estimate(minus(p.gap(large)), 100)
     place, last = p.lines.crossing(), points(at_large, absolute=True)
     back = f"; at n = {large:,} {p.first} leads again, by {last}" if at_large.value < 0 else ""
@@ -204,17 +151,9 @@ def crossing_(p: Pair) -> Claim:
     return Claim("crossing", says, effect=weaker(at_small, at_large), sizes=p.sizes, found=found)
 
 
-def weaker(a: Estimate, b: Estimate) -> Estimate:
-    """Of two effects that a claim needs both: the one that speaks more against it."""
-    for e in (a, b):
-        if not e.se:  # no test of it: no test of both
-            return e
-    return max((a, b), key=lambda e: (e.value <= 0, e.p if e.value > 0 else -e.p))
-
-
 def data_multiplier(p: Pair) -> Claim:
     """The test of cnn-wins-small, read along n instead of along accuracy."""
-    _two_sizes(p)
+    two_sizes(p)
     n = p.sizes[0]
     parts = [describe_multiplier(p, size) for size in p.sizes[:-1]]
     return Claim(
@@ -238,12 +177,6 @@ def describe_multiplier(p: Pair, n: int) -> str:
     if place.excluded:
         return f"{start} more than {most:.1f} times the images (as many were measured: not enough)."
     return f"{start}, on average, more than {most:.1f} times the images ({interval(place, 'times', '.1f')})."
-
-
-def _two_sizes(p: Pair) -> tuple[int, int]:
-    if len(p.sizes) < 2:
-        raise NotEnough("it takes two sizes")
-    return p.ends
 
 
 CLAIMS: dict[str, Callable[[Pair], Claim]] = {

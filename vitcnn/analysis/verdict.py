@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vitcnn.analysis.claims import CLAIMS, Claim, Pair, same_test
+from vitcnn.analysis.claims import CLAIMS, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
+from vitcnn.analysis.pair import Claim, Pair
 from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.twoway import holm
 from vitcnn.analysis.words import seeds

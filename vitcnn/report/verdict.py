@@ -5,7 +5,8 @@ import textwrap
 from collections.abc import Sequence
 
 from vitcnn.analysis import laws
-from vitcnn.analysis.claims import Claim, same_test
+from vitcnn.analysis.claims import same_test
+from vitcnn.analysis.pair import Claim
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
 from vitcnn.report.tables import escape, markdown

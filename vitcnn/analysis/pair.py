@@ -1,0 +1,74 @@
+"""What a claim is, and what it is about: two entrants at the sizes of a study."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from vitcnn.analysis.crossing import Lines
+from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
+from vitcnn.analysis.twoway import Estimate
+
+Outcome = Literal["supported", "contradicted", "undecided", "cannot be said"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`effect` is counted so that above 0 is the claim's direction; `p` is that of its two-sided test, `adjusted` after
+    Holm."""
+
+    key: str
+    says: str  # the claim, as a sentence
+    outcome: Outcome = "cannot be said"
+    effect: Estimate | None = None
+    unit: str = "points"
+    sizes: tuple[int, ...] = ()
+    p: float = math.nan
+    adjusted: float = math.nan
+    why: str = ""  # for what cannot be said
+    found: str = ""  # what was found, as a sentence
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What claims are about: two entrants, sizes in order, and an entrant in between, where there is one."""
+
+    evidence: Evidence
+    first: str
+    second: str
+    sizes: tuple[int, ...]
+    between: str | None
+
+    @cached_property
+    def lines(self) -> Lines:
+        return Lines.of(self.evidence, self.first, self.second, self.sizes)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return self.sizes[0], self.sizes[-1]
+
+    def gap(self, n: int, scale: Scale = "accuracy") -> list[tuple[float, Number]]:
+        """The terms of: by how much the first is better."""
+        sign = 1.0 if scale == "accuracy" else -1.0
+        return [(sign, Number(self.first, n, scale)), (-sign, Number(self.second, n, scale))]
+
+    def estimate(self, terms: list[tuple[float, Number]], scale: float = 1.0) -> Estimate:
+        return self.evidence.sample([[(w * scale, x) for w, x in terms]]).estimate([1.0])
+
+
+def minus(terms: list[tuple[float, Number]]) -> list[tuple[float, Number]]:
+    return [(-w, x) for w, x in terms]
+
+
+def two_sizes(p: Pair) -> tuple[int, int]:
+    if len(p.sizes) < 2:
+        raise NotEnough("it takes two sizes")
+    return p.ends
+
+
+def weaker(a: Estimate, b: Estimate) -> Estimate:
+    """Of two effects that a claim needs both: the one that speaks more against it."""
+    for e in (a, b):
+        if not e.se:  # no test of it: no test of both
+            return e
+    return max((a, b), key=lambda e: (e.value <= 0, e.p if e.value > 0 else -e.p))
