@@ -12,7 +12,7 @@ from vitcnn.analysis.twoway import holm
 from vitcnn.analysis.words import seeds
 from vitcnn.base import ConfigError, suggest
 
-ALPHA = 0.05  # the chance that any claim at all comes out supported where none is true
+ALPHA = 0.05  # the chance that any claim at all is decided where the two do not differ
 
 
 @dataclass(frozen=True)
