@@ -68,7 +68,7 @@ def test_every_entrants_network_is_built_and_counted_and_is_that_of_its_records(
         assert found.parameters > 0, entrant.name
         assert found.macs > 0, entrant.name
         costs = {(r.cost.parameters, r.cost.macs, r.sight.image_size) for r in mine if r.cell.entrant == entrant.name}
-        assert costs <= {(found.parameters, found.macs, found.image_size)}, entrant.name
+        assert costs <= {(found.parameters, found.macs, found.sight.image_size)}, entrant.name
 
 
 @pytest.mark.parametrize("name", WITH_RECIPES)

@@ -111,7 +111,7 @@ def test_a_module_in_a_package_is_found_beside_the_study(own, study):
     (cell,) = cells(study("entrants={mine: {model: 'import:lab.deep.nets:build'}}", text=STUDY))
     counted = facts(cell.model, DIGITS)
     assert (counted.parameters, counted.macs) == (64 * 3 + 3 + 3 * 10 + 10, 64 * 3 + 3 * 10)
-    assert (counted.image_size, counted.words) == (8, None)
+    assert (counted.sight.image_size, counted.sight.words) == (8, None)
 
 
 def test_its_weights_are_its_own_affair_whatever_the_recipe_says(own):

@@ -38,7 +38,7 @@ def ready(model, data=RGB, seed: int = 0) -> nn.Module:
 
 
 def pictures(model, data=RGB, count: int = 3) -> Tensor:
-    size = facts(model, data).image_size
+    size = facts(model, data).sight.image_size
     return torch.randn(count, data.channels, size, size, generator=torch.Generator().manual_seed(9))
 
 
@@ -277,7 +277,7 @@ def test_parameters_and_macs_are_those_of_the_formula(model, data):
     counted = facts(model, data)
     formulas = {Local: of_swin, Timm: of_convnext, CNN: of_cnns, PixelLocal: of_cnns, CNNAttention: of_cnns}
     formula = formulas.get(type(model), of_words)
-    parameters, macs = map(sum, zip(*formula(model, data, counted.image_size), strict=True))
+    parameters, macs = map(sum, zip(*formula(model, data, counted.sight.image_size), strict=True))
     assert counted.parameters == parameters
     # over one channel some of cnn-attention's contractions are mere products, which torch's counter does not see
     assert counted.macs == pytest.approx(macs, rel=1e-3 if isinstance(model, CNNAttention) else 1e-6)

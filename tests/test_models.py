@@ -80,10 +80,10 @@ def test_the_counted_macs_of_the_vit_are_those_of_the_formula():
 
 def test_facts_say_what_the_words_are_made_of():
     vit, cnn, floor = facts(ViT(), FASHION), facts(CNN(), FASHION), facts(Linear(), FASHION)
-    assert (vit.image_size, vit.words, vit.native_pixels_per_word) == (64, 16, 7)
-    assert facts(Local(), FASHION).words == 64
-    assert (cnn.image_size, cnn.words, cnn.native_pixels_per_word) == (32, None, None)
-    assert (floor.parameters, floor.macs, floor.image_size) == (7850, 7840, 28)
+    assert (vit.sight.image_size, vit.sight.words, vit.sight.native_pixels_per_word) == (64, 16, 7)
+    assert facts(Local(), FASHION).sight.words == 64
+    assert (cnn.sight.image_size, cnn.sight.words, cnn.sight.native_pixels_per_word) == (32, None, None)
+    assert (floor.parameters, floor.macs, floor.sight.image_size) == (7850, 7840, 28)
 
 
 def test_counting_does_not_move_torchs_generator():

@@ -124,7 +124,7 @@ def test_facts_are_those_of_the_network_and_counting_does_not_move_torchs_genera
     before = torch.get_rng_state()
     counted = facts(of(name), DIGITS)
     assert counted.parameters == sum(p.numel() for p in network.parameters())
-    assert counted.image_size == size == (32 if name == "test_resnet" else 64)
+    assert counted.sight.image_size == size == (32 if name == "test_resnet" else 64)
     assert counted.macs > 1e5
     assert torch.equal(before, torch.get_rng_state())
 
@@ -145,7 +145,7 @@ def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_
     counted = facts(cell.model, DIGITS)
     assert read_record(write_record(record, places)) == record
     assert (record.cost.steps, record.cost.parameters, record.cost.macs) == (3, counted.parameters, counted.macs)
-    assert (record.sight.image_size, record.sight.words) == (counted.image_size, counted.words)
+    assert (record.sight.image_size, record.sight.words) == (counted.sight.image_size, counted.sight.words)
     assert math.isfinite(record.test.nll)
     assert record.weights != weights_hash(made(cell.model, DIGITS, role_seed(0, "init")).state_dict())
 
@@ -161,7 +161,7 @@ def test_what_does_not_fit_names_timms_own_size_and_fits_with_an_image_size(name
     with pytest.raises(ConfigError, match=rf"timm/{name} at 64 pixels: .*; timm's own size is {own}: try .*: {own}$"):
         facts(of(name), DIGITS)
     counted = facts(of(name, image_size=fits), DIGITS)
-    assert counted.image_size == fits
+    assert counted.sight.image_size == fits
     assert counted.macs > 1e8
 
 
@@ -287,7 +287,7 @@ def test_what_timm_itself_spares_from_weight_decay_is_spared_and_other_matrices_
 )
 def test_words_are_those_that_the_first_layer_cuts_the_image_into(name, words, native):
     counted = facts(of(name), FASHION)
-    assert (counted.image_size, counted.words, counted.native_pixels_per_word) == (64, words, native)
+    assert (counted.sight.image_size, counted.sight.words, counted.sight.native_pixels_per_word) == (64, words, native)
 
 
 # ---- weights ----
@@ -343,7 +343,7 @@ def test_weights_are_adapted_to_another_image_size_in_their_positions_alone(tmp_
     changed = {key for key in source if not key.startswith("head.") and not torch.equal(source[key], network[key])}
     assert changed == {"pos_embed"}
     assert (source["pos_embed"].shape[1], network["pos_embed"].shape[1]) == (101, 17)
-    assert facts(model, RGB).words == 16
+    assert facts(model, RGB).sight.words == 16
 
 
 def test_pixels_are_scaled_as_timm_scaled_them_with_weights_and_by_the_subset_without(file):

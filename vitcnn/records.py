@@ -74,11 +74,12 @@ class Cost(Frozen):
 
 
 class Sight(Frozen):
-    """What the network is shown, in pixels; words of its first layer, and the native pixels along a word's side."""
+    """What the network is shown, in pixels; words of its first layer (None: it has none), and the native pixels along
+    a word's side."""
 
     image_size: int
-    words: int | None
-    native_pixels_per_word: float | None
+    words: int | None = None
+    native_pixels_per_word: float | None = None
 
 
 class Record(Frozen):

@@ -84,9 +84,9 @@ def _check_sight(study: Study, about: Info) -> None:
 def _entrants(cost: dict[str, Facts]) -> Table:
     out = Table(Column("entrant", no_wrap=True), "parameters", "MACs/image", "sees", "words", "native pixels per word")
     for name, c in cost.items():
-        native = "" if c.native_pixels_per_word is None else f"{c.native_pixels_per_word:g}"
-        sees = f"{c.image_size} px"
-        out.add_row(escape(name), f"{c.parameters:,}", f"{c.macs:,}", sees, str(c.words or ""), native)
+        native = "" if c.sight.native_pixels_per_word is None else f"{c.sight.native_pixels_per_word:g}"
+        sees = f"{c.sight.image_size} px"
+        out.add_row(escape(name), f"{c.parameters:,}", f"{c.macs:,}", sees, str(c.sight.words or ""), native)
     return out
 
 

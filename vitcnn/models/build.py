@@ -23,6 +23,7 @@ from vitcnn.models.local import local
 from vitcnn.models.neighbourhood import pixel_local
 from vitcnn.models.vit import mixer, rnn, vit
 from vitcnn.networks import CNN, CNNAttention, Hybrid, Local, Words
+from vitcnn.records import Sight
 
 OURS = {
     "mixer": mixer,
@@ -38,13 +39,11 @@ OURS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, and its words."""
+    """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, what it sees."""
 
     parameters: int
     macs: int
-    image_size: int
-    words: int | None  # of the first layer; None where there are none
-    native_pixels_per_word: float | None  # along a side
+    sight: Sight
 
 
 def build(
@@ -174,7 +173,7 @@ def facts(model: Model, data: Info) -> Facts:
     weights are therefore counted once a word."""
     if model.model == "linear":
         inputs = data.size**2 * data.channels
-        return Facts((inputs + 1) * data.classes, inputs * data.classes, data.size, None, None)
+        return Facts((inputs + 1) * data.classes, inputs * data.classes, Sight(image_size=data.size))
     state = torch.get_rng_state()
     try:
         network, size = build(model, data)
@@ -192,12 +191,11 @@ def facts(model: Model, data: Info) -> Facts:
         what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ConfigError(f"{model.model}: the output for one image is {what}, not logits of shape {(1, data.classes)}")
     words = _words(model, network, size)
+    native = data.size / math.sqrt(words) if words else None
     return Facts(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=counter.get_total_flops() // 2 + sum(recurrent),
-        image_size=size,
-        words=words,
-        native_pixels_per_word=data.size / math.sqrt(words) if words else None,
+        sight=Sight(image_size=size, words=words, native_pixels_per_word=native),
     )
 
 

@@ -16,7 +16,7 @@ from vitcnn.cell import Cell
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import CellData, OnDisk, cells_data
 from vitcnn.models.build import Facts, build, eyes, facts
-from vitcnn.records import Cost, Places, Record, Sight, TestScore, pack_bits
+from vitcnn.records import Cost, Places, Record, TestScore, pack_bits
 from vitcnn.seeds import role_seed
 from vitcnn.status import write_progress
 from vitcnn.training.checkpoints import CheckedIO, last_good
@@ -202,11 +202,7 @@ def record_of(
             resumed=keeper.resumed,
             cohort=len(keeper.folders),
         ),
-        sight=Sight(
-            image_size=counted.image_size,
-            words=counted.words,
-            native_pixels_per_word=counted.native_pixels_per_word,
-        ),
+        sight=counted.sight,
         subset=data.subset,
         data=data.facts,
         weights=weights_hash(module.network.state_dict()),

@@ -14,7 +14,7 @@ from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.data.cell_data import CellData, Part, free_memory
 from vitcnn.models.build import facts
-from vitcnn.records import Cost, Record, Score, Sight, TestScore, pack_bits
+from vitcnn.records import Cost, Record, Score, TestScore, pack_bits
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
@@ -73,7 +73,7 @@ def train_linear(
             seconds=seconds,
             images_per_s=None,
         ),
-        sight=Sight(image_size=data.info.size, words=None, native_pixels_per_word=None),
+        sight=counted.sight,
         subset=data.subset,
         data=data.facts,
         found={
