@@ -11,7 +11,7 @@ from vitcnn.config import Study
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Model
 from vitcnn.matrix import cells
-from vitcnn.models.build import Facts, facts
+from vitcnn.models.facts import Facts, facts
 from vitcnn.records import Places, Record, read_records
 from vitcnn.study_file import load_study
 

@@ -1,5 +1,7 @@
 """Every figure draws on the axes it is given, what is there and nothing else."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -126,3 +128,57 @@ def test_many_sizes_share_nine_panels_that_reach_both_ends():
     assert (len(shown), shown[0], shown[-1]) == (9, 100, 2000)
     assert shown == sorted(set(shown))
     assert panels(sizes[:4]) == sizes[:4]
+
+
+# ---- crowds and long names ----
+
+
+@pytest.mark.parametrize(("count", "places"), [(2, [50, 200]), (12, [40_000, 45_000]), (20, [200, 300, 1000])])
+def test_lines_side_by_side_stay_nearer_to_their_own_n_than_to_the_next_and_inside_the_axes(count, places):
+    beside = figures.apart(count, places)
+    assert beside == sorted(beside)
+    assert np.prod(beside) == pytest.approx(1)
+    near = min(b / a for a, b in itertools.pairwise(places))
+    assert beside[-1] / beside[0] < near
+    assert 1 / 1.3 < beside[0] <= beside[-1] < 1.3
+
+
+def test_names_of_any_length_leave_room_for_the_axes_and_for_each_other(tmp_path):
+    names = {f"{name} {'x' * 70}": {"model": name} for name in ("vit", "cnn")}
+    names |= {f"vit {k}": {"model": "vit", "width": 8 * k, "heads": 1} for k in range(1, 19)}
+    pair = list(names)[:2]
+    study, all_cells, _ = make_study(tmp_path, f"entrants={names}", f"pair={pair}", "sizes=[50, 200]", "seeds=2")
+    results = Results.of(study, all_cells, every(all_cells, lambda _: 0.5))
+    for draw in (accuracy_against_n, gap_against_n):
+        fig = figures.figure_for(results.entrants)
+        ax = draw(fig.subplots(), results)
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()
+        assert ax.bbox.width > 0.4 * fig.bbox.width
+        shown = filter(None, (ax.yaxis.label, ax.get_legend()))
+        for box in (artist.get_window_extent() for artist in shown):
+            assert fig.bbox.x0 <= box.x0
+            assert box.x1 <= fig.bbox.x1
+            assert fig.bbox.y0 <= box.y0
+            assert box.y1 <= fig.bbox.y1
+
+
+def test_accuracies_that_are_close_have_ticks_that_can_be_told_apart(tmp_path, ax):
+    study, all_cells, _ = make_study(tmp_path)
+    accuracy_against_n(ax, Results.of(study, all_cells, every(all_cells, lambda c: 0.974 + 0.005 * c.seed)))
+    FigureCanvasAgg(ax.figure).draw()
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 2
+
+
+def test_the_curves_of_an_unfinished_study_are_named_too(results):
+    axes = Figure().subplots(1, 3)
+    small = [record for record in results.records.values() if record.cell.n == 50]
+    training_curves(axes, Results.of(results.study, results.cells, small))
+    assert [text.get_text() for text in axes[2].get_legend().get_texts()] == ["vit", "local", "cnn", "linear"]
+
+
+def test_one_seed_has_no_interval(tmp_path, ax):
+    study, all_cells, _ = make_study(tmp_path, "seeds=1")
+    accuracy_against_n(ax, Results.of(study, all_cells, every(all_cells, lambda _: 0.5)))
+    assert all(not bars.has_yerr for bars in ax.containers)

@@ -15,7 +15,8 @@ from vitcnn.launch.local import run_jobs
 from vitcnn.launch.plan import check
 from vitcnn.launch.worker import Options
 from vitcnn.matrix import cells
-from vitcnn.models.build import build, facts
+from vitcnn.models.build import build
+from vitcnn.models.facts import facts
 from vitcnn.records import Places, read_record
 from vitcnn.training.cell import train_cell
 from vitcnn.training.weights import weights_hash
@@ -259,3 +260,47 @@ def test_a_key_that_an_imported_entrant_does_not_have_names_the_nearest_and_none
     with pytest.raises(ConfigError, match=r"unknown key 'option' in entrants\.mine; did you mean 'options'") as caught:
         study("entrants={mine: {model: 'import:nets:build', option: {}}}", text=STUDY)
     assert "source_sha256" not in str(caught.value)
+
+
+# ---- whose code is it ----
+
+
+def test_code_that_was_changed_in_a_living_process_is_run_again(own):
+    file = own()
+    assert build(Imported(model="import:nets:build"), DIGITS)[0][1].out_features == 3
+    file.write_text(NETS.replace('"width", 3', '"width", 77'))
+    assert build(Imported(model="import:nets:build"), DIGITS)[0][1].out_features == 77
+
+
+def test_a_module_that_python_finds_elsewhere_first_is_refused(own, tmp_path, monkeypatch):
+    own()
+    own(NETS.replace('"width", 3', '"width", 5'), "elsewhere/nets.py")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"elsewhere/nets.py comes before .*nets.py"):
+        build(Imported(model="import:nets:build"), DIGITS)
+
+
+RECURRENT = """
+from torch import nn
+
+
+class Read(nn.Module):
+    def __init__(self, kind, classes):
+        super().__init__()
+        self.read, self.head = getattr(nn, kind)(16, 16, batch_first=True), nn.Linear(16, classes, bias=False)
+
+    def forward(self, x):
+        return self.head(self.read(x.reshape(len(x), 4, 16))[0][:, -1])
+
+
+def build(kind, classes, **_):
+    return Read(kind, classes)
+"""
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_every_recurrent_layer_is_counted_once(kind, gates, own):
+    own(RECURRENT)
+    counted = facts(Imported(model="import:nets:build", options={"kind": kind}), DIGITS)
+    assert counted.macs == 4 * gates * 2 * 16 * 16 + 160

@@ -17,7 +17,8 @@ from vitcnn.cell import Cell
 from vitcnn.entrants import Timm
 from vitcnn.matrix import cells
 from vitcnn.models.attention import window_mask
-from vitcnn.models.build import build, decay_groups, facts
+from vitcnn.models.build import build, decay_groups
+from vitcnn.models.facts import facts
 from vitcnn.models.neighbourhood import NeighbourhoodAttention, _offsets
 from vitcnn.models.vit import Recurrence
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow

@@ -131,7 +131,13 @@ def test_noise_replaces_the_share_of_pixels_that_is_asked_for_by_any_value():
     hit = (out > 0).any(1)
     assert hit.double().mean().item() == pytest.approx(0.25, abs=0.01)
     assert out.permute(0, 2, 3, 1)[hit].double().mean().item() == pytest.approx(127.5, abs=2)
-    assert (noisy(images, 1, states(0, torch.arange(200)), 0) > 0).double().mean() > 0.99
+    for share in (0.999, 1):  # counted in 256ths, both are all
+        assert (noisy(images, share, states(0, torch.arange(200)), 0) > 0).double().mean() > 0.99
+
+
+def test_a_share_of_noise_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match=r"a share is counted in 256ths: 0.001 is none"):
+        parse("fractals:noise=0.001")
 
 
 # ---- images ----

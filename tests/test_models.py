@@ -13,7 +13,8 @@ from torch import nn
 
 from vitcnn.base import ConfigError
 from vitcnn.models.attention import SelfAttention, sinusoidal_2d
-from vitcnn.models.build import build, decay_groups, facts, image_size
+from vitcnn.models.build import build, decay_groups, image_size
+from vitcnn.models.facts import facts
 from vitcnn.networks import CNN, Linear, Local, ViT
 
 NETWORKS = [ViT(), Local(), CNN()]

@@ -219,3 +219,17 @@ def test_the_figure_has_a_line_for_each_network_and_n_with_scratch_at_its_left(s
     first = ax.get_legend_handles_labels()[0][0].lines[0]
     assert first.get_ydata() == pytest.approx([0.51, 0.61, 0.71])
     assert sorted(first.get_xdata()) == list(first.get_xdata())
+
+
+def test_what_was_trained_on_two_data_sets_is_two_lines_that_begin_with_the_same_from_scratch(study):
+    study(text=BEFORE, name="before.yaml")
+    study(text=BEFORE, name="other.yaml")
+    more = "entrants.vit-o50={model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: other.yaml, n: 50}}"
+    known = families(study(more, text=AFTER, name="after.yaml").entrants)
+    named = {name: {n: entrant.name for n, entrant in family.items()} for name, family in known.items()}
+    assert named == {
+        "vit-50": {0: "vit", 50: "vit-50", 200: "vit-200"},
+        "cnn": {0: "cnn", 200: "cnn-200"},
+        "tiny": {50: "tiny"},
+        "vit-o50": {0: "vit", 50: "vit-o50"},
+    }

@@ -138,6 +138,7 @@ def test_words_are_those_that_a_vit_of_16_pixel_patches_is_shown(size, side, wor
     [
         (100, None, "an image of 100 pixels is not made of 7×7 whole words; give `word`, its native pixels a side"),
         (30, None, "an image of 30 pixels is not made of 4×4 whole words"),
+        (15, None, "an image of 15 pixels is not made of 4×4 whole words"),
         (3, None, "an image of 3 pixels is not made of 4×4 whole words"),
         (32, 5, "an image of 32 pixels is not made of words of 5×5"),
         (32, 64, "an image of 32 pixels is not made of words of 64×64"),

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.entrants import Timm
-from vitcnn.models.build import build, decay_groups, eyes, facts, image_size
+from vitcnn.models.build import build, decay_groups, eyes, image_size
+from vitcnn.models.facts import facts
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.seeds import role_seed
 from vitcnn.training.cell import train_cell
@@ -184,6 +185,8 @@ def test_a_size_at_whose_border_timm_would_cut_off_pixels_is_refused(name, size,
 def test_an_unknown_architecture_names_the_nearest():
     with pytest.raises(ConfigError, match=r"timm 1\.\S+ has no 'convnext_ato'; did you mean 'convnext_atto'\?$"):
         build(of("convnext_ato"), DIGITS)
+    with pytest.raises(ConfigError, match=r"has no weights 'a1_in1' of resnet18; did you mean 'a1_in1k'\?"):
+        build(of("resnet18.a1_in1"), DIGITS)
 
 
 # ---- the stem of a ResNet ----

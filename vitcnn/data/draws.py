@@ -55,4 +55,5 @@ def noisy(images: Tensor, share: float, state: Tensor, first: int) -> Tensor:
     bytes of the draws from `first`."""
     (B, C, H, W), count = images.shape, -(-images[0, 0].numel() // 8)
     drawn = draws(state, first, count * (C + 1)).view(B, C + 1, 8 * count)[..., : H * W].view(B, C + 1, H, W)
-    return torch.where(drawn[:, :1] < round(share * 256), drawn[:, 1:], images) if share < 1 else drawn[:, 1:]
+    limit = round(share * 256)
+    return torch.where(drawn[:, :1] < limit, drawn[:, 1:], images) if limit < 256 else drawn[:, 1:]

@@ -8,13 +8,22 @@ Validation and test are streams of their own.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from vitcnn.base import ConfigError, Frozen, Positive, Share, suggest
 from vitcnn.data.cache import Info
 
 VALIDATION, TEST = 2**63, 2**63 + 1  # streams; those of cells are below, as `role_seed` is
 ENDLESS = 10**12  # training images: more than any budget
+
+
+def _some(share: float) -> float:
+    if 0 < share <= 1 / 512:
+        raise ValueError(f"a share is counted in 256ths: {share:g} is none")
+    return share
+
+
+Noise = Annotated[Share, AfterValidator(_some)]
 
 
 class Fractals(Frozen):
@@ -30,7 +39,7 @@ class Fractals(Frozen):
     flips: Literal[0, 1] = 1  # images are mirrored at random, both ways
     patch: Annotated[int, Field(ge=1, le=3)] = 1  # pixels along the random patch that a point is drawn as
     density: Annotated[float, Field(gt=0, le=8)] = 1.0  # points a pixel
-    noise: Share = 0.0  # of the pixels
+    noise: Noise = 0.0  # of the pixels
     channels: Literal[1, 3] = 1  # 3: every image in a colour of its own
     seed: Annotated[int, Field(ge=0)] = 0  # of the classes
     test: Positive = 10_000  # images
@@ -42,7 +51,7 @@ class Deformed(Frozen):
     kind: ClassVar[str] = "deformed"
     base: str  # the data set that is deformed: a built-in one, or torchvision:NAME
     strength: Annotated[float, Field(ge=0, le=3)] = 1.0  # of both, elastic and affine
-    noise: Share = 0.0  # of the pixels
+    noise: Noise = 0.0  # of the pixels
     test: Positive = 10_000  # images
 
 

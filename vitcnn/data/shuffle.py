@@ -24,7 +24,7 @@ def word_side(size: int, shuffle: Shuffle) -> int:
     """Native pixels along a word of an image of `size` × `size`. Raises ConfigError where words are not whole."""
     words = words_along(size)
     side = shuffle.word or size // words
-    if not side or size % side:
+    if not side or size % side or not (shuffle.word or size == side * words):
         want = f"words of {side}×{side}" if shuffle.word else f"{words}×{words} whole words"
         raise ConfigError(
             f"shuffle: an image of {size} pixels is not made of {want}; give `word`, its native pixels a side"

@@ -15,7 +15,8 @@ from vitcnn.data.cache import Info
 from vitcnn.launch.jobs import MOST, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import describe_budget
-from vitcnn.models.build import Facts, check_sight, facts, image_size
+from vitcnn.models.build import check_sight, image_size
+from vitcnn.models.facts import Facts, facts
 from vitcnn.networks import Words
 from vitcnn.records import Places
 from vitcnn.status import State, states

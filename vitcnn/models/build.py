@@ -1,13 +1,9 @@
-"""From an entrant's fields and a data set's to a network, with what tables say about it."""
+"""From an entrant's fields and a data set's to a network, and what it is shown."""
 
-import math
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn.base import ConfigError
 from vitcnn.config import Shuffle
@@ -23,7 +19,6 @@ from vitcnn.models.local import local
 from vitcnn.models.neighbourhood import pixel_local
 from vitcnn.models.vit import mixer, rnn, vit
 from vitcnn.networks import CNN, CNNAttention, Hybrid, Local, Words
-from vitcnn.records import Sight
 
 OURS = {
     "mixer": mixer,
@@ -37,15 +32,6 @@ OURS = {
 }
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, what it sees."""
-
-    parameters: int
-    macs: int
-    sight: Sight
-
-
 def build(
     model: Model,
     data: Info,
@@ -57,10 +43,11 @@ def build(
     Raises ConfigError.
 
     `init` sets linear layers and patch embeddings: Xavier-uniform (Glorot & Bengio 2010; "xavier": a patch embedding
-    seen as the matrix it is) or a truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the
-    hybrid's stem keep their own, LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state
-    dict to begin with instead, of the same network, or of the CNN that a `cnn-attention` is made of; with `own_head`
-    all but its head, which other classes need.
+    seen as the matrix it is, W^q, W^k and W^v as the one that they are kept in, smaller by √2 than each by itself) or a
+    truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep their own,
+    LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state dict to begin with instead, of
+    the same network, or of the CNN that a `cnn-attention` is made of; with `own_head` all but its head, which other
+    classes need.
     """
     size = image_size(model, data)
     if isinstance(model, Timm):
@@ -166,59 +153,6 @@ def initialise(network: nn.Module, init: str, patches: bool) -> None:
                 nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def facts(model: Model, data: Info) -> Facts:
-    """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; it sees none in recurrent layers, whose
-    weights are therefore counted once a word."""
-    if model.model == "linear":
-        inputs = data.size**2 * data.channels
-        return Facts((inputs + 1) * data.classes, inputs * data.classes, Sight(image_size=data.size))
-    state = torch.get_rng_state()
-    try:
-        network, size = build(model, data)
-    finally:
-        torch.set_rng_state(state)
-    network.eval().requires_grad_(False)
-    recurrent = _count_recurrent(network)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        try:
-            out = network(torch.zeros(1, data.channels, size, size))
-        except Exception as error:  # whatever a network raises on an image of a size that it cannot take
-            more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
-            raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}") from error
-    if not isinstance(out, Tensor) or out.shape != (1, data.classes):
-        what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ConfigError(f"{model.model}: the output for one image is {what}, not logits of shape {(1, data.classes)}")
-    words = _words(model, network, size)
-    native = data.size / math.sqrt(words) if words else None
-    return Facts(
-        parameters=sum(p.numel() for p in network.parameters()),
-        macs=counter.get_total_flops() // 2 + sum(recurrent),
-        sight=Sight(image_size=size, words=words, native_pixels_per_word=native),
-    )
-
-
-def _count_recurrent(network: nn.Module) -> list[int]:
-    """Filled, in the next forward, with the MACs of every recurrent layer."""
-    macs: list[int] = []
-
-    def count(layer: nn.RNNBase, inputs: tuple[Tensor, ...], _: object) -> None:
-        words = inputs[0].numel() // inputs[0].shape[-1]
-        macs.append(words * sum(p.numel() for p in layer.parameters() if p.ndim > 1))
-
-    for layer in network.modules():
-        if isinstance(layer, nn.RNNBase):
-            layer.register_forward_hook(count)
-    return macs
-
-
-def _words(model: Model, network: nn.Module, size: int) -> int | None:
-    """How many words the first layer cuts an image into; None where there are none."""
-    if isinstance(model, Timm):
-        embed = getattr(network, "patch_embed", None)  # VOLO's has no img_size: it always counts those of 224 pixels
-        return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
-    return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
 
 
 def memory_layout(network: nn.Module) -> torch.memory_format:

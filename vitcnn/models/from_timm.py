@@ -128,6 +128,13 @@ def _known(model: Timm) -> str:
         raise ConfigError(
             f"timm {timm.__version__} has no {name!r}{suggest(name, timm.list_models(), all_of_them=False)}"
         )
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # of the part behind the dot
+        architecture, _, tag = name.partition(".")
+        known = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+        why = f"timm {timm.__version__} has no weights {tag!r} of {architecture}{suggest(tag, known)}"
+        raise ConfigError(why) from None
     return name
 
 

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -10,12 +11,15 @@ from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
 from vitcnn.entrants import Imported, file_hash, find_source
 
+_running: dict[str, str] = {}  # by module, the hash of the file that this process runs
+
 
 def network(model: Imported, data: Info, size: int) -> nn.Module:
     """Calls it. Raises ConfigError where it cannot be found or called, or returns no module."""
     _, module, name = model.model.split(":")
     try:
-        changed = file_hash(find_source(module)) != model.source_sha256
+        source = find_source(module)
+        changed = file_hash(source) != model.source_sha256
     except (ValueError, OSError) as error:
         raise ConfigError(f"{model.model}: {error}") from None
     if changed:
@@ -23,10 +27,21 @@ def network(model: Imported, data: Info, size: int) -> nn.Module:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        build = getattr(importlib.import_module(module), name)
+        build = getattr(_imported(module, source, model.source_sha256), name)
         made = build(image_size=size, channels=data.channels, classes=data.classes, **model.options)
     except Exception as error:  # another person's code can raise anything
         raise ConfigError(f"{model.model}: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{model.model} returned {type(made).__name__}, not an nn.Module")
     return made
+
+
+def _imported(name: str, source: Path, sha256: str) -> ModuleType:
+    """The module of this file, run again where the file has changed since. Raises ImportError where Python finds
+    another one first."""
+    module = importlib.import_module(name)
+    if _running.setdefault(name, sha256) != sha256:
+        module, _running[name] = importlib.reload(module), sha256
+    if not module.__file__ or not source.samefile(module.__file__):
+        raise ImportError(f"on Python's path {module.__file__} comes before {source}")
+    return module

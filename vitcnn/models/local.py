@@ -16,10 +16,12 @@ def local(
     window: int,
     drop_path: float,
 ) -> nn.Module:
-    """(B, C, S, S) -> logits (B, classes). Words see only their own window; every second block shifts the windows.
+    """(B, C, S, S) -> logits (B, classes). Words see only their own window; every second block of a stage shifts the
+    windows, so that a stage of one block has them fixed.
 
     Each stage after the first joins 2×2 words and doubles the width. A stage whose grid is no larger than the window
-    is attention over everything. Raises ValueError where words or heads do not come out whole.
+    is attention over everything. Where windows do not divide a grid, zeros fill them up, which timm's unshifted blocks
+    attend to as to words. Raises ValueError where words or heads do not come out whole.
     """
     if len(depths) != len(heads):
         raise ValueError(f"{len(depths)} depths and {len(heads)} heads: one of each per stage")

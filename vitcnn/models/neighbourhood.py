@@ -15,8 +15,9 @@ class NeighbourhoodAttention(nn.Module):
     """Each pixel asks the `window` × `window` pixels around it, those inside the image (Ramachandran et al. 2019):
     (B, C, H, W) -> (B, C', H, W).
 
-    α_ij = q^i · (k^j + r^{j − i}) / √d with a vector r learned for every offset, softmax over the neighbourhood. Made
-    by tiles: 4×4 pixels and the (3 + window)² around and in them (Vaswani et al. 2021), so the cost is O(H·W·window²).
+    α_ij = q^i · (k^j + r^{j − i}) / √d with a vector r learned for every offset (the paper: half of it for the row,
+    half for the column, and no √d), softmax over the neighbourhood. Made by tiles: 4×4 pixels and the (3 + window)²
+    around and in them (Vaswani et al. 2021), so the cost is O(H·W·window²).
     Raises ValueError where `head_width` does not divide C'.
     """
 

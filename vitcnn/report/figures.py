@@ -1,11 +1,15 @@
 """The figures of a study. Each takes `ax` (or `axes`) and results and returns it; no files are read or written."""
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
@@ -17,6 +21,7 @@ PALETTE += ("#800000", "#003F5C", "#7FC4A5", "#332288", "#117733", "#663333", "#
 MARKERS = "osD^vP*X<h>pd8"
 FLOOR = "#777777"
 PANELS = 9  # of one figure
+LONG = 30  # letters of a name that are shown
 LINES = 20  # of one entrant in a panel, and its seeds at one n; more of them are one colour
 
 
@@ -31,6 +36,17 @@ def style(results: Results, entrant: str) -> dict[str, object]:
     return {"color": PALETTE[place], "marker": marker, "linestyle": "-" if index < 7 else "-."}
 
 
+def short(name: str) -> str:
+    """As it stands in a figure, where a long name would leave no room."""
+    return name if len(name) <= LONG else f"{name[: LONG - 1]}…"
+
+
+def figure_for(names: Sequence[str]) -> Figure:
+    """With room for a legend of these names beside its axes."""
+    wider = 0.08 * max(0, max(map(len, map(short, names))) - 10)
+    return Figure(figsize=(6.4 + wider, max(4.4, 0.8 + 0.21 * len(names))), layout="constrained")
+
+
 def accuracy_against_n(ax: Axes, results: Results) -> Axes:
     """Test accuracy: mean, 95 % Student-t interval, and every seed (of `LINES` at most) as a point."""
     _against_n(ax, results, results.entrants, test_accuracy)
@@ -41,7 +57,7 @@ def accuracy_against_n(ax: Axes, results: Results) -> Axes:
 
 def in_percent(ax: Axes) -> None:
     """An axis of accuracies, within what accuracies can be."""
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     low, high = ax.get_ylim()
     ax.set_ylim(max(0.0, low), min(1.0, high))
 
@@ -55,13 +71,20 @@ def overfitting_against_n(ax: Axes, results: Results) -> Axes:
 
 
 def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Measure) -> None:
-    for place, entrant in enumerate(entrants):
+    for entrant, beside in zip(entrants, apart(len(entrants), results.study.sizes), strict=True):
         look = style(results, entrant)
-        beside = 1.03 ** (place - (len(entrants) - 1) / 2)  # so that intervals do not hide each other
         shown = [(n, results.values(entrant, n, measure)) for n in results.study.sizes]
         series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, entrant)
     n_axis(ax, results.study.sizes)
     legend(ax)
+
+
+def apart(count: int, places: Sequence[float]) -> list[float]:
+    """What each of `count` lines' places on a logarithmic axis are multiplied with, so that intervals do not hide each
+    other; all of them together by less than half the way from one of `places` (ascending) to the next."""
+    nearest = min((b / a for a, b in itertools.pairwise(places)), default=math.inf)
+    step = min(1.03, min(1.5, math.sqrt(nearest)) ** (1 / max(1, count - 1)))
+    return [step ** (line - (count - 1) / 2) for line in range(count)]
 
 
 def series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict, label: str) -> None:
@@ -71,7 +94,8 @@ def series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict
     means = [mean(values) for _, values in points]
     x = np.array([n for n, _ in points])
     half = np.array([m.half for m in means])
-    ax.errorbar(x, [m.mean for m in means], yerr=np.nan_to_num(half), label=label, capsize=3, markersize=5, **look)
+    bars = {"yerr": half, "capsize": 3} if np.isfinite(half).any() else {}
+    ax.errorbar(x, [m.mean for m in means], **bars, label=label, markersize=5, **look)
     places, seeds = zip(*((n, value) for n, values in points for value in values[:LINES]), strict=True)
     ax.plot(places, seeds, look["marker"], color=look["color"], alpha=0.35, markersize=3)
 
@@ -88,22 +112,27 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
             ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=f"{check.factor:g}× the training")
             legend(ax)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_ylabel(f"{first} − {second}, test accuracy (points)")
+    ax.set_ylabel(_of_the_gap(first, second))
     n_axis(ax, results.study.sizes)
     return ax
+
+
+def _of_the_gap(first: str, second: str) -> str:
+    """A label, in lines where the names are long."""
+    between = "\n" if len(first) + len(second) > LONG else " "
+    return f"{short(first)}{between}− {short(second)},{between}test accuracy (points)"
 
 
 def gap_by_setting(ax: Axes, settings: Sequence[Results]) -> Axes:
     """The pair's gap in points, paired by seed, a line for each setting of `shuffle`."""
     study = settings[0].study
-    for place, results in enumerate(settings):
-        beside = 1.03 ** (place - (len(settings) - 1) / 2)
+    for place, (results, beside) in enumerate(zip(settings, apart(len(settings), study.sizes), strict=True)):
         points = [(n * beside, [100 * g for g in results.gaps(n).values()]) for n in study.sizes]
         shade = str(0.75 * place / max(1, len(settings) - 1))  # from black: the worse the limit is set, the paler
         look = {"color": shade, "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
         series(ax, [(n, v) for n, v in points if v], look, str(results.setting))
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_ylabel(f"{study.pair[0]} − {study.pair[1]}, test accuracy (points)")
+    ax.set_ylabel(_of_the_gap(*study.pair))
     n_axis(ax, study.sizes)
     legend(ax)
     return ax
@@ -131,13 +160,14 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         if results.floor and (line := results.mean(results.floor, n, lambda r: r.validation.accuracy)):
             ax.axhline(line.mean, color=FLOOR, linestyle="--", linewidth=1, label=results.floor)
         ax.set_title(f"n = {n:,}", fontsize=10)
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v)))
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_xlabel("images seen")
         _quiet(ax)
     axes[0].set_ylabel("validation accuracy")
-    legend(axes[min(len(axes), 3) - 1])
+    lines = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    legend(axes[min(len(axes), 3) - 1], {name: lines[name] for name in results.entrants if name in lines})
     return axes
 
 
@@ -151,10 +181,14 @@ def n_axis(ax: Axes, sizes: Sequence[int]) -> None:
     _quiet(ax)
 
 
-def legend(ax: Axes) -> None:
-    """Beside the axes, where it hides nothing."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+def legend(ax: Axes, lines: Mapping[str, Artist] | None = None) -> None:
+    """Beside the axes, where it hides nothing; of `lines` by their names, else of all that is drawn there."""
+    if lines is None:
+        handles, labels = ax.get_legend_handles_labels()
+        lines = dict(zip(labels, handles, strict=True))
+    if lines:
+        at = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        ax.legend(lines.values(), map(short, lines), frameon=False, **at)
 
 
 def _quiet(ax: Axes) -> None:

@@ -28,6 +28,7 @@ STYLE = {
     "font.size": 10,
     "axes.titlesize": 10,
     "savefig.dpi": 130,
+    "text.parse_math": False,  # names may hold a "$"
 }  # same records, same bytes
 
 
@@ -75,7 +76,7 @@ def _figures(results: Results, folder: Path) -> None:
     if families(results.study.entrants):
         one["transfer"] = transfer_figure
     for name, draw in one.items():
-        fig = Figure(figsize=(6.4, 4.4), layout="constrained")
+        fig = figures.figure_for(results.entrants)
         draw(fig.subplots(), results).set_title(title)
         save(fig, folder / name)
     count = len(figures.panels(results.study.sizes))
@@ -165,10 +166,10 @@ def _nearest(study: Study) -> str:
 
 
 def _few_for_the_floor(results: Results) -> str:
-    most = max((record.found.get("images", 0) for record in results.records.values()), default=0)
-    if not 0 < most < results.study.sizes[-1]:
+    fitted = [r.found["images"] for r in results.records.values() if r.found.get("images", r.cell.n) < r.cell.n]
+    if not fitted:
         return ""
-    return f"{results.floor} is fitted on the first {most:,} of its images at most, whatever n is.\n"
+    return f"{results.floor} is fitted on the first {max(fitted):,} of its images at most, whatever n is.\n"
 
 
 def _missing(results: Results) -> str:

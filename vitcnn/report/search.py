@@ -4,10 +4,17 @@ import math
 from collections.abc import Collection, Sequence
 
 from vitcnn.analysis.results import Results
-from vitcnn.analysis.select import RULE, best, edges, gains, trials
+from vitcnn.analysis.select import RULE, Trial, best, edges, gains, trials
 from vitcnn.base import ConfigError
 from vitcnn.matrix import span
 from vitcnn.report import tables
+
+
+def _else(key: str, every: Sequence[Trial]) -> str:
+    """The heading of what a field's choice gained, with the value that it is held against where that is everyone's."""
+    by_entrant = {trial.entrant: trial for trial in reversed(every)}
+    first, *others = {str(getattr(trial.recipe, key)) for trial in by_entrant.values()}
+    return f"{key} (else {'the first of its own' if others else first})"
 
 
 def search_report(results: Results, wrong: Sequence[str], failed: Collection[str] = ()) -> str:
@@ -43,8 +50,7 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
                 row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
             rows.append(row)
         parts += [f"## {tables.escape(name)}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
-    firsts = {key: getattr(every[0].recipe, key) for key in study.searched}
-    head = ["", "over the median trial", *(f"{key} (else {first})" for key, first in firsts.items())]
+    head = ["", "over the median trial", *(_else(key, every) for key in study.searched)]
     rows = [
         [f"{name}, n = {n:,}", *(_points(v) for v in won.values())] for (name, n), won in gains(study, every).items()
     ]

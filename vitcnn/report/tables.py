@@ -68,7 +68,7 @@ def beside_accuracy(results: Results) -> str:
     tests = [r.test for r in results.records.values() if r.test.macro_accuracy is not None]
     text = ""
     if all(abs(t.macro_accuracy - t.accuracy) < 1e-6 for t in tests):
-        text += "Macro accuracy equals accuracy: the test classes are of one size.\n\n" if tests else ""
+        text += "Macro accuracy (mean over classes) equals accuracy in every record.\n\n" if tests else ""
     else:
         text += f"Macro accuracy (mean over classes), in percent:\n\n{by_size(results, macro_accuracy)}\n"
     text += f"Negative log-likelihood, in nats:\n\n{by_size(results, loss, nats)}"

@@ -1,5 +1,6 @@
 """Accuracy on one data set against the images of another that networks were trained on before."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -9,22 +10,29 @@ from vitcnn.config import Entrant
 from vitcnn.report import figures
 from vitcnn.report.tables import escape, markdown, percent
 
-Family = dict[int, Entrant]  # the entrants of one network, by images of pre-training; 0: from scratch
+Family = dict[int, Entrant]  # one network's entrants, by images of pre-training on one study's data; 0: from scratch
 
 
 def families(entrants: Sequence[Entrant]) -> dict[str, Family]:
-    """By the name of each family's entrant from scratch, or of its first; only those that are pre-trained at all."""
+    """By the name of each family's entrant from scratch; of its first pre-trained one where there is none, or where
+    another study's family has the same. Networks that are not pre-trained at all are in none."""
+    networks = [entrant for entrant in entrants if not entrant.start and entrant.model.model != "linear"]
     found: list[Family] = []
-    for entrant in entrants:
-        if entrant.start or entrant.model.model == "linear":
+    for entrant in networks:
+        if not (before := entrant.pretrain):
             continue
-        before = entrant.pretrain.n if entrant.pretrain else 0
-        mine = next((f for f in found if next(iter(f.values())).model == entrant.model and before not in f), None)
-        if mine is None:
-            found.append(mine := {})
-        mine[before] = entrant
-    pretrained = (family for family in found if any(family))
-    return {family.get(0, next(iter(family.values()))).name: family for family in pretrained}
+        family = next((f for f in found if before.n not in f and _kin(entrant, f[max(f)])), None)
+        if family is None:
+            scratch = next((e for e in networks if e.model == entrant.model and not e.pretrain), None)
+            found.append(family := {0: scratch} if scratch else {})
+        family[before.n] = entrant
+    shared = Counter(family[0].name for family in found if 0 in family)
+    names = (next(e.name for n, e in f.items() if n or shared[e.name] == 1) for f in found)
+    return dict(zip(names, found, strict=True))
+
+
+def _kin(one: Entrant, other: Entrant) -> bool:
+    return (one.model, one.pretrain.study) == (other.model, other.pretrain.study)
 
 
 def transfer_section(results: Results) -> str:
@@ -56,10 +64,10 @@ def transfer_figure(ax: Axes, results: Results) -> Axes:
     before = sorted({n for family in known.values() for n in family} - {0})
     places = {0: before[0] / 6} | {n: n for n in before}
     lines = [(name, family, k) for name, family in known.items() for k in range(len(sizes))]
-    for place, (name, family, k) in enumerate(lines):
-        look = figures.style(results, family[min(family)].name)
+    sides = figures.apart(len(lines), list(places.values()))
+    for (name, family, k), beside in zip(lines, sides, strict=True):
+        look = figures.style(results, name)
         look |= {"linestyle": ("-", "--", ":", "-.")[k % 4], "marker": figures.MARKERS[k % len(figures.MARKERS)]}
-        beside = 1.03 ** (place - (len(lines) - 1) / 2)
         measured = [(b, list(results.values(family[b].name, sizes[k], test_accuracy).values())) for b in sorted(family)]
         points = [(places[b] * beside, values) for b, values in measured if values]
         figures.series(ax, points, look, f"{name}, n = {sizes[k]:,}")

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from vitcnn.cell import Cell
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import CellData, OnDisk, cells_data
-from vitcnn.models.build import Facts, build, eyes, facts
+from vitcnn.models.build import build, eyes
+from vitcnn.models.facts import Facts, facts
 from vitcnn.records import Cost, Places, Record, TestScore, pack_bits
 from vitcnn.seeds import role_seed
 from vitcnn.status import write_progress

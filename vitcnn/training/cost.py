@@ -25,7 +25,8 @@ from vitcnn.costs import Costs, EntrantCost, Speed
 from vitcnn.data.cache import Info
 from vitcnn.entrants import identity
 from vitcnn.machine import cores
-from vitcnn.models.build import build, eyes, facts
+from vitcnn.models.build import build, eyes
+from vitcnn.models.facts import facts
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH
 from vitcnn.training.memory import peak_during, wait_for

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.data.cell_data import CellData, Part, free_memory
-from vitcnn.models.build import facts
+from vitcnn.models.facts import facts
 from vitcnn.records import Cost, Record, Score, TestScore, pack_bits
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 

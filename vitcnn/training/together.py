@@ -13,7 +13,8 @@ from vitcnn.cell import Cell
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import free_memory
 from vitcnn.entrants import Model
-from vitcnn.models.build import build, facts, image_size
+from vitcnn.models.build import build, image_size
+from vitcnn.models.facts import facts
 from vitcnn.records import Places, Record
 from vitcnn.training.cell import data_of, fit, module_of, record_of, start_of, stream_of, train_cell, val_every
 from vitcnn.training.cohort import CohortIO, CohortModule, CohortStream

@@ -1,0 +1,83 @@
+"""What tables say of a network: parameters, multiply-accumulates, words."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitcnn.base import ConfigError
+from vitcnn.data.cache import Info
+from vitcnn.entrants import Model, Timm
+from vitcnn.models import from_timm
+from vitcnn.models.build import build
+from vitcnn.records import Sight
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, what it sees."""
+
+    parameters: int
+    macs: int
+    sight: Sight
+
+
+def facts(model: Model, data: Info) -> Facts:
+    """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; where it sees none in a recurrent layer
+    (those that a library runs), its weights are counted once a word."""
+    if model.model == "linear":
+        inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
+        return Facts((inputs + 1) * rows, inputs * rows, Sight(image_size=data.size))
+    state = torch.get_rng_state()
+    try:
+        network, size = build(model, data)
+    finally:
+        torch.set_rng_state(state)
+    network.eval().requires_grad_(False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        recurrent = _count_recurrent(network, counter)
+        try:
+            out = network(torch.zeros(1, data.channels, size, size))
+        except Exception as error:  # whatever a network raises on an image of a size that it cannot take
+            more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
+            raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}") from error
+    if not isinstance(out, Tensor) or out.shape != (1, data.classes):
+        what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ConfigError(f"{model.model}: the output for one image is {what}, not logits of shape {(1, data.classes)}")
+    words = _words(model, network, size)
+    native = data.size / math.sqrt(words) if words else None
+    return Facts(
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=counter.get_total_flops() // 2 + sum(recurrent),
+        sight=Sight(image_size=size, words=words, native_pixels_per_word=native),
+    )
+
+
+def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
+    """Filled, in the next forward, with the MACs of every recurrent layer of which the counter sees none."""
+    macs, seen = [], [0]
+
+    def before(*_: object) -> None:
+        seen[0] = counter.get_total_flops()
+
+    def count(layer: nn.RNNBase, inputs: tuple[Tensor, ...], _: object) -> None:
+        if counter.get_total_flops() == seen[0]:
+            words = inputs[0].numel() // inputs[0].shape[-1]
+            macs.append(words * sum(p.numel() for p in layer.parameters() if p.ndim > 1))
+
+    for layer in network.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.register_forward_pre_hook(before)
+            layer.register_forward_hook(count)
+    return macs
+
+
+def _words(model: Model, network: nn.Module, size: int) -> int | None:
+    """How many words the first layer cuts an image into; None where there are none."""
+    if isinstance(model, Timm):
+        embed = getattr(network, "patch_embed", None)  # VOLO's has no img_size: it always counts those of 224 pixels
+        return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
+    return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
