@@ -71,7 +71,11 @@ class Hybrid(ViT):
 
 
 class Local(Frozen):
-    """Self-attention inside shifted windows (Swin, Liu et al. 2021)."""
+    """Self-attention inside windows (Swin, Liu et al. 2021), which shift in every second block of a stage.
+
+    On images up to 32 pixels, 8×8 words, the default's first stage is one block in fixed windows of 4×4 words; its
+    second has two blocks on the 4×4 joined words, which are one window. `depths: [2, 2]` has a shifted block too.
+    """
 
     model: Literal["local"] = "local"
     width: Positive = 60
