@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from vitcnn.analysis.results import Results
@@ -14,7 +14,7 @@ from vitcnn.analysis.stats import Mean
 from vitcnn.costs import Costs, EntrantCost, read_costs
 from vitcnn.matrix import describe_budget
 from vitcnn.records import Places
-from vitcnn.report.figures import FLOOR, style
+from vitcnn.report.figures import FLOOR, PERCENT, style
 from vitcnn.report.tables import MISSING, markdown, percent
 
 HEAD = ["parameters", "MACs / image", "training images/s", "inference images/s", "peak memory, MB"]
@@ -154,7 +154,7 @@ def accuracy_against(ax: Axes, results: Results, costs: Costs, n: int, axis: Axi
     ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5) if spread < 50 else (1,)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1e6:g}M" if v >= 1e6 else f"{v:,.5g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PERCENT)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

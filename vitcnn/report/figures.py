@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
@@ -20,6 +20,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 PALETTE += ("#800000", "#003F5C", "#7FC4A5", "#332288", "#117733", "#663333", "#7F3C8D")
 MARKERS = "osD^vP*X<h>pd8"
 FLOOR = "#777777"
+PERCENT = FuncFormatter(lambda v, _: f"{100 * v:.6g}%")  # as many decimals as ticks have
 PANELS = 9  # of one figure
 LONG = 30  # letters of a name that are shown
 LINES = 20  # of one entrant in a panel, and its seeds at one n; more of them are one colour
@@ -57,7 +58,7 @@ def accuracy_against_n(ax: Axes, results: Results) -> Axes:
 
 def in_percent(ax: Axes) -> None:
     """An axis of accuracies, within what accuracies can be."""
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PERCENT)
     low, high = ax.get_ylim()
     ax.set_ylim(max(0.0, low), min(1.0, high))
 
@@ -160,7 +161,7 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         if results.floor and (line := results.mean(results.floor, n, lambda r: r.validation.accuracy)):
             ax.axhline(line.mean, color=FLOOR, linestyle="--", linewidth=1, label=results.floor)
         ax.set_title(f"n = {n:,}", fontsize=10)
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.yaxis.set_major_formatter(PERCENT)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v)))
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_xlabel("images seen")
