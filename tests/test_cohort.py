@@ -126,7 +126,11 @@ def test_a_cell_whose_loss_is_no_number_leaves_the_others_alone(of, places):
     good, bad = of("vit"), of("vit", "entrants.vit.recipe.lr=1e30", "sizes=[50]", "seeds=1")
     expected = dict(train_together(good, places=Places("other", places.results, places.runs)))
     found = dict(train_together([*good[:2], *bad, *good[2:]], places=places))
-    assert isinstance(found.pop(bad[0]), NotFiniteLoss)
+    with pytest.raises(NotFiniteLoss) as alone:
+        train_cell(bad[0], places=Places("alone", places.results, places.runs))
+    error = found.pop(bad[0])
+    assert isinstance(error, NotFiniteLoss)
+    assert str(error) == str(alone.value)
     assert found.keys() == expected.keys()
     for cell, record in found.items():
         losses = [[point.train_loss for point in one.curve] for one in (record, expected[cell])]

@@ -150,7 +150,7 @@ def test_names_of_any_length_leave_room_for_the_axes_and_for_each_other(tmp_path
     study, all_cells, _ = make_study(tmp_path, f"entrants={names}", f"pair={pair}", "sizes=[50, 200]", "seeds=2")
     results = Results.of(study, all_cells, every(all_cells, lambda _: 0.5))
     for draw in (accuracy_against_n, gap_against_n):
-        fig = figures.figure_for(results.entrants)
+        fig = figures.figure_for([figures.short(name) for name in results.entrants])
         ax = draw(fig.subplots(), results)
         canvas = FigureCanvasAgg(fig)
         canvas.draw()
@@ -182,3 +182,10 @@ def test_one_seed_has_no_interval(tmp_path, ax):
     study, all_cells, _ = make_study(tmp_path, "seeds=1")
     accuracy_against_n(ax, Results.of(study, all_cells, every(all_cells, lambda _: 0.5)))
     assert all(not bars.has_yerr for bars in ax.containers)
+
+
+def test_long_names_that_differ_at_either_end_stay_apart():
+    names = [f"{a}{'x' * 60}{b}" for a in "ab" for b in "12"]
+    assert len({figures.short(name) for name in names}) == 4
+    assert {len(figures.short(name)) for name in names} == {figures.LONG}
+    assert figures.short("x" * figures.LONG) == "x" * figures.LONG

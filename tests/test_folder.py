@@ -535,5 +535,6 @@ def test_what_a_run_left_of_its_data_is_not_taken_for_other_data_nor_when_it_is_
         with pytest.raises(ConfigError, match="is not in the data cache yet"):
             about_data(name, nowhere, resolution, beside=kept)
     kept.write_text(kept.read_text()[:-9])
-    with pytest.raises(ConfigError, match=r"dataset.json: not what a run left of its data set; delete it"):
+    with pytest.raises(ConfigError, match=r"dataset.json: not what a run of this version leaves"):
         about_data(info.name, nowhere, beside=kept)
+    assert about_data(info.name, tmp_path / "cache", beside=kept) == info

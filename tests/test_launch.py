@@ -1,5 +1,6 @@
 """Real worker processes: what happens to a study when things go well, fail, die or are stopped."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from synthetic import every, write
 
+from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
+from vitcnn.launch.lease import BEAT, Leases
 from vitcnn.launch.local import run_jobs
 from vitcnn.launch.worker import Options
 from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record
-from vitcnn.status import read_json, states
+from vitcnn.status import process_runs, read_json, states
 from vitcnn.study_file import load_study
 from vitcnn.training.cell import train_cell
 
@@ -142,11 +145,20 @@ def test_two_runs_at_once_share_the_cells_and_record_each_once(file, places):
         )
         for _ in range(2)
     ]
+    pids = {cell.id: set() for cell in wanted}  # of who was seen at work on it
+    while any(run.poll() is None for run in runs):
+        for cell in wanted:
+            progress = read_json(places.cell(cell.id) / "progress.json") or {}
+            pids[cell.id] |= {progress["pid"]} if progress else set()
+        time.sleep(0.02)
     said = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
+    seen = [len(pids[cell.id]) for cell in wanted if cell.entrant == "vit"]
+    assert max(seen) == 1
+    assert sum(seen) >= len(seen) - 1  # each takes a second
     records = [read_record(places.record(cell.id)) for cell in wanted]
     assert {record.cost.resumed for record in records} == {0}
-    assert all("12 done" in text for text in said)
+    assert all("12 done" in text or "all 12 cells are done" in text for text in said)
     assert not list(places.run.glob("*/lease*"))
 
 
@@ -176,3 +188,66 @@ def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file,
     assert {path.stem for path in places.records.iterdir()} == {cell.id for cell in wanted}
     assert {path: path.read_bytes() for path in before} == before
     assert vitcnn("run", file, *larger)[:2] == (0, "small: all 8 cells are done\n")
+
+
+def test_a_worker_whose_launcher_was_killed_saves_its_cell_and_stops(file, places):
+    cell = named(file, "vit", LONG)
+    run = subprocess.Popen(
+        command(file, "entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG), stdout=subprocess.DEVNULL
+    )
+    worker = wait_for(lambda: pid_in_a_step(places, cell))
+    run.kill()
+    run.wait()
+    wait_for(lambda: not process_runs(worker))
+    assert (places.cell(cell.id) / "last.ckpt").exists()
+    assert [state.kind for state in states([cell], places)] == ["stopped"]
+
+
+def test_while_cells_are_trained_the_heart_of_a_run_beats(file, places, monkeypatch):
+    beats = []
+    monkeypatch.setattr(Leases, "beat", lambda _: beats.append(time.monotonic()))
+    assert run_jobs([(named(file, "linear"),)], places, OPTIONS, 1).done
+    assert len(beats) > 3
+    assert max(b - a for a, b in itertools.pairwise(beats)) < BEAT
+
+
+ONCE = """
+from pathlib import Path
+from torch import nn
+
+class Once(nn.Linear):
+    def forward(self, x):
+        if self.training and not (mark := Path(__file__).with_name("mark")).exists():
+            mark.touch()
+            raise RuntimeError("the first time")
+        return super().forward(x.flatten(1))
+
+def build(image_size, channels, classes):
+    return Once(channels * image_size**2, classes)
+"""
+
+
+def test_a_cell_that_fails_is_tried_once_more(file, places, monkeypatch):
+    (file.parent / "once.py").write_text(ONCE)
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    cell, said = named(file, "mine", "entrants={mine: {model: 'import:once:build'}}", "pair=[mine, cnn]"), []
+    outcome = run_jobs([(cell,)], places, OPTIONS, 1, say=said.append)
+    assert (outcome.done, outcome.failed) == ([cell], {})
+    assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried once more at the end"]
+
+
+def test_a_disk_without_room_for_a_lease_ends_the_run_while_its_cells_save_themselves(file, places, monkeypatch):
+    mine, other = named(file, "vit", LONG), named(file, "linear")
+    usual = Leases.take
+
+    def take(self, folder):
+        if folder == places.cell(other.id) and wait_for(lambda: pid_in_a_step(places, mine)):
+            raise ConfigError("no room")
+        return usual(self, folder)
+
+    monkeypatch.setattr(Leases, "take", take)
+    with pytest.raises(ConfigError, match="no room"):
+        run_jobs([(mine,), (other,)], places, OPTIONS, 2)
+    assert [state.kind for state in states([mine], places)] == ["stopped"]
+    assert (places.cell(mine.id) / "last.ckpt").exists()

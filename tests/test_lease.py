@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 from multiprocessing import get_context
@@ -73,10 +74,16 @@ def test_a_cell_whose_folder_goes_in_this_moment_is_not_ours(code, folder, monke
     assert not Leases().take(folder)
 
 
-def test_a_disk_without_room_for_a_lease_ends_the_run_with_a_sentence(folder, monkeypatch):
-    monkeypatch.setattr(Path, "open", failing(errno.ENOSPC))
-    with pytest.raises(ConfigError, match="No space left on device; the same command goes on once that is mended"):
-        Leases().take(folder)
+def test_a_disk_without_room_for_a_lease_is_a_sentence_and_leaves_none(folder):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # files may be made, and not be written to
+    try:
+        with pytest.raises(ConfigError, match="File too large; the same command goes on once that is mended"):
+            Leases().take(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(folder.iterdir()) == []
+    assert Leases().take(folder)
 
 
 def test_a_network_folder_that_is_away_for_a_moment_does_not_stop_the_heart(folder, monkeypatch):

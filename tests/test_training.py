@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,9 +14,10 @@ from vitcnn.cell import Cell
 from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.training.cell import data_of, train_cell, val_every
+from vitcnn.training.checkpoints import CheckedIO
 from vitcnn.training.keeper import InterruptedCell
 from vitcnn.training.linear import train_linear
-from vitcnn.training.module import NotFiniteLoss
+from vitcnn.training.module import CellModule, NotFiniteLoss, schedule_at
 from vitcnn.training.together import train_together
 
 TINY = """
@@ -58,7 +62,9 @@ def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(entrant, tiny, plac
         with pytest.raises(InterruptedCell):
             train_cell(cell, places=places, stop=stop)
         assert (places.cell(cell.id) / "last.ckpt").exists()
+    saved = CheckedIO().load_checkpoint(places.cell(cell.id) / "last.ckpt")["callbacks"]["Keeper"]["seconds"]
     resumed = train_cell(cell, places=places, stop=stop)
+    assert resumed.cost.seconds > saved > 0
     assert resumed.weights == undisturbed.weights
     assert resumed.curve == undisturbed.curve
     assert resumed.test == undisturbed.test
@@ -154,6 +160,34 @@ def test_a_loss_that_is_no_number_on_images_it_is_scored_on_stops_the_cell_too(c
     with pytest.raises(NotFiniteLoss, match="validation loss is nan" if curve else "images is nan after training"):
         train_cell(mine[0], places=places)
     assert [type(error) for _, error in train_together(mine, places=places)] == [NotFiniteLoss] * 2
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0)],
+)
+def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine(step, factor):
+    assert schedule_at(0.1, 100, step) == pytest.approx(factor)
+
+
+def test_the_learning_rate_of_a_step_is_what_the_schedule_says(tiny, places, monkeypatch):
+    cell, seen = tiny("vit"), {}
+
+    class Watched(CellModule):
+        def on_train_batch_start(self, batch, _):
+            seen[batch[2]] = self.optimizers().param_groups[0]["lr"]
+
+    monkeypatch.setattr("vitcnn.training.cell.CellModule", Watched)
+    train_cell(cell, places=places)
+    expected = [cell.recipe.lr * schedule_at(cell.recipe.warmup, cell.steps, step) for step in range(cell.steps)]
+    assert [seen[step] for step in range(cell.steps)] == pytest.approx(expected)
+
+
+def test_of_a_schedulers_tasks_each_is_the_first_of_its_own_cell():
+    code = "import vitcnn.training.cell, lightning.pytorch.utilities as pl; print(pl.rank_zero_only.rank)"
+    environment = os.environ | {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "0", done.stderr
 
 
 def test_a_schedulers_job_of_several_tasks_trains_cells_as_any_process(tiny, places, monkeypatch):

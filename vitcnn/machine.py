@@ -50,6 +50,6 @@ def _groups(controller: str) -> Iterator[Path]:
 def _read(file: Path) -> str:
     """Nothing where there is no such file."""
     try:
-        return file.read_text(encoding="ascii").strip()
+        return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

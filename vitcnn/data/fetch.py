@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from vitcnn.base import ConfigError
 from vitcnn.data import folder as own
@@ -62,7 +62,7 @@ def fetch(
         raise FetchError(f"{here.parent}: {error.strerror or error}; --data-dir chooses another data cache") from None
     theirs = name.startswith("torchvision:")
     downloads = cache_folder(folder) / "downloads" / from_torchvision.known(name) if theirs else None
-    with scratch as text, _downloading(downloads):
+    with scratch as text, _downloading(downloads, say):
         scratch = Path(text)
         if theirs and read_about(here):  # another process was first
             return here
@@ -79,20 +79,27 @@ def fetch(
             arrays, origin = _first_that_answers(name, here, scratch, say)
             more = {"origin": origin}
         store(info, arrays, here, scratch, say, **more)
-    expected, got = name in BUILT_IN and BUILT_IN[name].sums, tuple(read_about(here)["sha256"])
-    if expected and got != expected:
+    expected = name in BUILT_IN and BUILT_IN[name].sums
+    if expected and (got := tuple(read_about(here)["sha256"])) != expected:
         say(f"{name}: WARNING: the pixels are not the expected ones\n  got      {got}\n  expected {expected}")
     return here
 
 
 @contextlib.contextmanager
-def _downloading(downloads: Path | None) -> Iterator[None]:
+def _downloading(downloads: Path | None, say: Callable[[str], None]) -> Iterator[None]:
     """One process at a time in this folder, which goes when all went well."""
     if not downloads:
         yield
         return
     downloads.mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads.with_suffix(".lock")):
+    lock = FileLock(downloads.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{downloads.name}: waiting for another process that downloads it")
+        lock.acquire()
+    with contextlib.ExitStack() as held:
+        held.callback(lock.release)
         yield
         shutil.rmtree(downloads, ignore_errors=True)
 
@@ -112,13 +119,11 @@ def _first_that_answers(name: str, here: Path, scratch: Path, say: Callable[[str
 
 
 def _kept(file: Path) -> KeptInfo | None:
-    """Raises ConfigError where the file is damaged."""
+    """None where it is damaged, or of an earlier version."""
     try:
         return KeptInfo.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return None
     except ValueError:
-        raise ConfigError(f"{file}: not what a run left of its data set; delete it, and run the study again") from None
+        return None
 
 
 def about_data(
@@ -131,10 +136,13 @@ def about_data(
     here = place(name, resolution, folder)
     if info := known_info(name):
         return info
-    if beside and (kept := _kept(beside)) and (kept.dataset, kept.resolution) == (name, resolution):
+    there = bool(beside) and beside.exists()
+    if there and (kept := _kept(beside)) and (kept.dataset, kept.resolution) == (name, resolution):
         return kept.info
     if about := read_about(here):
         info, made = Info.model_validate(about["info"]), parse(name)
         return info_of(made, info) if made else info
+    if there and not kept:
+        raise ConfigError(f"{beside}: not what a run of this version leaves of its data set; run the study again")
     more = f" --resolution {resolution}" if resolution else ""
     raise ConfigError(f"{name} is not in the data cache yet; `vitcnn data fetch {name}{more}` puts it there")

@@ -11,6 +11,8 @@ import time
 import uuid
 from pathlib import Path
 
+from filelock import FileLock
+
 from vitcnn.base import ConfigError
 from vitcnn.status import process_runs
 
@@ -37,13 +39,15 @@ class Leases:
         lease = folder / "lease"
         if lease in self.held:
             return True
-        about = {"token": self.token, "host": os.uname().nodename, "pid": os.getpid()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if dead := self._dead(lease):
-                self._bury(lease, dead)
-            with lease.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(about))
+                with FileLock(folder.parent / "leases.lock"):  # of those who find it dead, one buries it
+                    if _owner(lease).get("token", "?") == dead:
+                        lease.unlink(missing_ok=True)
+                    self._make(lease)
+            else:
+                self._make(lease)
         except (FileExistsError, FileNotFoundError):  # held by another run, or gone with its finished cell
             return False
         except OSError as error:
@@ -89,15 +93,16 @@ class Leases:
             self._seen[lease] = before, since = (changed, time.monotonic())
         return owner.get("token", "?") if time.monotonic() - since > EXPIRES else None
 
-    def _bury(self, lease: Path, dead: str) -> None:
-        """Moves a dead owner's lease away. Where another run was quicker, that one's is put back (should a third have
-        taken the cell in between, two train it, and leave the same record)."""
-        grave = lease.with_name(f"lease.{self.token}.old")
-        with contextlib.suppress(FileNotFoundError):
-            lease.rename(grave)
-            if _owner(grave).get("token", "?") != dead and not lease.exists():
-                grave.rename(lease)
-        grave.unlink(missing_ok=True)
+    def _make(self, lease: Path) -> None:
+        """Raises FileExistsError where there is one; leaves none that is not whole."""
+        about = {"token": self.token, "host": os.uname().nodename, "pid": os.getpid()}
+        file = lease.open("x", encoding="utf-8")
+        try:
+            with file:
+                file.write(json.dumps(about))
+        except OSError:
+            lease.unlink(missing_ok=True)
+            raise
 
 
 def _owner(lease: Path) -> dict:

@@ -114,12 +114,14 @@ def run_jobs(
                         say(f"{what} failed ({_first_line(error)}); {once} once more at the end")
                         waiting.extend((cell,) for cell in again)
                 tick()
-        except KeyboardInterrupt:
+        except BaseException as error:
             outcome.interrupted = True
             say("Stopping: the running cells save a checkpoint …")
             stop.set()
             with contextlib.suppress(KeyboardInterrupt):
                 wait(active, timeout=GRACE)
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             pool.stop() if outcome.interrupted else pool.close()
             pool.join()

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -38,14 +38,14 @@ def style(results: Results, entrant: str) -> dict[str, object]:
 
 
 def short(name: str) -> str:
-    """As it stands in a figure, where a long name would leave no room."""
-    return name if len(name) <= LONG else f"{name[: LONG - 1]}…"
+    """As it stands in a figure, where a long name would leave no room: both of its ends."""
+    return name if len(name) <= LONG else f"{name[:18]}…{name[19 - LONG :]}"
 
 
-def figure_for(names: Sequence[str]) -> Figure:
-    """With room for a legend of these names beside its axes."""
-    wider = 0.08 * max(0, max(map(len, map(short, names))) - 10)
-    return Figure(figsize=(6.4 + wider, max(4.4, 0.8 + 0.21 * len(names))), layout="constrained")
+def figure_for(labels: Sequence[str]) -> Figure:
+    """With room for a legend of these labels beside its axes."""
+    wider = 0.08 * max(0, max(map(len, labels)) - 10)
+    return Figure(figsize=(6.4 + wider, max(4.4, 0.8 + 0.21 * len(labels))), layout="constrained")
 
 
 def accuracy_against_n(ax: Axes, results: Results) -> Axes:
@@ -75,7 +75,7 @@ def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Mea
     for entrant, beside in zip(entrants, apart(len(entrants), results.study.sizes), strict=True):
         look = style(results, entrant)
         shown = [(n, results.values(entrant, n, measure)) for n in results.study.sizes]
-        series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, entrant)
+        series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, short(entrant))
     n_axis(ax, results.study.sizes)
     legend(ax)
 
@@ -168,7 +168,8 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         _quiet(ax)
     axes[0].set_ylabel("validation accuracy")
     lines = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    legend(axes[min(len(axes), 3) - 1], {name: lines[name] for name in results.entrants if name in lines})
+    names = [name for name in results.entrants if name in lines]
+    legend(axes[min(len(axes), 3) - 1], [lines[name] for name in names], [short(name) for name in names])
     return axes
 
 
@@ -182,14 +183,12 @@ def n_axis(ax: Axes, sizes: Sequence[int]) -> None:
     _quiet(ax)
 
 
-def legend(ax: Axes, lines: Mapping[str, Artist] | None = None) -> None:
-    """Beside the axes, where it hides nothing; of `lines` by their names, else of all that is drawn there."""
-    if lines is None:
-        handles, labels = ax.get_legend_handles_labels()
-        lines = dict(zip(labels, handles, strict=True))
+def legend(ax: Axes, lines: Sequence[Artist] = (), labels: Sequence[str] = ()) -> None:
+    """Beside the axes, where it hides nothing; of all that is drawn there unless `lines` are given."""
+    if not lines:
+        lines, labels = ax.get_legend_handles_labels()
     if lines:
-        at = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        ax.legend(lines.values(), map(short, lines), frameon=False, **at)
+        ax.legend(lines, labels, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _quiet(ax: Axes) -> None:

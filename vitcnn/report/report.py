@@ -15,11 +15,10 @@ from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.matrix import describe_budget
 from vitcnn.records import Places, read_records, write_atomically
-from vitcnn.report import figures, tables
+from vitcnn.report import figures, tables, transfer
 from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.dial import dial_section
 from vitcnn.report.search import search_report
-from vitcnn.report.transfer import families, transfer_figure, transfer_section
 from vitcnn.report.verdict import verdict_text
 from vitcnn.status import failures
 
@@ -52,8 +51,8 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
         text = _text(results.first_setting, _missing(results))
         if dial:
             text += f"\n{dial}"
-        if transfer := transfer_section(results.first_setting):
-            text += f"\n{transfer}"
+        if pretrained := transfer.transfer_section(results.first_setting):
+            text += f"\n{pretrained}"
         if cost := cost_section(results.first_setting, places):
             text += f"\n{cost}"
     if failed:
@@ -68,15 +67,16 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
 
 def _figures(results: Results, folder: Path) -> None:
     title = f"{results.title}, {_seeds(results)}\n{describe_budget(results.cells)}"
-    one: dict[str, Callable] = {
-        "accuracy": figures.accuracy_against_n,
-        "gap": figures.gap_against_n,
-        "overfitting": figures.overfitting_against_n,
+    names = [figures.short(name) for name in results.entrants]
+    one: dict[str, tuple[Callable, Sequence[str]]] = {
+        "accuracy": (figures.accuracy_against_n, names),
+        "gap": (figures.gap_against_n, ["2× the training"]),
+        "overfitting": (figures.overfitting_against_n, names),
     }
-    if families(results.study.entrants):
-        one["transfer"] = transfer_figure
-    for name, draw in one.items():
-        fig = figures.figure_for(results.entrants)
+    if lines := transfer.labels(results):
+        one["transfer"] = transfer.transfer_figure, lines
+    for name, (draw, labels) in one.items():
+        fig = figures.figure_for(labels)
         draw(fig.subplots(), results).set_title(title)
         save(fig, folder / name)
     count = len(figures.panels(results.study.sizes))

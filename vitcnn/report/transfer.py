@@ -58,6 +58,15 @@ def transfer_section(results: Results) -> str:
     )
 
 
+def _label(name: str, n: int) -> str:
+    return f"{figures.short(name)}, n = {n:,}"
+
+
+def labels(results: Results) -> list[str]:
+    """Of the figure's lines."""
+    return [_label(name, n) for name in families(results.study.entrants) for n in results.study.sizes]
+
+
 def transfer_figure(ax: Axes, results: Results) -> Axes:
     """A line for each network and n: means, 95 % Student-t intervals, seeds as points; from scratch at the left."""
     known, sizes = families(results.study.entrants), results.study.sizes
@@ -70,7 +79,7 @@ def transfer_figure(ax: Axes, results: Results) -> Axes:
         look |= {"linestyle": ("-", "--", ":", "-.")[k % 4], "marker": figures.MARKERS[k % len(figures.MARKERS)]}
         measured = [(b, list(results.values(family[b].name, sizes[k], test_accuracy).values())) for b in sorted(family)]
         points = [(places[b] * beside, values) for b, values in measured if values]
-        figures.series(ax, points, look, f"{name}, n = {sizes[k]:,}")
+        figures.series(ax, points, look, _label(name, sizes[k]))
     figures.n_axis(ax, list(places.values()))
     ax.set_xticks(list(places.values()), ["none", *map(figures.thousands, before)])
     ax.set_xlabel("images trained on before (log scale)")

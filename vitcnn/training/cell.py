@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, IterableDataset
 
 from vitcnn.cell import Cell
@@ -33,6 +34,7 @@ CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
 CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
 CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
 
+rank_zero_only.rank = 0  # a cell is one process, whichever of a scheduler's tasks it is: its W&B run is its own
 for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
     logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -65,11 +65,12 @@ class CellModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         correct, nll = (torch.cat(parts) for parts in zip(*self._scores, strict=True))
         self._scores.clear()
+        loss = self.mean_loss()
         if not math.isfinite(val_nll := nll.double().mean().item()):
             raise NotFiniteLoss(not_finite("validation", val_nll, self.global_step, self._lr()))
         point = Point(
             images_seen=self.global_step * self.recipe.batch_size,
-            train_loss=self.mean_loss(),
+            train_loss=loss,
             val_accuracy=correct.double().mean().item(),
             val_nll=val_nll,
         )

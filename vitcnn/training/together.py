@@ -149,7 +149,8 @@ def _cohort(
             except NotFiniteLoss as error:
                 yield cell, error
                 continue
-            member.cpu()
+            finally:
+                member.cpu()
             if keep(cell):
                 save_weights(member.network, places.weights(cell.id))
             if trackers[k]:
