@@ -50,11 +50,11 @@ def load(
         return about_data(one.dataset, data_dir, one.resolution, beside=places.of(one.name).dataset)
 
     if get and not known_info(study.dataset):
-        check_writable(places)
         fetch(study.dataset, data_dir, study.resolution)
         about = about_data(study.dataset, data_dir, study.resolution)
         shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
         kept = KeptInfo(dataset=study.dataset, resolution=study.resolution, info=shared)
+        check_writable(places)
         write_atomically(places.dataset, kept.model_dump_json() + "\n")  # reports need no images
     else:
         about = known(study)
