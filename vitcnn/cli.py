@@ -31,7 +31,9 @@ app.add_typer(data_app, name="data")
 def plan(
     study: StudyFile,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="For the estimate of the time.")] = cores(),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="For the estimate of the time; by default one a core.")
+    ] = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -46,7 +48,7 @@ def plan(
 
     loaded, about, all_cells, places, _ = load(study, overrides, results, runs, data_dir)
     console = Console()
-    console.print(render(loaded, about, all_cells, places, workers))
+    console.print(render(loaded, about, all_cells, places, workers or cores()))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
         finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)

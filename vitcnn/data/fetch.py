@@ -98,10 +98,11 @@ def _downloading(downloads: Path | None, say: Callable[[str], None]) -> Iterator
     except Timeout:
         say(f"{downloads.name}: waiting for another process that downloads it")
         lock.acquire()
-    with contextlib.ExitStack() as held:
-        held.callback(lock.release)
+    try:
         yield
         shutil.rmtree(downloads, ignore_errors=True)
+    finally:
+        lock.release()
 
 
 def _first_that_answers(name: str, here: Path, scratch: Path, say: Callable[[str], None]) -> tuple[Arrays, str]:
