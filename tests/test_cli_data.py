@@ -13,6 +13,7 @@ from vitcnn.data.fetch import about_data, load
 from vitcnn.data.from_torchvision import SETS
 from vitcnn.data.show import contact_sheet
 from vitcnn.data.sources import BUILT_IN
+from vitcnn.report.sheet import sheet_figure
 
 
 def plant(root: Path, count: int = 10) -> Path:
@@ -186,14 +187,18 @@ def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):
     assert "drawn: pets.png" in out
 
 
+def drawn(*args, **kwargs):
+    """The two parts of a contact sheet's figure."""
+    return sheet_figure(contact_sheet(*args, **kwargs)).subfigs
+
+
 def written(figure) -> list[str]:
     return [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
 def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of_the_subset():
     info, arrays, _ = load("digits")
-    sheet = contact_sheet(info, arrays, n=2, seed=1, augment="shift:1")
-    left, right = sheet.subfigs
+    left, right = drawn(info, arrays, n=2, seed=1, augment="shift:1")
     counts = np.bincount(arrays.train_labels)
     assert written(left) == [f"{c} ({counts[c]})" for c in range(10)]
     shown = [ax.images[0].get_array() for ax in left.axes[10:20]]
@@ -207,7 +212,7 @@ def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of
 
 def test_a_named_set_of_augmentations_is_shown_as_what_it_is_for_the_data_set():
     info, arrays, _ = load("digits")
-    right = contact_sheet(info, arrays, n=12, seed=0, augment="strong").subfigs[1]
+    right = drawn(info, arrays, n=12, seed=0, augment="strong")[1]
     assert right.get_suptitle().endswith("; then trivial+erase:0.25+mixup:0.8+cutmix:1")
     assert len({ax.images[0].get_array().tobytes() for ax in right.axes}) > 100
 
@@ -218,7 +223,7 @@ def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
     names = tuple(f"{c:02} and a very long name indeed" for c in range(25))
     info = BUILT_IN["digits"].info.model_copy(update=facts | {"class_names": names})
     arrays = load("digits").arrays._replace(train_images=images, train_labels=labels)
-    left, right = contact_sheet(Info.model_validate(info.model_dump()), arrays, n=1, seed=0, augment="flip").subfigs
+    left, right = drawn(Info.model_validate(info.model_dump()), arrays, n=1, seed=0, augment="flip")
     assert left.get_suptitle() == "many: classes and their training images, 20 of 25 shown"
     assert right.get_suptitle() == "1 images of the subset n = 1, seed 0; then flip"
     assert len(written(left)) == 20

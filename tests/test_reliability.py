@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from synthetic import every, write
 
 from vitcnn.analysis.select import choose
@@ -14,7 +15,7 @@ from vitcnn.cell import Cell
 from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.report.report import write_report
-from vitcnn.status import put_aside, states
+from vitcnn.status import failures, put_aside, states
 from vitcnn.training.cell import train_cell
 from vitcnn.training.checkpoints import CheckedIO
 from vitcnn.training.keeper import InterruptedCell
@@ -216,8 +217,10 @@ def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, pla
     all_cells = cells(search)
     kinds = {state.cell.recipe.lr: state.kind for state in states(all_cells, places)}
     assert kinds == {0.003: "done", 1e30: "failed"}
-    assert choose(search, all_cells, places)["entrants"]["vit"][50]["lr"] == 0.003
-    assert vitcnn("report", file, "--results", places.results, "--runs", places.runs)[0] == 0
+    where = ["--results", places.results, "--runs", places.runs]
+    assert vitcnn("select", file, *where)[0] == 0
+    assert yaml.safe_load((places.report / "recipes.yaml").read_text())["entrants"]["vit"][50]["lr"] == 0.003
+    assert vitcnn("report", file, *where)[0] == 0
     report = (places.report / "report.md").read_text()
     assert "| lr=1e+30 | failed |" in report
     assert "## Failed cells" in report
@@ -235,7 +238,7 @@ def test_a_search_of_which_every_trial_failed_says_so(study, places):
         places.failure(cell.id).parent.mkdir(parents=True, exist_ok=True)
         places.failure(cell.id).write_text('{"error": "NotFiniteLoss: nan"}')
     with pytest.raises(ConfigError, match="every trial of vit at n = 50 failed"):
-        choose(search, all_cells, places)
+        choose(search, all_cells, {}, failures(all_cells, places))
 
 
 def test_a_failed_cell_is_in_the_report_and_in_no_mean(study, places):

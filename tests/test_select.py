@@ -7,9 +7,7 @@ import pytest
 import yaml
 from synthetic import SEARCH, make_study, record, write
 
-from vitcnn import records
-from vitcnn.analysis import select
-from vitcnn.analysis.select import best, choose, edges, gains, trials, write_recipes
+from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
 from vitcnn.base import ConfigError
 from vitcnn.matrix import cells
 from vitcnn.recipe import Recipe
@@ -17,12 +15,12 @@ from vitcnn.records import Score
 from vitcnn.study_file import load_study
 
 
-def searched(tmp_path, validation, *overrides: str, test=lambda _: 0.5, nll=lambda _: 1.0, text: str = SEARCH):
-    """A search with records of chosen validation accuracies (`validation(cell)`) and test accuracies."""
-    study, all_cells, places = make_study(tmp_path, *overrides, text=text, name="search")
+def searched(tmp_path, validation, *overrides: str, nll=lambda _: 1.0):
+    """A search, its cells, and their scores on validation: `validation(cell)` and `nll(cell)`."""
+    study, all_cells, _ = make_study(tmp_path, *overrides, text=SEARCH, name="search")
     rng = np.random.default_rng(0)
-    write([record(c, test(c), validation=validation(c), nll=nll(c), rng=rng) for c in all_cells], places)
-    return study, all_cells, places
+    finished = [record(c, 0.5, validation=validation(c), nll=nll(c), rng=rng) for c in all_cells]
+    return study, all_cells, {r.id: r.validation for r in finished}
 
 
 def likes(lr: float, augment: str = "none"):
@@ -71,44 +69,43 @@ def test_the_same_counts_of_right_images_are_a_tie_in_whatever_order_the_seeds_c
     assert {t.recipe.lr for t in best(trials(all_cells, given)).values()} == {0.003}
 
 
-def test_test_results_are_never_looked_at(tmp_path, monkeypatch):
-    given, real = [], select.trials
-    monkeypatch.setattr(select, "trials", lambda cells, known, failed: given.append(known) or real(cells, known))
+def test_test_results_are_never_looked_at(tmp_path, vitcnn):
+    study, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
+    rng = np.random.default_rng(0)
     for test in (lambda c: 1 - likes(0.003)(c), likes(0.003), lambda _: 0.0):
-        study, all_cells, places = searched(tmp_path, likes(0.003), test=test)
-        assert choose(study, all_cells, places)["entrants"]["vit"] == {
-            50: {"lr": 0.003, "augment": "none"},
-            1000: {"lr": 0.003, "augment": "none"},
-        }
-    kept = {r.id: r for r in records.read_records(places.records)[0]}
-    for validation in given:
-        assert {type(score) for score in validation.values()} == {Score}
-        assert validation == {cell_id: r.validation for cell_id, r in kept.items()}
+        write([record(c, test(c), validation=likes(0.003)(c), nll=1.0, rng=rng) for c in all_cells], places)
+        assert vitcnn("select", "search.yaml")[0] == 0
+        chosen = yaml.safe_load((places.report / "recipes.yaml").read_text())["entrants"]
+        assert chosen["vit"] == {n: {"lr": 0.003, "augment": "none"} for n in study.sizes}
 
 
 def test_an_unfinished_search_is_refused_with_the_missing_cell(tmp_path):
-    study, all_cells, places = searched(tmp_path, likes(0.003))
-    places.record(all_cells[3].id).unlink()
+    study, all_cells, validation = searched(tmp_path, likes(0.003))
+    del validation[all_cells[3].id]
     with pytest.raises(ConfigError, match=f"not finished: 1 .*{all_cells[3].title}"):
-        choose(study, all_cells, places)
+        choose(study, all_cells, validation)
 
 
-def test_a_broken_record_is_named_and_not_passed_over(tmp_path):
-    study, all_cells, places = searched(tmp_path, likes(0.003))
+def test_a_broken_record_is_named_and_not_passed_over(tmp_path, vitcnn):
+    _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
+    rng = np.random.default_rng(0)
+    write([record(c, 0.5, rng=rng) for c in all_cells], places)
     places.record(all_cells[3].id).write_text("{}")
-    with pytest.raises(ConfigError, match=all_cells[3].id):
-        choose(study, all_cells, places)
+    code, _, err = vitcnn("select", "search.yaml")
+    assert code == 2
+    assert all_cells[3].id in err
+    assert not (places.report / "recipes.yaml").exists()
 
 
 def test_a_study_without_a_grid_is_no_search(tmp_path):
     with pytest.raises(ConfigError, match="trio is no search"):
-        choose(*make_study(tmp_path))
+        choose(*make_study(tmp_path)[:2], {})
 
 
 def test_a_linear_entrant_in_a_search_is_left_alone(tmp_path):
-    study, all_cells, places = searched(tmp_path, lambda c: 0.9 if c.recipe is None else likes(0.003)(c),
+    study, all_cells, validation = searched(tmp_path, lambda c: 0.9 if c.recipe is None else likes(0.003)(c),
                                         "entrants=[vit, cnn, linear]")  # fmt: skip
-    assert set(choose(study, all_cells, places)["entrants"]) == {"vit", "cnn"}
+    assert set(choose(study, all_cells, validation)["entrants"]) == {"vit", "cnn"}
 
 
 def test_a_search_that_trains_nothing_is_refused_with_a_sentence(tmp_path):
@@ -133,9 +130,9 @@ def test_a_choice_inside_the_grid_and_of_words_has_no_edge(tmp_path):
 
 
 def test_numbers_that_yaml_reads_as_text_have_edges_too(tmp_path):
-    study, all_cells, places = searched(tmp_path, likes(0.02), 'grid={lr: ["1e-3", "1e-2", "2e-2"]}')
+    study, all_cells, validation = searched(tmp_path, likes(0.02), 'grid={lr: ["1e-3", "1e-2", "2e-2"]}')
     assert study.grid[0]["lr"] == ["1e-3", "1e-2", "2e-2"]
-    assert len(choose(study, all_cells, places)["edges"]) == 4
+    assert len(choose(study, all_cells, validation)["edges"]) == 4
 
 
 def test_an_edge_is_that_of_what_was_tried_with_the_choices_other_fields(tmp_path):
@@ -164,11 +161,11 @@ TWO = "grid=[{lr: [0.001, 0.003, 0.01], augment: [none, 'shift:1']}, {lr: [0.003
 
 
 def test_a_list_of_grids_has_the_points_of_each(tmp_path):
-    def validation(cell):
+    def likes_decay(cell):
         return 0.95 if cell.entrant == "vit" and cell.recipe.weight_decay == 0.5 else likes(0.003)(cell)
 
-    study, all_cells, places = searched(tmp_path, validation, TWO)
-    choice = choose(study, all_cells, places)
+    study, all_cells, validation = searched(tmp_path, likes_decay, TWO)
+    choice = choose(study, all_cells, validation)
     assert choice["trials"] == 7
     assert len({cell.id for cell in all_cells}) == len(all_cells)
     assert choice["entrants"]["vit"][50] == {"lr": 0.003, "weight_decay": 0.5, "augment": "none"}
@@ -176,8 +173,8 @@ def test_a_list_of_grids_has_the_points_of_each(tmp_path):
 
 
 def test_what_a_search_gained_is_told_for_each_entrant_size_and_field(tmp_path):
-    study, all_cells, places = searched(tmp_path, likes(0.01, "shift:1"), TWO)
-    among = trials(all_cells, {r.id: r.validation for r in records.read_records(places.records)[0]})
+    study, all_cells, validation = searched(tmp_path, likes(0.01, "shift:1"), TWO)
+    among = trials(all_cells, validation)
     found = gains(study, among)["vit", 50]
     assert found["lr"] == pytest.approx(0.1, abs=0.004)  # 0.01 instead of the first rate, 0.001
     assert found["augment"] == pytest.approx(0.05, abs=0.004)
@@ -193,13 +190,13 @@ def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_pat
     def validation(cell):
         return likes(0.01 if cell.n == 50 else 0.003, "shift:1" if cell.entrant == "vit" else "none")(cell)
 
-    study, all_cells, places = searched(tmp_path, validation)
-    path = write_recipes(choose(study, all_cells, places), places)
-    assert yaml.safe_load(path.read_text())["rule"] == select.RULE
+    path = tmp_path / "recipes.yaml"
+    path.write_text(recipes_yaml(choose(*searched(tmp_path, validation))))
+    assert yaml.safe_load(path.read_text())["rule"] == RULE
     main = tmp_path / "main.yaml"
     main.write_text(
         "dataset: digits\nsizes: [60, 220, 230, 900]\nseeds: 2\nentrants: [vit, cnn, linear]\n"
-        f"budget: {{images_seen: 1000}}\nrecipes: {path.relative_to(tmp_path)}\nrecipe: {{warmup: 0.2}}\n"
+        f"budget: {{images_seen: 1000}}\nrecipes: {path.name}\nrecipe: {{warmup: 0.2}}\n"
     )
     loaded = load_study(main)
     assert loaded.search == "search"

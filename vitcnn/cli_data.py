@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vitcnn.data.cache import Info
+    from vitcnn.data.show import Block
 
 data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
 
@@ -125,7 +124,7 @@ def show(
             f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
             f"{info.validation:,} of them kept for validation)"
         )
-    _save(contact_sheet(info, arrays, n=n, seed=seed, augment=augment), info, out)
+    _draw(contact_sheet(info, arrays, n=n, seed=seed, augment=augment), info, out)
 
 
 def _show_made(
@@ -150,16 +149,17 @@ def _show_made(
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
     typer.echo(f"                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
-    _save(sheet_of_made(made, n=n, seed=seed, augment=augment), info, out)
+    _draw(sheet_of_made(made, n=n, seed=seed, augment=augment), info, out)
 
 
-def _save(sheet: "Figure", info: "Info", out: Path | None) -> None:
+def _draw(sheet: "tuple[Block, Block]", info: "Info", out: Path | None) -> None:
     from vitcnn.base import ConfigError
+    from vitcnn.report.sheet import sheet_figure
 
     path = out or Path(f"{info.title.replace(':', '-')}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        sheet.savefig(path, dpi=110)
+        sheet_figure(sheet).savefig(path, dpi=110)
     except ValueError as error:  # no format of matplotlib's
         raise ConfigError(f"--out {path}: {error}") from None
     typer.echo(f"drawn: {path}")

@@ -12,11 +12,20 @@ from vitcnn.cli_common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile
 
 def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
     """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
-    from vitcnn.analysis.select import choose, write_recipes
+    from vitcnn.analysis.select import choose, recipes_yaml
+    from vitcnn.base import ConfigError
+    from vitcnn.records import read_records, write_atomically
+    from vitcnn.status import failures
 
     loaded, _, all_cells, places, _ = load(study, overrides, results, runs)
-    path = write_recipes(choose(loaded, all_cells, places), places)
-    typer.echo(path.read_text(encoding="utf-8") + f"\nwritten to {path}")
+    records, wrong = read_records(places.records)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    validation = {record.id: record.validation for record in records}
+    text = recipes_yaml(choose(loaded, all_cells, validation, failures(all_cells, places)))
+    path = places.report / "recipes.yaml"
+    write_atomically(path, text)
+    typer.echo(f"{text}\nwritten to {path}")
 
 
 def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:

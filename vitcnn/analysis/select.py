@@ -5,7 +5,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,8 +13,7 @@ from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.recipe import Recipe
-from vitcnn.records import Places, Score, read_records, write_atomically
-from vitcnn.status import failures
+from vitcnn.records import Score
 
 RULE = "highest validation accuracy, mean over seeds; ties: lowest validation loss"
 
@@ -115,14 +113,14 @@ def gains(study: Study, among: Sequence[Trial]) -> dict[tuple[str, int], dict[st
     return out
 
 
-def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any]:
-    """What `recipes.yaml` holds. Raises ConfigError where the study is no search or is not finished."""
+def choose(
+    study: Study, cells: Sequence[Cell], validation: dict[str, Score], failed: Collection[str] = ()
+) -> dict[str, Any]:
+    """What `recipes.yaml` holds; `validation` and `failed` as in `trials`. Raises ConfigError where the study is no
+    search or is not finished."""
     if not study.grid:
         raise ConfigError(f"{study.name} is no search: it has no `grid`")
-    records, wrong = read_records(places.records)
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    all_trials = trials(cells, {record.id: record.validation for record in records}, failures(cells, places))
+    all_trials = trials(cells, validation, failed)
     chosen, entrants = best(all_trials), defaultdict(dict)
     for (entrant, n), trial in chosen.items():
         chosen_fields = trial.recipe.model_dump(mode="json")
@@ -140,8 +138,7 @@ def choose(study: Study, cells: Sequence[Cell], places: Places) -> dict[str, Any
     }
 
 
-def write_recipes(choice: dict[str, Any], places: Places) -> Path:
-    path = places.report / "recipes.yaml"
+def recipes_yaml(choice: dict[str, Any]) -> str:
+    """`recipes.yaml`'s text."""
     text = yaml.safe_dump(choice, sort_keys=False, allow_unicode=True, width=120)
-    write_atomically(path, f"# Written by `vitcnn select`. `trials`: for each entrant and size.\n{text}")
-    return path
+    return f"# Written by `vitcnn select`. `trials`: for each entrant and size.\n{text}"

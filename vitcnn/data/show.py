@@ -1,10 +1,11 @@
-"""A contact sheet: what the classes look like, and what augmentation makes of a subset."""
+"""What a contact sheet holds: images of every class, and what augmentation makes of a subset. Drawn by
+`report.sheet`."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from vitcnn.data.augment import apply, draw
@@ -19,9 +20,17 @@ CLASSES = 20  # rows at most
 ROWS = 12  # of the subset
 
 
-def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str) -> Figure:
-    """Left: the first training images of each class. Right: the subset of n and seed, and draws of `augment`, where
-    images mix with images of other rows."""
+class Block(NamedTuple):
+    """A title over rows of images (at most `ACROSS`, H, W, C) uint8, each with its label."""
+
+    title: str
+    rows: Sequence[np.ndarray]
+    labels: Sequence[str]
+
+
+def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
+    """The first training images of each class; the subset of n and seed with draws of `augment`, where images mix with
+    images of other rows."""
     counts = np.bincount(arrays.train_labels, minlength=info.classes)
     shown = _classes(info)
     by_class = [arrays.train_images[np.flatnonzero(arrays.train_labels == c)[:ACROSS]] for c in shown]
@@ -31,8 +40,8 @@ def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str
     return _sheet(info, by_class, said, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
 
 
-def sheet_of_made(made: Maker, *, n: int, seed: int, augment: str) -> Figure:
-    """As `contact_sheet`, of a data set whose images are made; both sides are of the stream of `seed`."""
+def sheet_of_made(made: Maker, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
+    """As `contact_sheet`, of a data set whose images are made; both blocks are of the stream of `seed`."""
     stream, classes = role_seed(seed, "subset"), made.info.classes
     shown = torch.from_numpy(_classes(made.info))
     numbers = (shown[:, None] + classes * torch.arange(ACROSS)).flatten()
@@ -57,7 +66,7 @@ def _sheet(
     n: int,
     seed: int,
     augment: str,
-) -> Figure:
+) -> tuple[Block, Block]:
     """`by_class`: of each class shown, images (k, H, W, C); `said`: behind its name. `pixels` (rows, C, H, W): of the
     subset."""
     shown = _classes(info)
@@ -67,25 +76,12 @@ def _sheet(
     columns = [apply(pixels, draw(how, len(pixels), pixels.shape[1:], generator)) for generator in generators]
     rows = torch.stack([pixels, *columns], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)
 
-    fig = Figure(figsize=(15, 0.62 * max(len(shown), len(rows)) + 0.8), layout="constrained")
-    left, right = fig.subfigures(1, 2)
     line = ":\n" if len(info.title) > 40 else ": "
     more = f", {len(shown)} of {info.classes} shown" if len(shown) < info.classes else ""
-    left.suptitle(f"{info.title}{line}classes and their training images{more}", fontsize=10)
-    _grid(left, by_class, [f"{names[c]}{behind}" for c, behind in zip(shown, said, strict=True)])
-    right.suptitle(f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}", fontsize=10)
-    _grid(right, rows, [names[label] for label in labels])
-    return fig
-
-
-def _grid(fig: SubFigure, rows: Sequence[np.ndarray], labels: list[str]) -> None:
-    axes = fig.subplots(len(rows), ACROSS, squeeze=False)
-    for line, row, label in zip(axes, rows, labels, strict=True):
-        for ax in line:
-            ax.set_axis_off()
-        for ax, image in zip(line, row, strict=False):
-            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        short = label if len(label) <= 22 else label[:21] + "…"
-        line[0].text(
-            -0.15, 0.5, short, transform=line[0].transAxes, ha="right", va="center", fontsize=8, parse_math=False
-        )
+    classes = Block(
+        f"{info.title}{line}classes and their training images{more}",
+        by_class,
+        [f"{names[c]}{behind}" for c, behind in zip(shown, said, strict=True)],
+    )
+    title = f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}"
+    return classes, Block(title, rows, [names[label] for label in labels])

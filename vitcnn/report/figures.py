@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
+from vitcnn.config import BudgetCheck
 
 # Okabe & Ito's palette, told apart by colour-blind readers too; and a marker each, for print. The second seven: to
 # protanopes and deuteranopes (Machado et al. 2009) too none is as near to any other as the nearest two of the first.
@@ -44,7 +45,7 @@ def short(name: str) -> str:
 
 def figure_for(labels: Sequence[str]) -> Figure:
     """With room for a legend of these labels beside its axes."""
-    wider = 0.08 * max(0, max(map(len, labels)) - 10)
+    wider = 0.08 * max(0, max(map(len, labels), default=0) - 10)
     return Figure(figsize=(6.4 + wider, max(4.4, 0.8 + 0.21 * len(labels))), layout="constrained")
 
 
@@ -110,12 +111,17 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
         longer = [(n, g) for n in results.study.sizes for g in results.gaps(n, role="budget-check").values()]
         x, y = [n * 1.08 for n, _ in longer], [100 * g for _, g in longer]
         if longer:
-            ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=f"{check.factor:g}× the training")
+            ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=longer_label(check))
             legend(ax)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(_of_the_gap(first, second))
     n_axis(ax, results.study.sizes)
     return ax
+
+
+def longer_label(check: BudgetCheck) -> str:
+    """What the legend calls a budget check."""
+    return f"{check.factor:g}× the training"
 
 
 def _of_the_gap(first: str, second: str) -> str:

@@ -67,10 +67,10 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
 
 def _figures(results: Results, folder: Path) -> None:
     title = f"{results.title}, {_seeds(results)}\n{describe_budget(results.cells)}"
-    names = [figures.short(name) for name in results.entrants]
+    names, check = [figures.short(name) for name in results.entrants], results.study.budget_check
     one: dict[str, tuple[Callable, Sequence[str]]] = {
         "accuracy": (figures.accuracy_against_n, names),
-        "gap": (figures.gap_against_n, ["2× the training"]),
+        "gap": (figures.gap_against_n, [figures.longer_label(check)] if check else []),
         "overfitting": (figures.overfitting_against_n, names),
     }
     if lines := transfer.labels(results):
