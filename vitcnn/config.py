@@ -119,7 +119,7 @@ class Study(Frozen):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     entrants: Annotated[tuple[Entrant, ...], Field(min_length=1)]
     budget: Budget
-    resolution: Positive | None = None  # pixels a side that a folder's images are kept at; None: see README
+    resolution: Positive | None = None  # pixels a side that a folder's images are kept at; None: see configs/README.md
     validation: Positive | None = None  # images; None: the data set's own number
     recipe: Recipe = Recipe()
     recipes: str | None = None  # a file that `vitcnn select` wrote, relative to this one
