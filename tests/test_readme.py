@@ -10,7 +10,7 @@ import pytest
 from vitcnn.study_file import load_study
 
 HERE = Path(__file__).parents[1]
-READMES = [HERE / "README.md", *sorted(HERE.glob("results/**/README.md"))]
+READMES = [HERE / "README.md", HERE / "configs/README.md", *sorted(HERE.glob("results/**/README.md"))]
 TEXT = READMES[0].read_text(encoding="utf-8")
 STUDIES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"^vitcnn +([a-z-]+)", TEXT, re.MULTILINE)))
