@@ -43,7 +43,7 @@ def counted(model: str, dataset: str) -> Facts:
 
 
 def test_there_are_studies_searches_and_records():
-    assert {"digits", "fashion-mnist", "cifar10", "ladder", "dial", "release"} <= set(WITH_RECORDS)
+    assert {"digits", "fashion-mnist", "reference", "ladder", "dial", "release"} <= set(WITH_RECORDS)
     assert any(loaded(name).grid for name in STUDIES)
     assert {name for name in STUDIES if loaded(name).recipes} == set(WITH_RECIPES) != set()
 

@@ -129,12 +129,14 @@ def test_settings_that_differ_are_told_apart_in_titles_and_heads(other, tmp_path
 
 def test_the_tables_have_every_settings_gap_and_accuracies(results):
     first, second = tables(dial_section(results.settings()))
-    assert first[0] == ["n", *NAMES]
-    assert first[1:] == [[f"{n:,}", *(said(gaps(place, n)) for place in range(3))] for n in (50, 200, 1000)]
-    assert second[0] == ["n", *(f"{e}, {name}" for e in ("cnn", "vit") for name in NAMES)]
+    sizes = ["n = 50", "n = 200", "n = 1,000"]
+    assert first[0] == second[0] == ["", *sizes]
+    assert first[1:] == [[name, *(said(gaps(place, n)) for n in (50, 200, 1000))] for place, name in enumerate(NAMES)]
     high, same = ([said([level + s for s in spread], signed=False) for level in CNN] for spread in (SPREAD, (0, 0, 0)))
     flat = [f"{100 * level:.1f} ± 0.0 (3 seeds)" for level in VIT]
-    assert second[1:3] == [["50", *high, *flat], ["200", *same, *flat]]
+    assert [line[0] for line in second[1:]] == [f"{e}, {name}" for e in ("cnn", "vit") for name in NAMES]
+    assert [line[1] for line in second[1:]] == [*high, *flat]
+    assert [line[2] for line in second[1:]] == [*same, *flat]
 
 
 def test_what_is_missing_is_missing_in_its_own_setting_only(results, partial):
@@ -148,10 +150,10 @@ def test_what_is_missing_is_missing_in_its_own_setting_only(results, partial):
     }
     two = [gaps(2, 50)[seed] for seed in (0, 2)]
     assert changed == {
-        (0, "200", NAMES[1]): MISSING,
-        (0, "50", NAMES[2]): said(two),
-        (1, "200", f"cnn, {NAMES[1]}"): MISSING,
-        (1, "50", f"vit, {NAMES[2]}"): f"{100 * VIT[2]:.1f} ± 0.0 (2 seeds)",
+        (0, NAMES[1], "n = 200"): MISSING,
+        (0, NAMES[2], "n = 50"): said(two),
+        (1, f"cnn, {NAMES[1]}", "n = 200"): MISSING,
+        (1, f"vit, {NAMES[2]}", "n = 50"): f"{100 * VIT[2]:.1f} ± 0.0 (2 seeds)",
     }
 
 
@@ -173,7 +175,7 @@ def test_the_order_of_the_records_changes_nothing(partial):
 def test_one_seed_gives_gaps_without_intervals_and_claims_that_cannot_be_said(tmp_path):
     study, all_cells, _ = make_study(tmp_path, "seeds=1", text=DIAL, name="dial")
     text = dial_section(Results.of(study, all_cells, every(all_cells, accuracy)).settings())
-    assert tables(text)[0][1] == ["50", "+30.0 (1 seed)", "+10.0 (1 seed)", "-4.0 (1 seed)"]
+    assert [line[1] for line in tables(text)[0][1:]] == ["+30.0 (1 seed)", "+10.0 (1 seed)", "-4.0 (1 seed)"]
     assert text.count("**cannot be said**") == 9
 
 

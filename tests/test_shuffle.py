@@ -289,6 +289,8 @@ def test_every_part_of_a_setting_changes_the_id_and_survives_json(other):
     [
         (Shuffle(), "not shuffled"),
         (Shuffle(words=1), "all words shuffled"),
+        (Shuffle(words=0.5, pixels=0.5), "50% of the words and pixels shuffled"),
+        (Shuffle(words=1, pixels=1), "all words and pixels shuffled"),
         (Shuffle(pixels=0.5), "50% of the pixels shuffled"),
         (Shuffle(words=0.25, pixels=1), "25% of the words and all pixels shuffled"),
     ],

@@ -68,7 +68,9 @@ class Shuffle(Frozen):
     seed: Annotated[int, Field(ge=0)] = 0  # of the two permutations
 
     def __str__(self) -> str:
-        shares = (("words", self.words), ("pixels", self.pixels))
+        shares = [("words", self.words), ("pixels", self.pixels)]
+        if self.words == self.pixels:
+            shares = [("words and pixels", self.words)]
         moved = [f"{'all' if share == 1 else f'{share:.0%} of the'} {what}" for what, share in shares if share]
         more = f", words of {self.word} pixels" if self.word else ""
         more += f", seed {self.seed}" if self.seed else ""

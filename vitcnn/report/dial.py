@@ -17,18 +17,22 @@ def dial_section(settings: Sequence[Results]) -> str:
         return ""
     study = settings[0].study
     first, second = study.pair
-    rows = []
-    for n in study.sizes:
-        gaps = [list(results.gaps(n).values()) for results in settings]
-        rows.append([f"{n:,}", *(percent(mean(g) if g else None, signed=True) for g in gaps)])
+    sizes = [f"n = {n:,}" for n in study.sizes]
+    gaps = [(str(r.setting), [list(r.gaps(n).values()) for n in study.sizes]) for r in settings]
+    moved = [[name, *(percent(mean(g) if g else None, signed=True) for g in row)] for name, row in gaps]
+    each = [
+        [f"{escape(e)}, {r.setting}", *(percent(r.mean(e, n)) for n in study.sizes)]
+        for e in study.pair
+        for r in settings
+    ]
     parts = [
         f"## The dial\n\n{escape(first)} minus {escape(second)} in points, paired by seed, with words of the image and "
         "native pixels inside every word put in other places, the same in every image. What the CNN takes for granted "
         "becomes false; what a ViT with learned positions takes for granted does not change.\n\n"
         "![gap at each setting](dial.png)\n",
-        markdown(["n", *(str(results.setting) for results in settings)], rows),
+        markdown(["", *sizes], moved),
         "Accuracy of each, in percent:\n",
-        markdown(["n", *(f"{e}, {r.setting}" for e in (first, second) for r in settings)], _accuracies(settings)),
+        markdown(["", *sizes], each),
         "Each setting judged by itself, its claims corrected among themselves:\n",
     ]
     for results in settings:
@@ -36,8 +40,3 @@ def dial_section(settings: Sequence[Results]) -> str:
         parts.append(f"- {results.setting}:")
         parts += [f"  - {sentence(judged[key])}" for key in CLAIMS]
     return "\n".join(parts) + "\n"
-
-
-def _accuracies(settings: Sequence[Results]) -> list[list[str]]:
-    study = settings[0].study
-    return [[f"{n:,}", *(percent(r.mean(e, n)) for e in study.pair for r in settings)] for n in study.sizes]

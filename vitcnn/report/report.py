@@ -92,8 +92,8 @@ def _figures(results: Results, folder: Path) -> None:
 
 
 def _dial_figure(results: Results, folder: Path) -> None:
-    fig = Figure(figsize=(7.4, 4.4), layout="constrained")
     settings = results.settings()
+    fig = figures.figure_for([str(one.setting) for one in settings])
     title = f"{settings[0].about.title if settings[0].about else results.study.dataset}, {_seeds(results)}"
     figures.gap_by_setting(fig.subplots(), settings).set_title(f"{title}\n{describe_budget(results.cells)}")
     save(fig, folder / "dial")
