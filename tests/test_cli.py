@@ -124,7 +124,7 @@ def test_selecting_from_an_unfinished_search_is_refused(vitcnn, tmp_path):
     write(every(all_cells[1:], lambda _: 0.5), places)
     code, _, err = vitcnn("select", "search.yaml")
     assert code == 2
-    assert f"the search is not finished: 1 cells are missing, {all_cells[0].title}" in err
+    assert f"the search is not finished: 1 cell missing, {all_cells[0].title}" in err
     assert not (places.report / "recipes.yaml").exists()
 
 

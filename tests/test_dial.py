@@ -225,7 +225,7 @@ def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_pa
     assert "## The dial" not in text
     assert "None: no entrants are called cnn and vit (`pair`)" in text
     assert "more begins with the trained weights of vit at the same n and seed" in text
-    assert f"**1 of {len(all_cells)} cells are missing:** {all_cells[-1].title}" in text
+    assert f"**1 of {len(all_cells)} cells missing:** {all_cells[-1].title}" in text
 
 
 def test_verdict_and_plan_are_about_the_first_setting_and_status_counts_all(dial, vitcnn, tmp_path):

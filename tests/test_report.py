@@ -165,7 +165,7 @@ def test_the_same_records_give_the_same_bytes(partial):
 
 def test_what_is_missing_is_listed_and_never_a_number(partial):
     text = partial[0][0]
-    assert "**13 of 24 cells are missing:**" in text
+    assert "**13 of 24 cells missing:**" in text
     for title in ("linear-n50-s0", "linear-n400-s1", "cnn-n200-s0", r"vit\|16-n50-s1"):
         assert title in text
     assert "cnn-n50-s0" not in text
@@ -211,7 +211,7 @@ def test_one_entrant_one_size_one_seed_with_and_without_its_record(tmp_path, fin
     write(every(all_cells, accuracy) if finished else [], places)
     text = write_report(study, all_cells, places).read_text(encoding="utf-8")
     assert rows(text, "Accuracy against data") == [["n", "vit"], ["50", "70.0 (1 seed)" if finished else MISSING]]
-    assert ("**1 of 1 cells are missing:** vit-n50-s0." in text) is not finished
+    assert ("**1 of 1 cells missing:** vit-n50-s0." in text) is not finished
     assert "## Gap" not in text
     assert "floor" not in text
     assert {path.name for path in places.report.glob("*.png")} >= {"accuracy.png", "curves.png"}

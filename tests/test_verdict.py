@@ -214,7 +214,7 @@ def test_a_missing_cell_changes_the_numbers_of_claims_that_use_it_and_of_no_othe
 def test_missing_cells_and_sizes_are_said(planted):
     fewer = without(planted["supported"], lambda c: (c.entrant, c.n) == ("vit", 200))
     found = verdict(fewer)
-    assert "24 of 72 cells are missing." in found.caveats
+    assert "24 of 72 cells missing." in found.caveats
     assert "Left out for want of two seeds of both: n = 200." in found.caveats
     assert {c.key: c.sizes for c in found.claims}["cnn-saturates"] == (50, 1000)
 
@@ -259,7 +259,7 @@ def test_a_study_with_little_in_it_gives_sentences_and_no_error(planted, missing
         found = verdict(fewer, pair)
         assert [c.key for c in found.claims] == list(CLAIMS)
         assert all(c.effect or c.why for c in found.claims)
-        assert any("cells are missing." in c for c in found.caveats)
+        assert any("cells missing." in c for c in found.caveats)
         assert "nan" not in verdict_text(fewer, found)
 
 
@@ -435,7 +435,7 @@ def test_records_of_another_recipe_in_the_folder_are_counted_and_left_out(tmp_pa
     clean, mixed = (verdict(Results.of(study, all_cells, r)) for r in (mine, strangers + mine))
     assert mixed.claims == clean.claims
     assert set(mixed.caveats) - set(clean.caveats) == {
-        "9 records in the folder are of other cells (another recipe, size or seed): left out."
+        "Left out: 9 records in the folder of other cells (another recipe, size or seed)."
     }
 
 
@@ -545,6 +545,6 @@ def test_without_records_the_command_says_what_is_missing_and_files_that_are_non
     (places.records / "0123456789ab.json").write_text("{}")
     code, said, err = vitcnn("verdict", tmp_path / "trio.yaml")
     assert code == 0
-    assert "36 of 36 cells are missing." in said
+    assert "36 of 36 cells missing." in said
     assert "No claim can be judged: no size has two seeds finished of both cnn and vit." in said
     assert "0123456789ab" in err

@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from vitcnn.analysis.evidence import Number
+from vitcnn.analysis.evidence import NotEnough, Number
+from vitcnn.analysis.meeting import data_multiplier, overtakes
 from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.results import train_accuracy
-from vitcnn.analysis.words import interval, points, signed
+from vitcnn.analysis.words import points, signed
 
+NEAR = 0.5  # doublings between two sizes below which none is told
 KNOWS = 0.999  # train accuracy from which on a network knows its images by heart
 
 
 def cnn_wins_small(p: Pair) -> Claim:
     n = p.sizes[0]
     e = p.estimate(p.gap(n), 100)
-    who = p.first if e.value > 0 else p.second
+    who = "neither" if e.value == 0 else p.first if e.value > 0 else p.second
     return Claim(
         "cnn-wins-small",
         f"On the least data (n = {n:,}) {p.first} is better than {p.second}.",
@@ -34,7 +36,6 @@ def gap_closes(p: Pair) -> Claim:
     small, large = two_sizes(p)
     both = p.evidence.sample([[(100 * w, x) for w, x in p.gap(n)] for n in (small, large)])  # seeds that have both
     e, at = both.estimate([1, -1]), both.mean
-    last = p.estimate(p.gap(large) + minus(p.gap(p.sizes[-2])), 100 / math.log2(large / p.sizes[-2]))
     return Claim(
         "gap-closes",
         f"From n = {small:,} to n = {large:,} {p.second} gains on {p.first} in accuracy.",
@@ -42,10 +43,27 @@ def gap_closes(p: Pair) -> Claim:
         sizes=(small, large),
         found=(
             f"{p.first} minus {p.second} goes from {at[0]:+.1f} points at n = {small:,} to {at[1]:+.1f} at "
-            f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points; from n = {p.sizes[-2]:,} on it "
-            f"changes by {signed(last.value, last.low, last.high)} points a doubling."
+            f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points{_of_late(p)}."
         ),
     )
+
+
+def _of_late(p: Pair) -> str:
+    """How the lead changes at the end; nothing where no two seeds have both of the last sizes."""
+    before, large = p.sizes[-2:]
+    factor, each = pace(before, large)
+    try:
+        last = p.estimate(p.gap(large) + minus(p.gap(before)), 100 * factor)
+    except NotEnough:
+        return ""
+    return f"; from n = {before:,} on it changes by {signed(last.value, last.low, last.high)} points {each}"
+
+
+def pace(a: int, b: int) -> tuple[float, str]:
+    """What a change from n = a to n = b is multiplied with, and as what it is told: a doubling's, unless they are too
+    near to tell it."""
+    doublings = math.log2(b / a)
+    return (1 / doublings, "a doubling") if doublings >= NEAR else (1.0, "in all")
 
 
 def gap_closes_log_error(p: Pair) -> Claim:
@@ -68,23 +86,22 @@ def gap_closes_log_error(p: Pair) -> Claim:
 
 def cnn_saturates(p: Pair) -> Claim:
     large, before = two_sizes(p)[1], p.sizes[-2]
-    terms = minus(p.gap(large, "log error")) + p.gap(before, "log error")
-    doublings = math.log2(large / before)
-    e = p.estimate(terms, 1 / doublings)
+    factor, each = pace(before, large)
+    e = p.estimate(minus(p.gap(large, "log error")) + p.gap(before, "log error"), factor)
     helps = []
     for name in (p.first, p.second):
         slope = [(1.0, Number(name, large, "log error")), (-1.0, Number(name, before, "log error"))]
-        change = 100 * (math.exp(p.estimate(slope, 1 / doublings).value) - 1)
+        change = 100 * (math.exp(p.estimate(slope, factor).value) - 1)
         helps.append(f"{abs(change):.1f} % {'off' if change < 0 else 'on top of'} the error of {name}")
     return Claim(
         "cnn-saturates",
         f"From n = {before:,} to n = {large:,} more data helps {p.first} less than {p.second}.",
         effect=e,
-        unit="log error a doubling",
+        unit=f"log error {each}",
         sizes=(before, large),
         found=(
-            f"From n = {before:,} to n = {large:,} a doubling of the data brings {helps[0]} and {helps[1]}, a "
-            f"difference of {e.value:+.3f} (95 %: {e.low:+.3f} to {e.high:+.3f}) in log error."
+            f"From n = {before:,} to n = {large:,} {'a doubling of the data' if factor != 1 else 'the data'} brings "
+            f"{helps[0]} and {helps[1]}, a difference of {signed(e.value, e.low, e.high, '+.3f')} in log error."
         ),
     )
 
@@ -127,63 +144,11 @@ def local_in_between(p: Pair) -> Claim:
     )
 
 
-def crossing_(p: Pair) -> Claim:
-    """Supported where the first leads at the smallest n and the second at the largest; contradicted where either lead
-    is the other way. The effect is the weaker of the two."""
-    small, large = two_sizes(p)
-    at_small, at_large = p.estimate(p.gap(small), 100), p.estimate(minus(p.gap(large)), 100)
-    place, last = p.lines.crossing(), points(at_large, absolute=True)
-    back = f"; at n = {large:,} {p.first} leads again, by {last}" if at_large.value < 0 else ""
-    if place.value is not None:
-        vague = ", on average," if place.low is None and place.high is None else ""
-        found = f"{p.second} overtakes {p.first}{vague} at n ≈ {place.value:,.0f} ({interval(place)}){back}."
-    elif at_small.value < 0 and at_large.value < 0:
-        found = f"{p.second} leads at n = {small:,}, {p.first} at n = {large:,}, by {last}."
-    elif at_large.value < 0 and place.excluded:
-        found = f"Not reached: up to n = {large:,} {p.first} leads, there by {last}."
-    elif at_large.value < 0:
-        found = f"{p.first} leads up to n = {large:,}, there by {last}; {interval(place)}."
-    elif at_small.value < 0:
-        found = f"{p.second} leads from n = {small:,} on, there by {points(at_small, absolute=True)}."
-    else:
-        found = f"At n = {small:,} {p.first} leads by {points(at_small)}, at n = {large:,} {p.second} by {last}."
-    says = f"{p.first} leads at n = {small:,}, and {p.second} has overtaken it at n = {large:,}."
-    return Claim("crossing", says, effect=weaker(at_small, at_large), sizes=p.sizes, found=found)
-
-
-def data_multiplier(p: Pair) -> Claim:
-    """The test of cnn-wins-small, read along n instead of along accuracy."""
-    two_sizes(p)
-    n = p.sizes[0]
-    parts = [describe_multiplier(p, size) for size in p.sizes[:-1]]
-    return Claim(
-        "data-multiplier",
-        f"{p.second} needs more data than {p.first} for the accuracy that {p.first} has with n = {n:,}.",
-        effect=p.estimate(p.gap(n), 100),
-        sizes=p.sizes,
-        found=" ".join(parts),
-    )
-
-
-def describe_multiplier(p: Pair, n: int) -> str:
-    place, most = p.lines.multiplier(n), p.sizes[-1] / n
-    start = f"For what {p.first} reaches with n = {n:,}, {p.second} needs"
-    if place.value is not None:
-        form = ".1f" if place.value >= 1 else ".2f"
-        return f"{start} {place.value:{form}} times the images ({interval(place, 'times', form)})."
-    if not place.above:
-        sure = "" if place.excluded else f" ({interval(place, 'times', '.1f')})"
-        return f"{start} no more than {p.sizes[0] / n:.1f} times the images{sure}."
-    if place.excluded:
-        return f"{start} more than {most:.1f} times the images (as many were measured: not enough)."
-    return f"{start}, on average, more than {most:.1f} times the images ({interval(place, 'times', '.1f')})."
-
-
 CLAIMS: dict[str, Callable[[Pair], Claim]] = {
     "cnn-wins-small": cnn_wins_small,
     "gap-closes": gap_closes,
     "gap-closes-log-error": gap_closes_log_error,
-    "crossing": crossing_,
+    "crossing": overtakes,
     "cnn-saturates": cnn_saturates,
     "vit-overfits-small": vit_overfits_small,
     "data-multiplier": data_multiplier,

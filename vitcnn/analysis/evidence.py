@@ -45,7 +45,8 @@ class Evidence:
                 f"{len(self.seeds(e, n))} of {e} at n = {n:,}"
                 for e, n in dict.fromkeys((number.entrant, number.n) for number in wanted)
             )
-            raise NotEnough(f"it takes two seeds in common, and {len(common)} are finished ({have})")
+            are = "is" if len(common) == 1 else "are"
+            raise NotEnough(f"it takes two seeds in common, and {len(common)} {are} finished ({have})")
         seeds = sorted(common)
         values = np.array([[sum(w * self._value(x, s) for w, x in c) for c in combinations] for s in seeds])
         sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}

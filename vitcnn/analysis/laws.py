@@ -23,7 +23,7 @@ RESAMPLES = 200
 @dataclass(frozen=True)
 class Law:
     """`off`: the sizes whose mean error lies `OFF` standard errors or more from the law; `worst`: the largest distance,
-    in error; `r2`: share of the variance of log error explained."""
+    in error; `r2`: share of the variance of log error explained, nan where it does not vary."""
 
     a: float
     b: float
@@ -61,7 +61,8 @@ def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray, near: Law | No
     best = min(tries, key=lambda found: found.cost)
     log_a, b, c = best.x
     logs, fitted = np.log(np.maximum(errors, 1e-6)), np.exp(log_a - b * x) + c
-    r2 = 1 - np.sum((np.log(fitted) - logs) ** 2) / max(1e-12, np.sum((logs - logs.mean()) ** 2))
+    total = np.sum((logs - logs.mean()) ** 2)
+    r2 = 1 - np.sum((np.log(fitted) - logs) ** 2) / total if total > 1e-9 else np.nan
     off = tuple(int(size) for size, d in zip(sizes, np.abs(best.fun), strict=True) if d >= OFF)
     return Law(
         float(np.exp(log_a) * n[0] ** b), float(b), float(c), float(np.abs(fitted - errors).max()), float(r2), off

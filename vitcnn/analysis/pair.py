@@ -41,7 +41,7 @@ class Pair:
 
     @cached_property
     def lines(self) -> Lines:
-        return Lines.of(self.evidence, self.first, self.second, self.sizes)
+        return Lines(self.evidence, self.first, self.second, self.sizes)
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -67,8 +67,9 @@ def two_sizes(p: Pair) -> tuple[int, int]:
 
 
 def weaker(a: Estimate, b: Estimate) -> Estimate:
-    """Of two effects that a claim needs both: the one that speaks more against it."""
-    for e in (a, b):
-        if not e.se:  # no test of it: no test of both
-            return e
+    """Of two effects that a claim needs both: the one that speaks more against it. Where nothing of one varies, there
+    is no test of both, but the other can speak against them."""
+    for e, other in ((a, b), (b, a)):
+        if not e.se:
+            return other if other.se and other.value <= 0 else e
     return max((a, b), key=lambda e: (e.value <= 0, e.p if e.value > 0 else -e.p))

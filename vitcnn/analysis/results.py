@@ -1,5 +1,6 @@
 """A study's records put in order: who reached what at which n, what is missing, and what has to be said first."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -193,11 +194,23 @@ class BudgetShift:
     gap: float
     longer: float
     half_interval: float | None  # of the gap over all seeds; None below two seeds
+    chance: float | None  # the 95 % interval's half, of the difference of two gaps of so many seeds with this spread
 
     @property
     def limited(self) -> bool | None:
         """Did the gap move by more than half its interval (its half-width)? None where that cannot be said."""
         return None if self.half_interval is None else abs(self.longer - self.gap) > self.half_interval
+
+    @property
+    def judged(self) -> str:
+        """The end of a sentence on it."""
+        if self.limited is None:
+            return "no interval to hold it against (one seed)"
+        if not self.limited:
+            return "within half its interval"
+        small = abs(self.longer - self.gap) <= self.chance
+        by_chance = f", though no more than chance moves it from seed to seed ({100 * self.chance:.1f} points)"
+        return f"more than half its interval{by_chance if small else ''}"
 
 
 def budget_shifts(results: Results) -> list[BudgetShift]:
@@ -209,6 +222,7 @@ def budget_shifts(results: Results) -> list[BudgetShift]:
         if not both:
             continue
         spread = mean(list(gaps.values()))
+        half = spread.half if spread.count > 1 else None
         out.append(
             BudgetShift(
                 n=n,
@@ -216,7 +230,8 @@ def budget_shifts(results: Results) -> list[BudgetShift]:
                 seeds=len(both),
                 gap=sum(gaps[s] for s in both) / len(both),
                 longer=sum(longer[s] for s in both) / len(both),
-                half_interval=spread.half if spread.count > 1 else None,
+                half_interval=half,
+                chance=half * math.sqrt(2 * spread.count / len(both)) if half is not None else None,
             )
         )
     return out

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from vitcnn.analysis.words import counted
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.config import Study
@@ -36,7 +37,9 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score], failed: Collecti
     """`validation`: by cell id; `failed`: ids of cells whose loss was no number. Raises ConfigError where a cell is
     missing: a choice among fewer trials is unfair."""
     if missing := [cell.title for cell in cells if cell.recipe and cell.id not in {*validation, *failed}]:
-        raise ConfigError(f"the search is not finished: {len(missing)} cells are missing, {missing[0]} among them")
+        raise ConfigError(
+            f"the search is not finished: {counted(len(missing), 'cell')} missing, {missing[0]} among them"
+        )
     groups: dict[tuple, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.recipe:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import nctdtr, stdtrit
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,6 @@ def mean(values: Sequence[float], level: float = 0.95) -> Mean:
 def deviation(values: Sequence[float]) -> float:
     """The sample's standard deviation; nan below two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
-
-
-def detectable(spread: float, count: int, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest mean difference that a paired t test over `count` pairs finds with probability `power`, its sign
-    right.
-
-    `spread`: the differences' deviation; `level`: of a two-sided test. Solved on the noncentral t distribution (Cohen
-    1988, chapter 2). nan below two pairs.
-    """
-    if count < 2:
-        return np.nan
-    critical = stdtrit(count - 1, (1 + level) / 2)
-    shift = brentq(lambda shift: 1 - nctdtr(count - 1, shift, critical) - power, 0, 5 * critical)
-    return shift * spread / np.sqrt(count)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:

@@ -13,12 +13,12 @@ seeds alone. Where the images add nothing this is Student's paired t.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,10 @@ class Sample:
         images = np.zeros((K, K)) if influence is None else _images(np.asarray(influence))
         return cls(values.mean(0), np.atleast_2d(np.cov(values, rowvar=False)), images, S)
 
+    def part(self, which: slice) -> "Sample":
+        """Of some of the numbers."""
+        return Sample(self.mean[which], self.seed_cov[which, which], self.image_cov[which, which], self.seeds)
+
     def estimate(self, weights: Sequence[float], level: float = 0.95) -> Estimate:
         """Of Σ weights · numbers."""
         value, se, share = (float(a[0]) for a in self.along(np.asarray(weights, float)[None]))
@@ -112,6 +116,11 @@ class Sample:
         return weights @ self.mean, np.sqrt(np.where(there, variance, 0.0)), share
 
 
+@cache  # to look for the libraries takes as long as to multiply
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def _images(influence: np.ndarray) -> np.ndarray:
     """(K, K): the covariance of the images' effects (of all seeds alike), divided by their number; unbiased, so a
     diagonal element may come out below 0."""
@@ -119,7 +128,7 @@ def _images(influence: np.ndarray) -> np.ndarray:
     centred = influence - influence.mean(2, keepdims=True, dtype=np.float64).astype(influence.dtype)
     by_image = centred.mean(0, dtype=np.float64)  # (K, N)
     total = np.zeros((K, K))
-    with threadpool_limits(1, "blas"):  # small products: threads that wait for a busy core cost more than they bring
+    with _blas().limit(limits=1, user_api="blas"):  # small products: waiting for threads costs more
         for one in centred:  # seed by seed: hundreds of them fit
             rest = one - by_image
             total += rest @ rest.T

@@ -9,7 +9,7 @@ from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.pair import Claim, Pair
 from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.twoway import holm
-from vitcnn.analysis.words import seeds
+from vitcnn.analysis.words import counted, seeds
 from vitcnn.base import ConfigError, suggest
 
 ALPHA = 0.05  # the chance that any claim at all is decided where the two do not differ
@@ -75,7 +75,7 @@ def _decide(claims: Sequence[Claim]) -> list[Claim]:
 def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) -> list[str]:
     out = []
     if results.missing:
-        out.append(f"{len(results.missing)} of {len(results.cells)} cells are missing.")
+        out.append(f"{len(results.missing):,} of {counted(len(results.cells), 'cell')} missing.")
     if left := [n for n in results.study.sizes if n not in sizes]:
         out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
     out += below_floor(results, {first, second})
@@ -87,8 +87,7 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
         if shift.limited:
             out.append(
                 f"Budget-limited at n = {shift.n:,}: with {shift.factor:g}× the training the gap goes from "
-                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points ({seeds(shift.seeds)}), more than half "
-                "its interval."
+                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points ({seeds(shift.seeds)}), {shift.judged}."
             )
     known = {shift.n for shift in shifts if shift.limited is not None}
     if unknown := [n for n in sorted({*sizes[:1], *sizes[-1:]}) if n not in known]:
@@ -103,9 +102,8 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     if shared := whole_pool(results):
         out.append(shared)
     if results.strangers:
-        out.append(
-            f"{results.strangers} records in the folder are of other cells (another recipe, size or seed): left out."
-        )
+        count = counted(results.strangers, "record")
+        out.append(f"Left out: {count} in the folder of other cells (another recipe, size or seed).")
     if any(r.data.get("test_in_train") for r in results.records.values()):
         out.append(leak(results).replace("**", ""))
     return out

@@ -1,14 +1,17 @@
 """Numbers with their intervals, as words in a sentence."""
 
+import math
+from collections.abc import Callable
+
 from vitcnn.analysis.crossing import Crossing
 from vitcnn.analysis.twoway import Estimate
 
 
-def interval(place: Crossing, unit: str = "n", form: str = ",.0f") -> str:
-    """`95 %: n = 1,200 to 4,000`; an end that the sizes cut off is said to be open."""
-    low, high = (None if v is None else format(v, form) for v in (place.low, place.high))
-    name = "n = " if unit == "n" else ""
-    after = "" if unit == "n" else f" {unit}"
+def interval(place: Crossing, unit: str = "n") -> str:
+    """`95 %: n = 1,200 to 4,000`, or, of multiples, `95 %: 1.2 to 4.0 times`; an end that the sizes cut off is said to
+    be open."""
+    show, name, after = (lambda v: f"{v:,.0f}", "n = ", "") if unit == "n" else (times, "", f" {unit}")
+    low, high = (None if v is None else show(v) for v in (place.low, place.high))
     if low and high:
         return f"95 %: {name}{low} to {high}{after}"
     if low:
@@ -18,17 +21,33 @@ def interval(place: Crossing, unit: str = "n", form: str = ",.0f") -> str:
     return "95 %: open on both sides"
 
 
+def times(value: float, rounded: Callable[[float], float] = round) -> str:
+    """A multiple: one decimal, below 1 two digits; of a bound `rounded` up (math.ceil) or down (math.floor)."""
+    digits = 1 if value >= 1 else 1 - math.floor(math.log10(value))
+    return f"{rounded(round(value * 10**digits, 6)) / 10**digits:,.{digits}f}"
+
+
 def seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count > 1)}"
+    return counted(count, "seed")
+
+
+def counted(count: int, what: str) -> str:
+    """`1 cell`, `1,200 cells`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def points(e: Estimate, absolute: bool = False) -> str:
     """`2.3 points (95 %: 1.1 to 3.5)`; `absolute`: of the size, whichever sign it has."""
     sign = -1 if absolute and e.value < 0 else 1
-    low, high = sorted((sign * e.low, sign * e.high))
-    return f"{sign * e.value:.1f} points (95 %: {low:.1f} to {high:.1f})"
+    return f"{sign * e.value:.1f} points ({_bounds(sign * e.low, sign * e.high, '.1f')})"
 
 
-def signed(value: float, low: float, high: float) -> str:
-    low, high = sorted((low, high))
-    return f"{value:+.1f} (95 %: {low:+.1f} to {high:+.1f})"
+def signed(value: float, low: float, high: float, form: str = "+.1f") -> str:
+    """`+2.3 (95 %: +1.1 to +3.5)`."""
+    return f"{value:{form}} ({_bounds(low, high, form)})"
+
+
+def _bounds(a: float, b: float, form: str) -> str:
+    if math.isnan(a) or math.isnan(b):
+        return "no interval: nothing varies"
+    return f"95 %: {min(a, b):{form}} to {max(a, b):{form}}"

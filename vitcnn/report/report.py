@@ -177,7 +177,7 @@ def _missing(results: Results) -> str:
         return ""
     names = ", ".join(cell.title for cell in results.missing[:20])
     more = f" and {len(results.missing) - 20} more" if len(results.missing) > 20 else ""
-    return f"**{len(results.missing)} of {len(results.cells)} cells are missing:** {tables.escape(names)}{more}.\n"
+    return f"**{len(results.missing)} of {len(results.cells)} cells missing:** {tables.escape(names)}{more}.\n"
 
 
 def _verdict(results: Results) -> str:
@@ -198,14 +198,10 @@ def _gap(results: Results) -> str:
     )
     shifts = budget_shifts(results)
     for s in shifts:
-        verdict = {
-            True: "more than half its interval: at this n the study is **budget-limited**",
-            False: "within half its interval",
-            None: "no interval to hold it against (one seed)",
-        }[s.limited]
+        at_this = ": at this n the study is **budget-limited**" if s.limited else ""
         text += (
             f"\nBudget check at n = {s.n:,}: with {s.factor:g}× the training the gap went from {100 * s.gap:+.1f} to "
-            f"{100 * s.longer:+.1f} points ({seeds(s.seeds)}), {verdict}.\n"
+            f"{100 * s.longer:+.1f} points ({seeds(s.seeds)}), {s.judged}{at_this}.\n"
         )
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"

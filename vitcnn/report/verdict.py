@@ -9,15 +9,16 @@ from vitcnn.analysis.claims import same_test
 from vitcnn.analysis.pair import Claim
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
+from vitcnn.analysis.words import counted
 from vitcnn.report.tables import escape, markdown
 
 FINE_PRINT = """\
-Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} claims tested ({twins}), so that
-the chance of any false one among them is at most that. The claims are fixed beforehand, at the smallest and the
-largest n that two seeds have finished. Intervals are for one claim each, paired by seed, and speak of new seeds
-(subset, initialisation, order) and new test images alike; the last column says how much of their variance the finite
-test set is behind. Crossings and multiples invert the paired test over n, on straight lines over log n between the
-sizes measured.
+Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}, so that the chance of
+any false one among them is at most that. The claims are fixed beforehand, at the smallest and the largest n that two
+seeds have finished. Intervals are for one claim each, paired by seed, and speak of new seeds (subset, initialisation,
+order) and new test images alike; the last column says how much of their variance the finite test set is behind. They
+take seeds to scatter evenly: of trainings that fail once in a while a few seeds cannot know. Crossings and multiples
+invert the paired test over n, on straight lines over log n between the sizes measured.
 """
 
 
@@ -35,8 +36,10 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
     parts.append(_curves(results, verdict))
     same = same_test(verdict.claims)
     tested = sum(not math.isnan(claim.adjusted) and claim.key not in same for claim in verdict.claims)
-    twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items())
-    parts.append(textwrap.fill(FINE_PRINT.format(alpha=ALPHA, tested=tested, twins=twins), 120) + "\n")
+    there = {claim.key for claim in verdict.claims if claim.effect}
+    twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items() if twin in there)
+    told = FINE_PRINT.format(alpha=ALPHA, tested=counted(tested, "claim"), twins=f" ({twins})" if twins else "")
+    parts.append(textwrap.fill(told, 120) + "\n")
     return "\n".join(parts)
 
 
@@ -74,9 +77,8 @@ def _curves(results: Results, verdict: Verdict) -> str:
     rows = []
     for name, law in ((verdict.first, both.first), (verdict.second, both.second)):
         off = ", ".join(f"{n:,}" for n in law.off) or "none"
-        rows.append(
-            [name, f"{law.a:.3g}", f"{law.b:.3f}", f"{law.c:.4f}", f"{100 * law.worst:.1f}", f"{law.r2:.3f}", off]
-        )
+        r2 = "–" if math.isnan(law.r2) else f"{law.r2:.3f}"
+        rows.append([name, f"{law.a:.3g}", f"{law.b:.3f}", f"{law.c:.4f}", f"{100 * law.worst:.1f}", r2, off])
     head = [
         "error = a · n^−b + c",
         "a",
@@ -86,7 +88,11 @@ def _curves(results: Results, verdict: Verdict) -> str:
         "R² of log error",
         f"n off by {laws.OFF:g} se or more",
     ]
-    return f"{markdown(head, rows)}\n{_extrapolated(both, results.study.sizes, escape(verdict.second))}\n"
+    sizes = results.study.sizes
+    measured = [results.mean(name, sizes[-1]).mean for name in (verdict.first, verdict.second)]
+    if measured[1] > measured[0]:
+        return f"{markdown(head, rows)}\nAt n = {sizes[-1]:,} {escape(verdict.second)} leads already, as measured.\n"
+    return f"{markdown(head, rows)}\n{_extrapolated(both, sizes, escape(verdict.second))}\n"
 
 
 def _extrapolated(both: laws.Curves, sizes: Sequence[int], second: str) -> str:
