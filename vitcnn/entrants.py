@@ -1,9 +1,6 @@
 """The models that a study can name: our networks, any of timm's, and a person's own."""
 
-import hashlib
 import reprlib
-import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -11,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from vitcnn.base import Frozen, Positive, suggest
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.own_code import file_hash, source_hash
 
 
 class Timm(Frozen):
@@ -50,7 +48,7 @@ class Imported(Frozen):
     model: Annotated[str, Field(pattern=r"^import:[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     image_size: Positive | None = None  # None: the data's own
     options: dict[str, Any] = Field(default={})
-    source_sha256: str | None = None  # of the module's file, filled in: changed code is another cell
+    source_sha256: str | None = None  # of its code (`own_code.sources`), filled in: changed code is another cell
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +56,7 @@ class Imported(Frozen):
         if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
             return value
         _, module, _ = (value["model"] + "::").split(":")[:3]
-        return value | {"source_sha256": file_hash(find_source(module))}
+        return value | {"source_sha256": source_hash(module)}
 
 
 def identity(model: "Model") -> dict[str, Any]:
@@ -66,26 +64,6 @@ def identity(model: "Model") -> dict[str, Any]:
     and so is the way to a file of weights, whose hash stands for it."""
     own = model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(model, Timm) else None)
     return {**own, "model": model.model}
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises OSError."""
-    with path.expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_source(module: str) -> Path:
-    """The file of a module, found without running it or its parents. Raises ValueError where there is none."""
-    path: list[str] = [str(Path.cwd()), *sys.path]
-    parts = module.split(".")
-    for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
-        if spec is None:
-            raise ValueError(f"no module {module!r} on Python's path or in {Path.cwd()}")
-        path = list(spec.submodule_search_locations or [])
-    if not spec.origin or not Path(spec.origin).is_file():
-        raise ValueError(f"module {module!r} has no source file")
-    return Path(spec.origin)
 
 
 MODELS = {

@@ -158,13 +158,15 @@ def initialise(network: nn.Module, init: str, patches: bool) -> None:
 def memory_layout(network: nn.Module) -> torch.memory_format:
     """How images lie in memory while the network is trained: channels last, the faster one for convolutions.
 
-    Not where a single one cuts the image into patches: to turn the images costs more than it brings. Nor where a 1×1
+    Not for another's network, which may `view` what lies as it was told (LeNet's `x.view(-1, 400)`). Not where a single
+    one cuts the image into patches: to turn the images costs more than it brings. Nor where a 1×1
     convolution with a stride has fewer than 8 channels: its backward then writes past its memory on the CPU (torch
     2.14.1 with AVX2: "free(): invalid pointer", from 2 to 6 channels).
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     unsafe = any(c.in_channels < 8 and c.kernel_size == (1, 1) and c.stride != (1, 1) for c in convolutions)
-    return torch.contiguous_format if unsafe or len(convolutions) < 2 else torch.channels_last
+    known = type(network).__module__.partition(".")[0] in ("vitcnn", "timm")
+    return torch.channels_last if known and not unsafe and len(convolutions) > 1 else torch.contiguous_format
 
 
 def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

@@ -4,15 +4,17 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
-from vitcnn.entrants import Model, Timm
+from vitcnn.entrants import Imported, Model, Timm
 from vitcnn.models import from_timm
-from vitcnn.models.build import build
+from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.records import Sight
 
 
@@ -33,27 +35,67 @@ def facts(model: Model, data: Info) -> Facts:
         return Facts((inputs + 1) * rows, inputs * rows, Sight(image_size=data.size))
     state = torch.get_rng_state()
     try:
-        network, size = build(model, data)
+        return _facts(model, data)
     finally:
         torch.set_rng_state(state)
+
+
+def _facts(model: Model, data: Info) -> Facts:
+    network, size = build(model, data)
+    if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+        raise ConfigError(f"{model.model}: its lazy layers have no weights yet; show it an image before it is returned")
+    free = [p for p in network.parameters() if p.requires_grad]
     network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         recurrent = _count_recurrent(network, counter)
         try:
             out = network(torch.zeros(1, data.channels, size, size))
         except Exception as error:  # whatever a network raises on an image of a size that it cannot take
-            more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
-            raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}") from error
-    if not isinstance(out, Tensor) or out.shape != (1, data.classes):
-        what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ConfigError(f"{model.model}: the output for one image is {what}, not logits of shape {(1, data.classes)}")
+            raise _refused(model, size, error) from error
+    _check_logits(model, out, "one image", (1, data.classes))
+    macs = counter.get_total_flops() // 2 + sum(recurrent)
+    if isinstance(model, Imported | Timm):
+        for p in free:
+            p.requires_grad_(True)
+        _try_a_step(model, network, data, size)
     words = _words(model, network, size)
     native = data.size / math.sqrt(words) if words else None
     return Facts(
         parameters=sum(p.numel() for p in network.parameters()),
-        macs=counter.get_total_flops() // 2 + sum(recurrent),
+        macs=macs,
         sight=Sight(image_size=size, words=words, native_pixels_per_word=native),
     )
+
+
+def _try_a_step(model: Model, network: nn.Module, data: Info, size: int) -> None:
+    """One of training, on two images, as a cell takes thousands. Raises ConfigError for whatever stands in its way."""
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ConfigError(f"{model.model}: none of its parameters can be trained (requires_grad)")
+    layout = memory_layout(network.train())
+    images = torch.rand(2, data.channels, size, size).to(memory_format=layout)
+    try:
+        network.to(memory_format=layout)
+        optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-6, fused=True)
+        out = network(images)
+    except Exception as error:  # whatever a network raises
+        raise _refused(model, size, error) from error
+    _check_logits(model, out, "two images in training", (2, data.classes))
+    try:
+        F.cross_entropy(out, torch.tensor([0, data.classes - 1])).backward()
+        optimizer.step()
+    except Exception as error:  # whatever a network raises
+        raise _refused(model, size, error) from error
+
+
+def _refused(model: Model, size: int, error: Exception) -> ConfigError:
+    more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
+    return ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}")
+
+
+def _check_logits(model: Model, out: object, of: str, shape: tuple[int, int]) -> None:
+    if not isinstance(out, Tensor) or out.shape != shape:
+        what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ConfigError(f"{model.model}: the output for {of} is {what}, not logits of shape {shape}")
 
 
 def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
@@ -78,6 +120,6 @@ def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
 def _words(model: Model, network: nn.Module, size: int) -> int | None:
     """How many words the first layer cuts an image into; None where there are none."""
     if isinstance(model, Timm):
-        embed = getattr(network, "patch_embed", None)  # VOLO's has no img_size: it always counts those of 224 pixels
+        embed = from_timm.words_of(network)  # VOLO's has no img_size: it always counts those of 224 pixels
         return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
     return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None

@@ -58,9 +58,15 @@ def heads(network: nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
+def words_of(made: nn.Module) -> nn.Module | None:
+    """What cuts images into words: timm's mixers call it a stem."""
+    stem = getattr(made, "stem", None)
+    return getattr(made, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
+
+
 def _check_words(model: Timm, made: nn.Module, size: int) -> None:
     """Most of timm's ViTs leave out, and do not say so, the border that whole patches do not cover."""
-    embed = getattr(made, "patch_embed", None)
+    embed = words_of(made)
     if isinstance(embed, PatchEmbed) and not embed.dynamic_img_pad and (over := size % (word := embed.patch_size[0])):
         raise ConfigError(
             f"{model.model}: an image of {size} pixels is not made of whole {word}×{word} words; "

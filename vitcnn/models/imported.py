@@ -9,17 +9,19 @@ from torch import nn
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
-from vitcnn.entrants import Imported, file_hash, find_source
+from vitcnn.entrants import Imported
+from vitcnn.own_code import find_source, source_hash, sources
 
-_running: dict[str, str] = {}  # by module, the hash of the file that this process runs
+_running: dict[str, str] = {}  # by module, the hash of the code that this process runs
 
 
 def network(model: Imported, data: Info, size: int) -> nn.Module:
-    """Calls it. Raises ConfigError where it cannot be found or called, or returns no module."""
+    """Calls it; the network comes back in training mode. Raises ConfigError where it cannot be found or called, or
+    returns no module."""
     _, module, name = model.model.split(":")
     try:
         source = find_source(module)
-        changed = file_hash(source) != model.source_sha256
+        changed = source_hash(module) != model.source_sha256
     except (ValueError, OSError) as error:
         raise ConfigError(f"{model.model}: {error}") from None
     if changed:
@@ -33,15 +35,18 @@ def network(model: Imported, data: Info, size: int) -> nn.Module:
         raise ConfigError(f"{model.model}: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{model.model} returned {type(made).__name__}, not an nn.Module")
-    return made
+    return made.train()
 
 
 def _imported(name: str, source: Path, sha256: str) -> ModuleType:
-    """The module of this file, run again where the file has changed since. Raises ImportError where Python finds
+    """The module of this file, run again where its code has changed since. Raises ImportError where Python finds
     another one first."""
-    module = importlib.import_module(name)
     if _running.setdefault(name, sha256) != sha256:
-        module, _running[name] = importlib.reload(module), sha256
+        for part in sources(name):
+            sys.modules.pop(part, None)
+        importlib.invalidate_caches()
+        _running[name] = sha256
+    module = importlib.import_module(name)
     if not module.__file__ or not source.samefile(module.__file__):
         raise ImportError(f"on Python's path {module.__file__} comes before {source}")
     return module

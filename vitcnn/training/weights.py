@@ -14,7 +14,8 @@ def save_weights(network: nn.Module, path: Path) -> None:
     """The state dict, on the CPU; the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".new")
-    torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, scratch)
+    state = network.state_dict()
+    torch.save({name: v.cpu() if isinstance(v, Tensor) else v for name, v in state.items()}, scratch)
     scratch.replace(path)
 
 
@@ -40,7 +41,11 @@ def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
 def weights_hash(weights: dict[str, Tensor]) -> str:
     """16 hexadecimal digits over all parameters and buffers; equal only where every bit is."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
+    for name, value in sorted(weights.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(value, Tensor):
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
+        else:  # what `get_extra_state` returned
+            digest.update(repr(value).encode())
     return digest.hexdigest()[:16]

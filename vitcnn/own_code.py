@@ -1,0 +1,52 @@
+"""The files behind a function of one's own that a study names: found and read, not run."""
+
+import hashlib
+import sys
+from importlib.machinery import PathFinder
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises OSError."""
+    with path.expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_source(module: str) -> Path:
+    """The file of a module, found without running it or its parents. Raises ValueError where there is none."""
+    path: list[str] = [str(Path.cwd()), *sys.path]
+    parts = module.split(".")
+    for depth in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
+        if spec is None:
+            raise ValueError(f"no module {module!r} on Python's path or in {Path.cwd()}")
+        path = list(spec.submodule_search_locations or [])
+    if not spec.origin or not Path(spec.origin).is_file():
+        raise ValueError(f"module {module!r} has no source file")
+    return Path(spec.origin)
+
+
+def sources(module: str) -> dict[str, Path]:
+    """A module and what it imports that lies beside it (its package, other files of its folder), by module name, as far
+    as import statements tell. An installed package's module is alone: its version stands for the rest. Raises
+    ValueError where there is no such module."""
+    own = {module: find_source(module)}
+    up = module.count(".") + (own[module].name == "__init__.py")
+    root = own[module].parents[up]
+    if root.name in ("site-packages", "dist-packages"):
+        return own
+    finder = ModuleFinder([str(root)], excludes=["vitcnn"])
+    try:
+        finder.import_hook(module)
+    except (ImportError, SyntaxError):  # a folder without __init__.py, code that does not compile: as it is
+        return own
+    return {name: Path(found.__file__) for name, found in finder.modules.items() if found.__file__} | own
+
+
+def source_hash(module: str) -> str:
+    """Of all of `sources`; of one file alone its SHA-256. Raises ValueError and OSError."""
+    hashes = {name: file_hash(path) for name, path in sources(module).items()}
+    if len(hashes) == 1:
+        return hashes[module]
+    return hashlib.sha256("".join(f"{name} {hashes[name]}\n" for name in sorted(hashes)).encode()).hexdigest()
