@@ -16,8 +16,8 @@ from PIL import Image
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import FetchError
+from vitcnn.data.class_folders import find
 from vitcnn.data.fetch import fetch, load
-from vitcnn.data.folder import find
 from vitcnn.report.tables import escape, markdown
 
 
@@ -216,7 +216,7 @@ def test_a_folder_with_the_longest_of_names_is_read(root, read):
 FIND = """
 import os, sys
 from vitcnn.base import ConfigError
-from vitcnn.data.folder import find
+from vitcnn.data.class_folders import find
 from pathlib import Path
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:

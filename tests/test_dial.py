@@ -223,7 +223,7 @@ def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_pa
     assert vitcnn("report", "dial.yaml", *more)[0] == 0
     text = (places.report / "report.md").read_text(encoding="utf-8")
     assert "## The dial" not in text
-    assert "None: no entrants are called cnn and vit (`pair`)" in text
+    assert "None: no entrant is called " in text
     assert "more begins with the trained weights of vit at the same n and seed" in text
     assert f"**1 of {len(all_cells)} cells missing:** {all_cells[-1].title}" in text
 

@@ -15,8 +15,8 @@ from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.data.cache import Arrays, FetchError, Info, KeptInfo, read_about
 from vitcnn.data.cell_data import cells_data
+from vitcnn.data.class_folders import SUFFIXES, root_of
 from vitcnn.data.fetch import DataSet, about_data, fetch, load
-from vitcnn.data.folder import SUFFIXES, root_of
 from vitcnn.data.sources import place
 from vitcnn.matrix import cells
 from vitcnn.records import Places, Record, read_records

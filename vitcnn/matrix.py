@@ -83,11 +83,12 @@ def _check_sizes(study: Study, data: Info, validation: int) -> None:
 
 def _check_pair(study: Study) -> None:
     check, names = study.budget_check, {entrant.name: entrant.model.model for entrant in study.entrants}
+    for name in study.pair if check or "pair" in study.model_fields_set else ():
+        if name not in names:
+            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, names)}")
     if not check:
         return
     for name in study.pair:
-        if name not in names:
-            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, names)}")
         if names[name] == "linear":
             raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
     if extra := sorted(set(check.seeds) - set(study.seeds)):

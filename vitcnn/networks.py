@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from vitcnn.base import Frozen, Positive
 
+Several = Annotated[tuple[Positive, ...], Field(min_length=1)]  # one a stage
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -79,8 +80,8 @@ class Local(Frozen):
 
     model: Literal["local"] = "local"
     width: Positive = 60
-    depths: tuple[Positive, ...] = (1, 2)
-    heads: tuple[Positive, ...] = (2, 4)
+    depths: Several = (1, 2)
+    heads: Several = (2, 4)
     window: Positive = 4
     patch_size: Positive = 8
     image_size: Positive | None = None  # None: the ViT's
@@ -91,8 +92,8 @@ class CNN(Frozen):
     """Residual convolutional network (He et al. 2016)."""
 
     model: Literal["cnn"] = "cnn"
-    channels: tuple[Positive, ...] = (16, 48, 192)
-    blocks: tuple[Positive, ...] = (1, 1, 1)
+    channels: Several = (16, 48, 192)
+    blocks: Several = (1, 1, 1)
     stem_stride: Literal[1, 2] = 2
     image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
 
@@ -102,7 +103,7 @@ class PixelLocal(CNN):
     al. 2019)."""
 
     model: Literal["pixel-local"] = "pixel-local"
-    channels: tuple[Positive, ...] = (16, 48, 352)
+    channels: Several = (16, 48, 352)
     window: Positive = 5
     head_width: Positive = 16
 

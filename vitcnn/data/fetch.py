@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from vitcnn.base import ConfigError
-from vitcnn.data import folder as own
 from vitcnn.data import from_torchvision
 from vitcnn.data.cache import Arrays, FetchError, Info, KeptInfo, cache_folder, open_arrays, read_about, store
+from vitcnn.data.class_folders import fingerprint, root_of
+from vitcnn.data.folder import prepare
 from vitcnn.data.made import info_of, parse
 from vitcnn.data.sources import BUILT_IN, known_info, place
 
@@ -52,7 +53,7 @@ def fetch(
     if made := parse(name):
         return fetch(made.base, folder, resolution, say=say) if made.base else here
     about = read_about(here)
-    mark = own.fingerprint(own.root_of(name)) if name.startswith("folder:") else None
+    mark = fingerprint(root_of(name)) if name.startswith("folder:") else None
     if about and mark == about.get("fingerprint"):
         return here
     try:
@@ -67,7 +68,7 @@ def fetch(
         if theirs and read_about(here):  # another process was first
             return here
         if mark:
-            info, arrays, left_out = own.prepare(name, resolution, scratch, skip_unreadable, say)
+            info, arrays, left_out = prepare(name, resolution, scratch, skip_unreadable, say)
             if left_out:
                 say(f"{name}: {len(left_out)} unreadable images are left out:\n  " + "\n  ".join(left_out))
             more = {"origin": "a folder", "fingerprint": mark}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vitcnn.base import ConfigError, suggest
 from vitcnn.data.cache import Arrays, Info, cache_folder
+from vitcnn.data.class_folders import root_of
 from vitcnn.data.fetchers import debian_fashion, digits, npm_cifar10, torchvision_cifar, torchvision_fashion
-from vitcnn.data.folder import root_of
 from vitcnn.data.from_torchvision import known
 from vitcnn.data.made import info_of, parse
 

@@ -181,9 +181,8 @@ def _missing(results: Results) -> str:
 
 
 def _verdict(results: Results) -> str:
-    if not set(results.study.pair) <= set(results.entrants):
-        pair = tables.escape(" and ".join(results.study.pair))
-        return f"## Verdict\n\nNone: no entrants are called {pair} (`pair`).\n"
+    if missing := [tables.escape(name) for name in results.study.pair if name not in results.entrants]:
+        return f"## Verdict\n\nNone: no entrant is called {' or '.join(missing)} (`pair`).\n"
     return f"## Verdict\n\n{verdict_text(results, verdict(results))}"
 
 

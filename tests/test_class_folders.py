@@ -1,0 +1,93 @@
+"""What is passed over in a folder, or cannot be what it seems, is said by name."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vitcnn.base import ConfigError
+from vitcnn.data.cache import FetchError
+from vitcnn.data.class_folders import find, passed_over
+from vitcnn.data.fetch import fetch, load
+
+
+def plant(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
+    """`{"train/cat": 3}`: so many images of one colour each."""
+    for number, (where, count) in enumerate(counts.items()):
+        (root / where).mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            Image.new("RGB", (8, 8), (k, 50 * number, 200)).save(root / where / f"{k}{suffix}")
+    return root
+
+
+def said(root: Path, cache: Path) -> list[str]:
+    lines: list[str] = []
+    fetch(f"folder:{root}", cache, say=lines.append)
+    return lines
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".JFIF", ".jpe"])
+def test_less_common_suffixes_are_images_too(tmp_path, suffix):
+    root = plant(tmp_path / "pets", {"cat": 3, "dog": 3})
+    for where in ("cat", "dog"):
+        kind = "AVIF" if suffix == ".avif" else "JPEG"
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(root / where / f"more{suffix}", format=kind)
+    assert len(find(root)) == 8
+    info = load(f"folder:{root}", tmp_path / "cache").info
+    assert info.train + info.test == 8
+
+
+def test_what_is_no_image_by_its_name_and_linked_folders_are_counted_and_named(tmp_path):
+    root = plant(tmp_path / "pets", {"cat": 5, "dog": 5})
+    for name in ("notes.txt", "more.TXT", "draft.xcf", ".hidden", "README"):
+        (root / "cat" / name).write_text("x")
+    plant(tmp_path / "elsewhere", {"": 2})
+    (root / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert passed_over(find(root)) == "2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked" or (
+        passed_over(find(root)) == "2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked"
+    )
+    (line,) = [line for line in said(root, tmp_path / "cache") if "passed over" in line]
+    assert line.startswith(f"folder:{root}: passed over, by their names no images: 2 .txt, ")
+
+
+def test_a_folder_of_nothing_but_images_passes_nothing_over_and_names_its_classes(tmp_path):
+    lines = said(plant(tmp_path / "pets", {"cat": 5, "dog": 5}), tmp_path / "cache")
+    assert not [line for line in lines if "passed over" in line or "WARNING: few" in line]
+    assert any(line.endswith(": 2 classes: cat, dog") for line in lines)
+
+
+def test_where_no_image_is_found_the_suffixes_of_images_are_said(tmp_path):
+    for where in ("cat", "dog"):
+        (tmp_path / where).mkdir()
+        (tmp_path / where / "a.heic").write_text("x")
+    with pytest.raises(ConfigError, match=r"found 0 with images \(none\); an image's name ends in \.avif, \.bmp, "):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["test", "Validation"])
+@pytest.mark.parametrize("counts", [{"{}/cat": 2, "{}/dog": 2}, {"{}": 3}])
+def test_a_test_folder_beside_class_folders_is_no_class(tmp_path, name, counts):
+    plant(tmp_path, {"cat": 5, "dog": 5} | {where.format(name): n for where, n in counts.items()})
+    with pytest.raises(ConfigError, match=f"{name} stands where classes stand; move these into a folder called train"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(("one", "other"), [("train", "training"), ("val", "valid"), ("test", "Test")])
+def test_two_folders_of_one_split_are_refused(tmp_path, one, other):
+    plant(tmp_path, {f"{split}/{label}": 2 for split in {"train", one, other} for label in ("cat", "dog")})
+    with pytest.raises(ConfigError, match=f"({one} and {other}|{other} and {one}) both are .* images; keep one"):
+        find(tmp_path)
+
+
+def test_one_folder_called_train_is_still_a_class_among_vehicles(tmp_path):
+    plant(tmp_path, {"train": 3, "car": 3, "bus": 3})
+    assert {file.label for file in find(tmp_path)} == {"bus", "car", "train"}
+
+
+def test_classes_of_a_few_images_are_warned_of_and_of_one_image_refused(tmp_path):
+    root = plant(tmp_path / "pets", {"cat": 30, "dog": 30, "fox": 3})
+    (line,) = [line for line in said(root, tmp_path / "cache") if "WARNING: few" in line]
+    assert "WARNING: few training images of fox (2): once validation has its part, subsets may hold none" in line
+    plant(root, {"bird": 1})
+    with pytest.raises(FetchError, match="one image only of bird: without a test folder"):
+        said(root, tmp_path / "cache")
