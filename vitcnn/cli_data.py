@@ -104,7 +104,7 @@ def show(
     from vitcnn.recipe import write_out
 
     try:
-        write_out(augment, 32, True)
+        write_out(augment, 2**20, True)
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
     fetch(name, data_dir, resolution, say=typer.echo)

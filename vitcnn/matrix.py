@@ -13,7 +13,7 @@ from vitcnn.config import Entrant, Shuffle, Study
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import order
-from vitcnn.recipe import Recipe, parse_augment, write_out
+from vitcnn.recipe import Recipe, augment_for
 from vitcnn.starts import start_above, starters
 
 
@@ -158,9 +158,7 @@ def _cell(
     shuffle: Shuffle | None,
 ) -> Cell:
     if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
-        augment = write_out(recipe.augment, data.size, data.flip)
-        if parse_augment(augment).flip and not data.flip:
-            raise ConfigError(f"augment: {recipe.augment!r}: a mirrored image of {data.name} is not of the same class")
+        augment = augment_for(recipe.augment, data.size, data.flip, data.name)
         recipe = recipe.model_copy(update={"augment": augment})
     return Cell(
         dataset=study.dataset,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from vitcnn.base import Frozen, Share, suggest
+from vitcnn.base import ConfigError, Frozen, Share, suggest
 
 
 class Recipe(Frozen):
@@ -25,7 +25,7 @@ class Recipe(Frozen):
     @field_validator("augment")
     @classmethod
     def _known_augment(cls, value: str) -> str:
-        write_out(value, 32, True)
+        write_out(value, 2**20, True)  # any data set's
         return value
 
 
@@ -40,13 +40,14 @@ class Augment(NamedTuple):
     cutmix: float = 0.0  # A of Beta(A, A), Yun et al. 2019; beside mixup, each image draws which of the two
 
 
+_NUMBER = r"(?=.*[1-9])(\d+\.?\d*|\.\d+)"  # above 0
 _PARTS = {  # how each is written
     "flip": r"flip",
     "shift": r"shift:([1-9]\d*)",
     "trivial": r"trivial",
-    "erase": r"erase:(0\.\d*[1-9]\d*|1)",
-    "mixup": r"mixup:(?=.*[1-9])(\d+(?:\.\d+)?)",
-    "cutmix": r"cutmix:(?=.*[1-9])(\d+(?:\.\d+)?)",
+    "erase": rf"erase:(?=0*\.|0*1\.?0*$){_NUMBER}",  # and at most 1
+    "mixup": f"mixup:{_NUMBER}",
+    "cutmix": f"cutmix:{_NUMBER}",
 }
 _KNOWN = ("none", "basic", "strong", "flip", "shift:K", "trivial", "erase:P", "mixup:A", "cutmix:A")
 
@@ -60,6 +61,8 @@ def parse_augment(text: str) -> Augment:
     for part in [] if text == "none" else text.split("+"):
         if part in ("basic", "strong"):
             raise ValueError(f"{part!r} depends on the data set; `vitcnn.recipe.write_out` says which parts it has")
+        if part == "none":
+            raise ValueError(f"{text!r}: 'none' stands alone")
         name = part.partition(":")[0]
         match = re.fullmatch(_PARTS.get(name, r"(?!)"), part)
         if match is None:
@@ -86,4 +89,15 @@ def write_out(text: str, size: int, flip: bool) -> str:
     }
     written = "+".join(parts.get(part, part) for part in text.split("+"))
     parse_augment(written)
+    return written
+
+
+def augment_for(text: str, size: int, flip: bool, name: str) -> str:
+    """`write_out` for the data set `name`. Raises ConfigError where it would show images of other classes, or none."""
+    written = write_out(text, size, flip)
+    how = parse_augment(written)
+    if how.flip and not flip:
+        raise ConfigError(f"augment: {text!r}: a mirrored image of {name} is not of the same class")
+    if how.shift >= size:
+        raise ConfigError(f"augment: {text!r}: {name}'s images are {size} pixels wide, none would be left in sight")
     return written

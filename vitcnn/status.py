@@ -35,8 +35,8 @@ def check_writable(places: Places) -> None:
 
 
 def put_aside(places: Places) -> list[str]:
-    """Renames files among the records that are none (cut off, edited), so that their cells are trained again; what is
-    to be said of it."""
+    """Renames files among the records and failures that are none (cut off, edited), so that their cells are trained
+    again; what is to be said of it."""
     said = []
     for scratch in places.records.glob(".*.json.*"):  # of a process that was killed while it wrote
         with contextlib.suppress(FileNotFoundError):
@@ -49,6 +49,10 @@ def put_aside(places: Places) -> list[str]:
             aside = path.with_name(f"{path.name}.broken")
             path.replace(aside)
             said.append(f"{error}; put aside as {aside.name}, the cell is trained again")
+    for path in sorted(places.failure("*").parent.glob("*.json")):
+        if "error" not in (read_json(path) or {}):
+            path.replace(aside := path.with_name(f"{path.name}.broken"))
+            said.append(f"{path}: says no error; put aside as {aside.name}, the cell is trained again")
     return said
 
 
@@ -86,13 +90,13 @@ def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: se
     if (failure := read_json(places.cell(cell_id) / "failure.json")) is not None:
         return State(cell, "failed", failure)
     progress = read_json(places.cell(cell_id) / "progress.json")
-    if progress is None:
+    if progress is None or not {"time", "pid", "host", "step", "steps"} <= progress.keys():
         return State(cell, "waiting")
     return State(cell, "running" if _alive(progress) else "stopped", progress)
 
 
 def _alive(progress: dict) -> bool:
-    if time.time() - progress["time"] > SILENCE or progress.get("stopped"):
+    if abs(time.time() - progress["time"]) > SILENCE or progress.get("stopped"):
         return False
     return progress["host"] != os.uname().nodename or process_runs(progress["pid"])
 
@@ -111,9 +115,10 @@ def process_runs(pid: int) -> bool:
 def read_json(path: Path) -> dict | None:
     """None where there is no such file, or no whole one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def write_progress(folder: Path, **what: Any) -> None:

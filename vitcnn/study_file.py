@@ -26,7 +26,10 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
 
 def _earlier(path: Path) -> Study:
     """A study whose networks another one's entrants begin with."""
-    study = _study(path)
+    try:
+        study = _study(path)
+    except ConfigError as error:
+        raise ConfigError(f"pretrain: {error}") from None
     if study.grid or any(entrant.pretrain for entrant in study.entrants):
         raise ConfigError(
             f"pretrain: {path}: a search, or begun with a third study's weights; neither can be begun with"
@@ -55,8 +58,10 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
         if key in text:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
+    if found := _truth(text):
+        raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
     if isinstance(text.get("recipes"), str):
-        text["chosen"], text["search"] = _read_recipes(path.parent / text["recipes"])
+        text["chosen"], text["search"] = _read_recipes(path.parent / text["recipes"], text.get("dataset"))
     try:
         return Study.model_validate(text)
     except ValidationError as error:
@@ -111,9 +116,18 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, LookupError, TypeError, AttributeError):  # PyYAML's, on `!!int x` or 2026-99-99
             kind, what = node.tag.rpartition(":")[2], reprlib.repr(node.value)
             raise yaml.MarkedYAMLError(problem=f"{what} is no {kind}", problem_mark=node.start_mark) from None
+        if re.search(r":(int|float)$", node.tag) and re.search(r"^[-+]?0\d|:", node.value):  # octal, or base 60
+            problem = f"{node.value!r} is no plain number; if it is text, write it in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise yaml.MarkedYAMLError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
         return value
+
+
+# YAML 1.1 takes 1e5 for text
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
+)
 
 
 def _yaml(text: str) -> Any:
@@ -136,6 +150,18 @@ def _read(path: Path) -> Any:
         raise ValueError(f"byte {error.start:,} is not UTF-8; save the file as UTF-8 text") from None
 
 
+def _truth(value: Any, *keys: str) -> str | None:
+    """Where a truth value stands that would be taken for 1 or 0: `pretrained` and `options` may have some."""
+    if keys[-1:] in (("options",), ("pretrained",)):
+        return None
+    if isinstance(value, bool):
+        return ".".join(keys)
+    if not isinstance(value, dict | list):
+        return None
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    return next((found for key, part in inside if (found := _truth(part, *keys, str(key)))), None)
+
+
 def _override(text: dict, override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
@@ -155,10 +181,14 @@ def _override(text: dict, override: str) -> None:
         raise ConfigError(f"{override!r}: {error}") from None
 
 
-def _read_recipes(path: Path) -> tuple[dict, str]:
+def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
+    """(what it chose, the name of the search, with its data set where that is another)."""
     try:
         text = _read(path)
-        return text["entrants"], text["search"]
+        entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
+        if not all(isinstance(by_size, dict) for by_size in entrants.values()):
+            raise TypeError
+        return entrants, text["search"] if of == dataset else f"{text['search']}, made on {of}"
     except OSError as error:
         raise ConfigError(
             f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
@@ -170,7 +200,10 @@ def _read_recipes(path: Path) -> tuple[dict, str]:
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
-_NAME = "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit"
+_NAME = (
+    "a study's name (`name:`, or else its file's) names a folder: letters, digits, '.', '_' and '-', the first of them "
+    "a letter or a digit"
+)
 _ENTRANT = "an entrant's name begins with a letter or a digit and has neither $ nor line breaks and the like"
 _KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle, "pretrain": Pretrain}
 

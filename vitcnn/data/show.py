@@ -12,7 +12,7 @@ from vitcnn.data.augment import apply, draw
 from vitcnn.data.cache import Arrays, Info
 from vitcnn.data.making import Maker
 from vitcnn.data.subsets import split
-from vitcnn.recipe import parse_augment, write_out
+from vitcnn.recipe import augment_for, parse_augment
 from vitcnn.seeds import role_seed
 
 ACROSS = 10  # images in a row
@@ -71,7 +71,7 @@ def _sheet(
     subset."""
     shown = _classes(info)
     names = info.class_names or tuple(map(str, range(info.classes)))
-    augment = write_out(augment, info.size, info.flip)
+    augment = augment_for(augment, info.size, info.flip, info.name)
     how, generators = parse_augment(augment), [torch.Generator().manual_seed(column) for column in range(ACROSS - 1)]
     columns = [apply(pixels, draw(how, len(pixels), pixels.shape[1:], generator)) for generator in generators]
     rows = torch.stack([pixels, *columns], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)

@@ -54,7 +54,14 @@ def run_jobs(
     stop = context.Event()
 
     def fresh_pool() -> ProcessPool:
-        return ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
+        pool = ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers inherit it: Ctrl-C is ours
+        try:
+            if not pool.active:  # to ask starts it
+                raise RuntimeError("the pool of workers does not start")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pool
 
     leases = Leases()
 
@@ -69,7 +76,7 @@ def run_jobs(
             waiting.append(others)
         return mine
 
-    with _terminate_is_interrupt():
+    with _answered(signal.SIGTERM, _interrupt):
         pool = fresh_pool()
         try:
             while waiting or active:
@@ -123,9 +130,10 @@ def run_jobs(
             if not isinstance(error, KeyboardInterrupt):
                 raise
         finally:
-            pool.stop() if outcome.interrupted else pool.close()
-            pool.join()
-            leases.give_back_all()
+            with _answered(signal.SIGINT, signal.SIG_IGN):  # a third Ctrl-C must not leave workers and leases behind
+                pool.stop() if outcome.interrupted else pool.close()
+                pool.join()
+                leases.give_back_all()
     return outcome
 
 
@@ -162,16 +170,17 @@ def _give_up(cell: Cell, error: BaseException, places: Places) -> str:
         write_atomically(place, json.dumps(what))
     except OSError as full:
         return f"{said} (and {place} could not be written: {full.strerror or full})"
-    return said
+    return f"{said} (all of it in {place})"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def _terminate_is_interrupt() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _answered(number: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)

@@ -1,0 +1,205 @@
+"""What people type and do not mean: taken as it is meant where that is plain, else refused with what to write."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from synthetic import SEARCH, TRIO, every, make_study, write
+
+from vitcnn.base import ConfigError
+from vitcnn.matrix import cells
+from vitcnn.recipe import Augment, parse_augment
+from vitcnn.status import put_aside, states
+from vitcnn.study_file import load_study
+
+# ---- numbers ----
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("recipe.lr=yes", "recipe.lr: yes, no, true and false are no value for it"),
+        ("recipe.batch_size=true", "recipe.batch_size: yes, no, true and false"),
+        ("sizes=[50, on]", r"sizes\.1: yes, no, true and false"),
+        ("entrants.vit.depth=no", r"entrants\.vit\.depth: yes, no, true and false"),
+        ("sizes=[0100]", "'0100' is no plain number; if it is text, write it in quotes"),
+        ("sizes=[1:40]", "'1:40' is no plain number"),
+        ("recipe.lr=0:00.5", "'0:00.5' is no plain number"),
+    ],
+)
+def test_what_yaml_takes_for_another_number_is_refused(tmp_path, override, says):
+    with pytest.raises(ConfigError, match=says):
+        make_study(tmp_path, override)
+
+
+@pytest.mark.parametrize("written", ["1e5", "1.0e5", "1E+5", "100_000", "100000"])
+def test_a_whole_number_may_be_written_with_an_exponent(tmp_path, written):
+    assert make_study(tmp_path, f"budget={{images_seen: {written}}}")[0].budget.images_seen == 100_000
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1.E-3", ".1e-2", "0.001"])
+def test_a_rate_may_be_written_with_an_exponent(tmp_path, written):
+    assert make_study(tmp_path, f"recipe.lr={written}")[0].recipe.lr == 0.001
+
+
+def test_truth_values_of_a_timm_entrant_stay(tmp_path):
+    entrants = "entrants={net: {model: timm/test_vit, pretrained: false, options: {qkv_bias: true}}, linear: {}}"
+    study, _, _ = make_study(tmp_path, entrants)
+    assert study.entrants[0].model.options == {"qkv_bias": True}
+
+
+# ---- augmentations ----
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("erase:1.0", Augment(erase=1.0)),
+        ("erase:.5", Augment(erase=0.5)),
+        ("mixup:.8+cutmix:1.", Augment(mixup=0.8, cutmix=1.0)),
+        ("erase:0.05", Augment(erase=0.05)),
+    ],
+)
+def test_numbers_of_augmentations_may_be_written_as_people_do(text, parsed):
+    assert parse_augment(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["erase:1.1", "erase:2", "erase:0", "erase:0.0", "erase:.", "mixup:0.", "cutmix:.0"])
+def test_numbers_out_of_range_are_refused(text):
+    with pytest.raises(ValueError, match="is no augmentation"):
+        parse_augment(text)
+
+
+def test_none_stands_alone():
+    with pytest.raises(ValueError, match="'none' stands alone"):
+        parse_augment("none+flip")
+
+
+@pytest.mark.parametrize(
+    ("augment", "says"),
+    [
+        ("shift:8", "'shift:8': digits's images are 8 pixels wide, none would be left in sight"),
+        ("flip", "'flip': a mirrored image of digits is not of the same class"),
+    ],
+)
+def test_what_shows_other_classes_or_nothing_is_refused_by_studies_and_contact_sheets(tmp_path, vitcnn, augment, says):
+    with pytest.raises(ConfigError, match=says):
+        make_study(tmp_path, f"recipe.augment={augment}")
+    code, _, err = vitcnn("data", "show", "digits", "--augment", augment)
+    assert code == 2
+    assert says in err
+
+
+# ---- names ----
+
+
+def test_a_pair_that_is_typed_wrong_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ConfigError, match=r"pair: no entrant is called 'vitt'; did you mean 'vit'\?"):
+        make_study(tmp_path, "pair=[cnn, vitt]")
+    make_study(tmp_path, "entrants=[local, linear]")  # nobody asked for a pair
+
+
+@pytest.mark.parametrize(
+    "override", ["entrants.cnn={channels: [], blocks: []}", "entrants.local={depths: [], heads: []}"]
+)
+def test_a_network_without_stages_is_refused(tmp_path, override):
+    with pytest.raises(ConfigError, match="give at least one"):
+        make_study(tmp_path, override)
+
+
+def test_a_file_whose_name_names_no_folder_is_told_of_name(tmp_path):
+    path = tmp_path / "my study.yaml"
+    path.write_text(TRIO)
+    with pytest.raises(ConfigError, match=r"a study's name \(`name:`, or else its file's\) names a folder"):
+        load_study(path)
+
+
+def test_a_missing_study_to_begin_with_is_named_with_who_asked_for_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"pretrain: .*nowhere\.yaml: No such file"):
+        make_study(tmp_path, "entrants={vit: {pretrain: {study: nowhere.yaml, n: 50}}, cnn: {}}")
+
+
+def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
+    _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
+    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), places)
+    assert vitcnn("select", "search.yaml")[0] == 0
+    recipes = places.report / "recipes.yaml"
+    assert make_study(tmp_path, f"recipes={recipes}", "entrants=[vit, cnn]")[0].search == "search"
+    recipes.write_text(recipes.read_text().replace("dataset: digits", "dataset: cifar10"))
+    assert make_study(tmp_path, f"recipes={recipes}", "entrants=[vit, cnn]")[0].search == "search, made on cifar10"
+    recipes.write_text("search: x\nentrants: {vit: 3}\n")
+    with pytest.raises(ConfigError, match=r"recipes: .*recipes\.yaml: not a file that `vitcnn select` wrote"):
+        make_study(tmp_path, f"recipes={recipes}")
+
+
+# ---- files that are not what they were ----
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"time": 1}', ""])
+def test_a_sign_of_life_that_is_none_counts_for_nothing(tmp_path, text):
+    _, all_cells, places = make_study(tmp_path, "sizes=[50]", "seeds=1")
+    folder = places.cell(all_cells[0].id)
+    folder.mkdir(parents=True)
+    (folder / "progress.json").write_text(text)
+    assert states(all_cells, places)[0].kind == "waiting"
+
+
+def test_a_sign_of_life_from_the_future_is_no_worker(tmp_path):
+    _, all_cells, places = make_study(tmp_path, "sizes=[50]", "seeds=1")
+    folder = places.cell(all_cells[0].id)
+    folder.mkdir(parents=True)
+    life = {"time": time.time() + 10**9, "pid": 1, "host": "elsewhere", "step": 1, "steps": 10}
+    (folder / "progress.json").write_text(json.dumps(life))
+    assert states(all_cells, places)[0].kind == "stopped"
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "[]", "{}"])
+def test_a_failure_that_says_no_error_is_put_aside(tmp_path, text):
+    _, all_cells, places = make_study(tmp_path, "sizes=[50]", "seeds=1")
+    path = places.failure(all_cells[0].id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    places.records.mkdir(parents=True, exist_ok=True)
+    (line,) = put_aside(places)
+    assert f"{path}: says no error; put aside as {path.name}.broken, the cell is trained again" == line
+    assert states(all_cells, places)[0].kind == "waiting"
+
+
+# ---- Ctrl-C ----
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_ctrl_c_while_workers_start_leaves_no_traceback_and_no_lease(tmp_path, times):
+    path = tmp_path / "trio.yaml"
+    path.write_text(TRIO)
+    command = [
+        sys.executable,
+        "-c",
+        "from vitcnn.cli import main; main()",
+        "run",
+        path,
+        "--wandb",
+        "off",
+        "--workers",
+        "2",
+    ]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)  # fmt: skip
+    leases = tmp_path / "runs" / "trio"
+    deadline = time.time() + 60
+    while not list(leases.glob("*/lease*")) and time.time() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    for _ in range(times):  # as a terminal sends it: to the launcher and all of its workers
+        os.killpg(running.pid, signal.SIGINT)
+        time.sleep(0.25)
+    out, _ = running.communicate(timeout=60)
+    assert "Traceback" not in out, out
+    assert "KeyboardInterrupt" not in out
+    assert "Interrupted" in out
+    assert list(leases.glob("*/lease*")) == []
+    assert cells(load_study(path))
