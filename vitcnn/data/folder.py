@@ -83,9 +83,10 @@ def _with_test(files: list[File], names: list[str]) -> list[File]:
     if not any(file.split == "test" for file in files):
         counts = Counter(file.label for file in files)
         if single := [label for label in names if counts[label] == 1]:
+            what = "; ".join(["add images or remove the class", *alike(set(names))])
             raise FetchError(
                 f"one image only of {', '.join(single)}: without a test folder each class gives a fifth of its images, "
-                "and at least one, to the test set; add images or remove the class"
+                f"and at least one, to the test set; {what}"
             )
         _, test = split_off(np.array([names.index(file.label) for file in files]))
         tested = set(test.tolist())
