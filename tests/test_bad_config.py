@@ -52,7 +52,7 @@ def said(study):
         ({"sizes": "[.nan]"}, "sizes.0: Input should be a finite number (got nan)"),
         ({"sizes": "[-.inf]"}, "sizes.0: Input should be a finite number (got -inf)"),
         ({"recipe": "{lr: .nan}"}, "recipe.lr: Input should be a finite number (got nan)"),
-        ({"recipe": "{lr: 1e400}"}, "recipe.lr: Input should be a finite number (got '1e400')"),
+        ({"recipe": "{lr: 1e400}"}, "recipe.lr: Input should be a finite number (got inf)"),
         ({"recipe": "fast"}, "recipe: Input should be a mapping of keys to values (got 'fast')"),
         ({"recipe": ""}, "recipe: Input should be a mapping of keys to values (got None)"),
         ({"budget": "100"}, "budget: Input should be a mapping of keys to values (got 100)"),
@@ -88,7 +88,7 @@ def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
         ({"budget": f"{{images_seen: {10**15}}}"}, "budget.images_seen: Input should be less than or equal to 1000000"),
         (
             {"budget": "{epochs: 1.0e308}"},
-            "budget.epochs: Input should be less than or equal to 1000000 (got '1.0e308')",
+            "budget.epochs: Input should be less than or equal to 1000000 (got 1e+308)",
         ),
         (
             {"budget": f"{{images_seen: {10**12}}}", "budget_check": "{factor: 2}"},

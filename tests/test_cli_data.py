@@ -219,7 +219,7 @@ def test_a_named_set_of_augmentations_is_shown_as_what_it_is_for_the_data_set():
 
 def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
     images, labels = np.zeros((50, 2, 2, 1), np.uint8), np.arange(50) % 25
-    facts = {"name": "folder:/many", "classes": 25, "train": 50, "test": 50, "size": 2, "validation": 25}
+    facts = {"name": "folder:/many", "classes": 25, "train": 50, "test": 50, "size": 2, "validation": 25, "flip": True}
     names = tuple(f"{c:02} and a very long name indeed" for c in range(25))
     info = BUILT_IN["digits"].info.model_copy(update=facts | {"class_names": names})
     arrays = load("digits").arrays._replace(train_images=images, train_labels=labels)

@@ -156,7 +156,7 @@ def test_augment_strings_are_read(text, parsed):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "none+flip", "shift", "shift:-1", "shift:1.5", "shift:01", "flip shift:1", "Flip", "flip:1", "trivial:3"),
+        *("", "shift", "shift:-1", "shift:1.5", "shift:01", "flip shift:1", "Flip", "flip:1", "trivial:3"),
         *("erase", "erase:0", "erase:0.0", "erase:1.5", "erase:2", "mixup", "mixup:0", "mixup:-1", "cutmix:inf"),
         "mixup:1e-3",
     ],

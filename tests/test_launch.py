@@ -217,7 +217,8 @@ from torch import nn
 
 class Once(nn.Linear):
     def forward(self, x):
-        if self.training and not (mark := Path(__file__).with_name("mark")).exists():
+        late = self.training and len(x) > 2  # than the step that is tried before
+        if late and not (mark := Path(__file__).with_name("mark")).exists():
             mark.touch()
             raise RuntimeError("the first time")
         return super().forward(x.flatten(1))
@@ -231,7 +232,7 @@ def test_a_cell_that_fails_is_tried_once_more(file, places, monkeypatch):
     (file.parent / "once.py").write_text(ONCE)
     monkeypatch.chdir(file.parent)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    cell, said = named(file, "mine", "entrants={mine: {model: 'import:once:build'}}", "pair=[mine, cnn]"), []
+    cell, said = named(file, "mine", "entrants={mine: {model: 'import:once:build'}}"), []
     outcome = run_jobs([(cell,)], places, OPTIONS, 1, say=said.append)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried once more at the end"]

@@ -114,7 +114,7 @@ def test_a_network_without_stages_is_refused(tmp_path, override):
 def test_a_file_whose_name_names_no_folder_is_told_of_name(tmp_path):
     path = tmp_path / "my study.yaml"
     path.write_text(TRIO)
-    with pytest.raises(ConfigError, match=r"a study's name \(`name:`, or else its file's\) names a folder"):
+    with pytest.raises(ConfigError, match=r"a study's name names a folder: .* \(without `name:` it is the file's\)"):
         load_study(path)
 
 

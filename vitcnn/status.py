@@ -90,7 +90,7 @@ def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: se
     if (failure := read_json(places.cell(cell_id) / "failure.json")) is not None:
         return State(cell, "failed", failure)
     progress = read_json(places.cell(cell_id) / "progress.json")
-    if progress is None or not {"time", "pid", "host", "step", "steps"} <= progress.keys():
+    if progress is None or not {"time", "pid", "host"} <= progress.keys():
         return State(cell, "waiting")
     return State(cell, "running" if _alive(progress) else "stopped", progress)
 

@@ -201,8 +201,8 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
 _NAME = (
-    "a study's name (`name:`, or else its file's) names a folder: letters, digits, '.', '_' and '-', the first of them "
-    "a letter or a digit"
+    "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit (without "
+    "`name:` it is the file's)"
 )
 _ENTRANT = "an entrant's name begins with a letter or a digit and has neither $ nor line breaks and the like"
 _KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle, "pretrain": Pretrain}

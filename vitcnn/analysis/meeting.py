@@ -71,13 +71,13 @@ def data_multiplier(p: Pair) -> Claim:
 
 def describe_multiplier(p: Pair, n: int, lead: float = 0.0) -> str:
     """`lead`: the first's at n by all seeds of that size, where it is to be held against."""
-    start = f"For what {p.first} reaches with n = {n:,}, {p.second} needs"
     try:
         place = p.lines.multiplier(n)
         _same_seeds(place.ahead, lead)
     except NotEnough as reason:
-        return f"How many times the images {p.second} needs for what {p.first} reaches with n = {n:,}: {reason}."
-    found = interval(place, "times")
+        what = f"How many times the images {p.second} needs for what {p.first} reaches with n = {n:,}"
+        return f"{what} cannot be said: {reason}."
+    start, found = f"For what {p.first} reaches with n = {n:,}, {p.second} needs", interval(place, "times")
     if not place.ahead:
         least = times(p.sizes[0] / n, math.ceil)
         again = "; with more it falls behind again" if place.turns else ""

@@ -34,7 +34,7 @@ def prepare(
     size = kept_size([head[:2] for head in heads if head], resolution)
     channels = 1 if all(head[2] in GREY for head in heads if head) else 3
     names = sorted({file.label for file in found})
-    files = _with_test(files, names)
+    files = _with_test(name, files, names)
     squares = Squares(files, partial(_read, size=size, channels=channels))
     images, beside, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
     wrong += broken
@@ -78,15 +78,15 @@ def prepare(
     return about, Arrays(images[:train], labels[:train], images[train:], labels[train:]), wrong
 
 
-def _with_test(files: list[File], names: list[str]) -> list[File]:
+def _with_test(name: str, files: list[File], names: list[str]) -> list[File]:
     """Training files, then test files; where the folder has no test set, a stratified fifth becomes one."""
     if not any(file.split == "test" for file in files):
         counts = Counter(file.label for file in files)
         if single := [label for label in names if counts[label] == 1]:
             what = "; ".join(["add images or remove the class", *alike(set(names))])
             raise FetchError(
-                f"one image only of {', '.join(single)}: without a test folder each class gives a fifth of its images, "
-                f"and at least one, to the test set; {what}"
+                f"{name}: one image only of {', '.join(single)}: without a test folder each class gives a fifth of its "
+                f"images, and at least one, to the test set; {what}"
             )
         _, test = split_off(np.array([names.index(file.label) for file in files]))
         tested = set(test.tolist())
