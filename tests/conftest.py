@@ -1,5 +1,6 @@
 """What every test has: the digits in a data folder of their own, one CPU thread, ways to write a study and to call."""
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,3 +90,25 @@ def vitcnn(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
         return caught.value.code or 0, said.out, said.err
 
     return call
+
+
+@pytest.fixture
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Path]]:
+    """`own(text, path)`: a module of that text, by default the test file's `NETS`, in the current folder, an empty one;
+    forgotten at the end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+
+    def write(text: str | None = None, path: str = "nets.py") -> Path:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(request.module.NETS if text is None else text, encoding="utf-8")
+        importlib.invalidate_caches()
+        return file
+
+    yield write
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import make_study
 
-from vitcnn.analysis.crossing import Crossing, Lines, Stretch, invert
+from vitcnn.analysis.crossing import Crossing, Stretch, invert
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number
 from vitcnn.analysis.meeting import describe_multiplier, overtakes
 from vitcnn.analysis.pair import Pair
@@ -45,6 +45,10 @@ def evidence(folder, sizes: list[int], *, spread=0.01, seed=0, seeds=5, images=1
     flat = np.full(len(sizes), 4 * spread)
     truth = Truth({e: np.array(c) for e, c in curves.items()}, own=flat, shared=flat, images=images)
     return Evidence(draw(study, all_cells, truth, np.random.default_rng(seed)))
+
+
+def lines(known: Evidence, first: str, second: str, sizes: list[int] = SIZES) -> Pair:
+    return Pair(known, first, second, tuple(sizes), None)
 
 
 # ---- where the sum passes 0 ----
@@ -138,10 +142,10 @@ FALLING = {"cnn": [0.75, 0.78, 0.80, 0.81], "vit": [0.65, 0.74, 0.84, 0.89]}
 
 def test_a_crossing_of_drawn_records_is_near_the_truths_and_its_mirror_is_none(tmp_path):
     known = evidence(tmp_path, SIZES, seeds=10, spread=0.005, **FALLING)
-    found = Lines(known, "cnn", "vit", SIZES).crossing()
+    found = lines(known, "cnn", "vit").crossing()
     assert found.low < 100 * math.sqrt(2) < found.high
     assert found.passes == pytest.approx((100 * math.sqrt(2),), rel=0.15)
-    mirror = Lines(known, "vit", "cnn", SIZES).crossing()
+    mirror = lines(known, "vit", "cnn").crossing()
     assert (mirror.passes, mirror.turns, mirror.low, mirror.high) == ((), found.turns, found.low, found.high)
 
 
@@ -150,13 +154,13 @@ def test_doubling_every_n_doubles_the_crossing_and_leaves_the_multiplier_alone(t
     small = evidence(tmp_path, SIZES, seed=seed, **FALLING)
     large = evidence(tmp_path, [2 * n for n in SIZES], seed=seed, **FALLING)
     a, b = (
-        Lines(small, "cnn", "vit", SIZES).crossing(),
-        Lines(large, "cnn", "vit", [2 * n for n in SIZES]).crossing(),
+        lines(small, "cnn", "vit").crossing(),
+        lines(large, "cnn", "vit", [2 * n for n in SIZES]).crossing(),
     )
     assert (*b.passes, b.low, b.high) == pytest.approx((*(2 * n for n in a.passes), 2 * a.low, 2 * a.high))
     a, b = (
-        Lines(small, "cnn", "vit", SIZES).multiplier(50),
-        Lines(large, "cnn", "vit", [2 * n for n in SIZES]).multiplier(100),
+        lines(small, "cnn", "vit").multiplier(50),
+        lines(large, "cnn", "vit", [2 * n for n in SIZES]).multiplier(100),
     )
     assert (*b.passes, b.low, b.high) == pytest.approx((*a.passes, a.low, a.high))
 
@@ -168,7 +172,7 @@ def test_a_curve_that_needs_so_many_times_the_images_has_that_multiplier(tmp_pat
 
     curves = {"cnn": [curve(n) for n in SIZES], "vit": [curve(n / multiple) for n in SIZES]}
     known = evidence(tmp_path, SIZES, seeds=10, spread=0.001, images=40_000, seed=1, **curves)
-    found = Lines(known, "cnn", "vit", SIZES).multiplier(100 if multiple < 4 else 50)
+    found = lines(known, "cnn", "vit").multiplier(100 if multiple < 4 else 50)
     assert found.passes == pytest.approx((multiple,), rel=0.1)
     assert found.low < multiple < found.high
 
@@ -176,7 +180,7 @@ def test_a_curve_that_needs_so_many_times_the_images_has_that_multiplier(tmp_pat
 def test_the_same_records_under_two_names_have_multiplier_1(tmp_path):
     known = evidence(tmp_path, SIZES, **FALLING)
     for n in SIZES[1:]:
-        assert Lines(known, "cnn", "cnn", SIZES).multiplier(n).passes[0] == pytest.approx(1)
+        assert lines(known, "cnn", "cnn").multiplier(n).passes[0] == pytest.approx(1)
 
 
 def without(known: Evidence, gone: set[tuple[str, int, int]]) -> Evidence:
@@ -190,9 +194,9 @@ def test_a_cell_that_is_missing_elsewhere_costs_a_crossing_nothing(tmp_path):
     known = evidence(tmp_path, SIZES, seeds=4, spread=0.001, images=20_000, **FALLING)
     holes = without(known, {("cnn", 400, 0), ("vit", 400, 1), ("vit", 200, 2)})
     with pytest.raises(NotEnough, match=r"1 is finished"):
-        Lines(holes, "cnn", "vit", SIZES).crossing()
+        lines(holes, "cnn", "vit").crossing()
     holes = without(known, {("cnn", 400, 0)})
-    assert Lines(holes, "cnn", "vit", SIZES).crossing() == Lines(known, "cnn", "vit", SIZES).crossing()
+    assert lines(holes, "cnn", "vit").crossing() == lines(known, "cnn", "vit").crossing()
 
 
 # ---- in words ----
@@ -231,7 +235,7 @@ LOW, HIGH = [0.5, 0.55, 0.6, 0.65], [0.8, 0.85, 0.9, 0.95]
 )
 def test_how_many_times_the_images_is_said_in_the_right_direction(tmp_path, cnn, vit, n, says):
     known = evidence(tmp_path, SIZES, cnn=cnn, vit=vit, spread=0.02 if cnn[0] == cnn[1] else 0.01)
-    said = describe_multiplier(Pair(known, "cnn", "vit", tuple(SIZES), None), n)
+    said = describe_multiplier(lines(known, "cnn", "vit"), n)
     assert re.search(rf"^For what cnn reaches with n = {n}, vit needs,? {says}", said), said
 
 
@@ -245,7 +249,7 @@ def test_a_multiple_has_digits_enough_and_a_bound_is_rounded_to_its_safe_side(va
 
 
 def met(known: Evidence) -> str:
-    return overtakes(Pair(known, "cnn", "vit", tuple(SIZES), None)).found
+    return overtakes(lines(known, "cnn", "vit")).found
 
 
 @pytest.mark.parametrize(
@@ -286,7 +290,7 @@ def test_ends_that_other_seeds_would_turn_round_are_no_crossing(tmp_path):
     test = record.test.model_copy(update={"accuracy": 0.95, "bits": pack_bits(right)})
     records = {**known.results.records, far.id: record.model_copy(update={"test": test})}
     holes = without(Evidence(replace(known.results, records=records)), {("cnn", 400, 2)})
-    found = overtakes(Pair(holes, "cnn", "vit", (50, 400), None)).found
+    found = overtakes(lines(holes, "cnn", "vit", [50, 400])).found
     assert "the seeds that neighbouring sizes have in common say otherwise" in found
 
 

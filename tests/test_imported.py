@@ -1,8 +1,6 @@
 """A network of one's own: called as promised, run by no one who only reads a study, and refused where it is none."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -63,25 +61,6 @@ def pair(**_):
 def stubborn(**_):
     return nn.Linear(12345, 10)
 """
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """`own(nets=…)`: a module of that text in the current folder, an empty one; forgotten at the end."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-
-    def write(text: str = NETS, path: str = "nets.py") -> Path:
-        file = tmp_path / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        importlib.invalidate_caches()
-        return file
-
-    yield write
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 # ---- what works ----

@@ -1,8 +1,6 @@
 """Networks of one's own as people bring them: what is trained is what was meant, or is refused before it begins."""
 
 import importlib
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from vitcnn.entrants import Imported, Timm
 from vitcnn.matrix import cells
 from vitcnn.models.build import build, memory_layout
 from vitcnn.models.facts import facts
-from vitcnn.own_code import source_hash, sources
+from vitcnn.own_code import code_hash, sources
 from vitcnn.records import Places
 from vitcnn.training.cell import train_cell
 from vitcnn.training.weights import weights_hash
@@ -117,25 +115,6 @@ def no_decay_set(inputs, classes):
 """
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """`own(text, path)`: a module in the current folder, an empty one; forgotten at the end."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-
-    def write(text: str = NETS, path: str = "nets.py") -> Path:
-        file = tmp_path / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        importlib.invalidate_caches()
-        return file
-
-    yield write
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
 def mine(name: str) -> Imported:
     return Imported(model="import:nets:build", options={"name": name})
 
@@ -201,10 +180,10 @@ def test_code_beside_the_module_counts_as_its_own(own):
     deep, tools = own("layer = 1\n", "lab/deep.py"), own("x = 1\n", "tools.py")
     own("x = 1\n", "unrelated.py")
     assert {path.name for path in sources("lab").values()} == {"__init__.py", "net.py", "deep.py", "tools.py"}
-    seen = {source_hash("lab")}
+    seen = {code_hash(sources("lab"))}
     for path in (file, deep, tools):
         path.write_text(path.read_text() + "\n# changed\n")
-        seen.add(source_hash("lab"))
+        seen.add(code_hash(sources("lab")))
     assert len(seen) == 4
 
 
@@ -227,7 +206,7 @@ def test_a_module_of_one_file_keeps_the_hash_that_its_records_have(own):
     import hashlib
 
     file = own("import torch\nimport numpy as np\n\ndef build(**_): ...\n")
-    assert source_hash("nets") == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert code_hash(sources("nets")) == hashlib.sha256(file.read_bytes()).hexdigest()
     assert list(sources("torch.nn")) == ["torch.nn"]  # an installed package's
 
 

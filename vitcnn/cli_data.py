@@ -101,10 +101,10 @@ def show(
     from vitcnn.data.made import parse
     from vitcnn.data.show import contact_sheet
     from vitcnn.data.sources import place
-    from vitcnn.recipe import write_out
+    from vitcnn.recipe import check_augment
 
     try:
-        write_out(augment, 2**20, True)
+        check_augment(augment)
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
     fetch(name, data_dir, resolution, say=typer.echo)

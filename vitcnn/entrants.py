@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from vitcnn.base import Frozen, Positive, suggest
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
-from vitcnn.own_code import file_hash, source_hash
+from vitcnn.own_code import code_hash, file_hash, sources
 
 
 class Timm(Frozen):
@@ -56,7 +56,7 @@ class Imported(Frozen):
         if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
             return value
         _, module, _ = (value["model"] + "::").split(":")[:3]
-        return value | {"source_sha256": source_hash(module)}
+        return value | {"source_sha256": code_hash(sources(module))}
 
 
 def identity(model: "Model") -> dict[str, Any]:

@@ -44,9 +44,9 @@ def sources(module: str) -> dict[str, Path]:
     return {name: Path(found.__file__) for name, found in finder.modules.items() if found.__file__} | own
 
 
-def source_hash(module: str) -> str:
-    """Of all of `sources`; of one file alone its SHA-256. Raises ValueError and OSError."""
-    hashes = {name: file_hash(path) for name, path in sources(module).items()}
+def code_hash(files: dict[str, Path]) -> str:
+    """Of all of `sources`; of one file alone its SHA-256. Raises OSError."""
+    hashes = {name: file_hash(path) for name, path in sorted(files.items())}
     if len(hashes) == 1:
-        return hashes[module]
-    return hashlib.sha256("".join(f"{name} {hashes[name]}\n" for name in sorted(hashes)).encode()).hexdigest()
+        return next(iter(hashes.values()))
+    return hashlib.sha256("".join(f"{name} {of}\n" for name, of in hashes.items()).encode()).hexdigest()

@@ -25,7 +25,7 @@ class Recipe(Frozen):
     @field_validator("augment")
     @classmethod
     def _known_augment(cls, value: str) -> str:
-        write_out(value, 2**20, True)  # any data set's
+        check_augment(value)
         return value
 
 
@@ -90,6 +90,11 @@ def write_out(text: str, size: int, flip: bool) -> str:
     written = "+".join(parts.get(part, part) for part in text.split("+"))
     parse_augment(written)
     return written
+
+
+def check_augment(text: str) -> None:
+    """Raises ValueError on what is no augmentation of any data set."""
+    write_out(text, 2**20, True)
 
 
 def augment_for(text: str, size: int, flip: bool, name: str) -> str:

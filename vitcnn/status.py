@@ -46,14 +46,16 @@ def put_aside(places: Places) -> list[str]:
         try:
             read_record(path)
         except ValueError as error:
-            aside = path.with_name(f"{path.name}.broken")
-            path.replace(aside)
-            said.append(f"{error}; put aside as {aside.name}, the cell is trained again")
+            said.append(f"{error}; {_put_aside(path)}")
     for path in sorted(places.failure("*").parent.glob("*.json")):
         if "error" not in (read_json(path) or {}):
-            path.replace(aside := path.with_name(f"{path.name}.broken"))
-            said.append(f"{path}: says no error; put aside as {aside.name}, the cell is trained again")
+            said.append(f"{path}: says no error; {_put_aside(path)}")
     return said
+
+
+def _put_aside(path: Path) -> str:
+    aside = path.replace(path.with_name(f"{path.name}.broken"))
+    return f"put aside as {aside.name}, the cell is trained again"
 
 
 @dataclass(frozen=True)

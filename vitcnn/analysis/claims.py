@@ -15,6 +15,7 @@ from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.results import train_accuracy
 from vitcnn.analysis.words import points, signed
 
+DOUBLING = "a doubling"
 NEAR = 0.5  # doublings between two sizes below which none is told
 KNOWS = 0.999  # train accuracy from which on a network knows its images by heart
 
@@ -63,7 +64,7 @@ def pace(a: int, b: int) -> tuple[float, str]:
     """What a change from n = a to n = b is multiplied with, and as what it is told: a doubling's, unless they are too
     near to tell it."""
     doublings = math.log2(b / a)
-    return (1 / doublings, "a doubling") if doublings >= NEAR else (1.0, "in all")
+    return (1 / doublings, DOUBLING) if doublings >= NEAR else (1.0, "in all")
 
 
 def gap_closes_log_error(p: Pair) -> Claim:
@@ -100,7 +101,7 @@ def cnn_saturates(p: Pair) -> Claim:
         unit=f"log error {each}",
         sizes=(before, large),
         found=(
-            f"From n = {before:,} to n = {large:,} {'a doubling of the data' if factor != 1 else 'the data'} brings "
+            f"From n = {before:,} to n = {large:,} {f'{each} of the data' if each == DOUBLING else 'the data'} brings "
             f"{helps[0]} and {helps[1]}, a difference of {signed(e.value, e.low, e.high, '+.3f')} in log error."
         ),
     )

@@ -69,64 +69,41 @@ class Stretch:
 
 
 def invert(stretches: Sequence[Stretch], level: float = 0.95) -> Crossing:
-    """Where the number passes 0 along stretches that follow each other. A place is a number: its whole part counts the
-    points of the search, `STEPS` + 1 a stretch, the rest is the way to the next point."""
-    shares, width = np.linspace(0, 1, STEPS + 1), STEPS + 1
+    """Where the number passes 0 along stretches that follow each other. A place is a number: k + share lies that share
+    of the way along the k-th."""
+    shares = np.linspace(0, 1, STEPS + 1)
+    places = np.concatenate([k + shares for k in range(len(stretches))])
     values, beyond = (np.concatenate(both) for both in zip(*(s.at(shares, level) for s in stretches), strict=True))
-    k = np.flatnonzero((values[:-1] > 0) != (values[1:] > 0))
-    turns = k + values[k] / (values[k] - values[k + 1])
-    kept = np.union1d(np.flatnonzero(beyond <= 0), turns)  # at a turn it is 0, however fine the test
-
-    def where(place: float) -> tuple[Stretch, float]:
-        number = min(int(place) // width, len(stretches) - 1)
-        return stretches[number], min(1.0, (place - number * width) / STEPS)
+    t = np.flatnonzero((values[:-1] > 0) != (values[1:] > 0))
+    turns = places[t] + (places[t + 1] - places[t]) * values[t] / (values[t] - values[t + 1])
+    kept = np.union1d(places[beyond <= 0], turns)  # at a turn it is 0, however fine the test
 
     def n(place: float) -> float:
-        stretch, share = where(place)
-        return stretch.n(share)
+        k = min(int(place), len(stretches) - 1)
+        return stretches[k].n(place - k)
 
-    def end(inside: float, outside: int) -> float:
-        """Between a place that is kept and the next point of the search, which is not."""
-        if inside // width != outside // width:  # the seeds differ from one stretch to the next
-            return n(inside)
+    def end(inside: float, outside: float) -> float:
+        """Between a place that is kept and the next of the search, which is not."""
+        k = int((inside + outside) / 2)
 
         def short(place: float) -> float:
-            stretch, share = where(place)
-            return -1.0 if place == inside else float(stretch.at(np.array([share]), level)[1][0])
+            return -1.0 if place == inside else float(stretches[k].at(np.array([place - k]), level)[1][0])
 
         return n(brentq(short, inside, outside))
 
-    low = end(kept[0], int(np.ceil(kept[0])) - 1) if len(kept) and kept[0] > 0 else None
-    last = len(values) - 1
-    high = end(kept[-1], int(np.floor(kept[-1])) + 1) if len(kept) and kept[-1] < last else None
+    low = end(kept[0], places[places < kept[0]][-1]) if len(kept) and kept[0] > 0 else None
+    high = end(kept[-1], places[places > kept[-1]][0]) if len(kept) and kept[-1] < len(stretches) else None
     return Crossing(tuple(n(place) for place in turns), bool(values[0] > 0), low, high, not len(kept))
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Both entrants' accuracies at the sizes, joined by straight lines over log n."""
-
-    evidence: Evidence
-    first: str
-    second: str
-    sizes: tuple[int, ...]
-
-    def crossing(self) -> Crossing:
-        """The n at which the second overtakes the first. Raises NotEnough where a stretch has no two seeds."""
-        return self._along([[(1.0, Number(self.first, n)), (-1.0, Number(self.second, n))] for n in self.sizes])
-
-    def multiplier(self, n: int) -> Crossing:
-        """How many times n images the second needs for the accuracy that the first has with n. Raises NotEnough."""
-        behind = [[(1.0, Number(self.first, n)), (-1.0, Number(self.second, m))] for m in self.sizes]
-        return self._along(behind).times(1 / n)
-
-    def _along(self, numbers: Sequence[list[tuple[float, Number]]]) -> Crossing:
-        """`numbers`: one a size, as sums."""
-        pairs = [slice(k, k + 2) for k in range(len(numbers) - 1)]
-        seeds = {frozenset(self.evidence.seeds(x.entrant, x.n)) for number in numbers for _, x in number}
-        if len(seeds) == 1:  # nothing is missing: all at once
-            whole = self.evidence.sample(numbers)
-            samples = [whole.part(k) for k in pairs]
-        else:
-            samples = [self.evidence.sample(numbers[k]) for k in pairs]
-        return invert([Stretch(*both) for both in zip(samples, pairwise(self.sizes), strict=True)])
+def along(evidence: Evidence, sizes: Sequence[int], numbers: Sequence[list[tuple[float, Number]]]) -> Crossing:
+    """Where a number passes 0 that is known at every size, as a sum. Raises NotEnough where a stretch has no two
+    seeds."""
+    pairs = [slice(k, k + 2) for k in range(len(numbers) - 1)]
+    seeds = {frozenset(evidence.seeds(x.entrant, x.n)) for number in numbers for _, x in number}
+    if len(seeds) == 1:  # nothing is missing: all at once
+        whole = evidence.sample(numbers)
+        samples = [whole.part(k) for k in pairs]
+    else:
+        samples = [evidence.sample(numbers[k]) for k in pairs]
+    return invert([Stretch(*both) for both in zip(samples, pairwise(sizes), strict=True)])

@@ -23,7 +23,7 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     largest."""
     (small, large), last = p.ends, points(at_large, absolute=True)
     try:
-        place = p.lines.crossing()
+        place = p.crossing()
         _same_seeds(place.ahead, at_small.value)
         _same_seeds(place.above, -at_large.value)
     except NotEnough as reason:
@@ -72,7 +72,7 @@ def data_multiplier(p: Pair) -> Claim:
 def describe_multiplier(p: Pair, n: int, lead: float = 0.0) -> str:
     """`lead`: the first's at n by all seeds of that size, where it is to be held against."""
     try:
-        place = p.lines.multiplier(n)
+        place = p.multiplier(n)
         _same_seeds(place.ahead, lead)
     except NotEnough as reason:
         what = f"How many times the images {p.second} needs for what {p.first} reaches with n = {n:,}"

@@ -2,10 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
-from vitcnn.analysis.crossing import Lines
+from vitcnn.analysis.crossing import Crossing, along
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
 from vitcnn.analysis.twoway import Estimate
 
@@ -39,10 +38,6 @@ class Pair:
     sizes: tuple[int, ...]
     between: str | None
 
-    @cached_property
-    def lines(self) -> Lines:
-        return Lines(self.evidence, self.first, self.second, self.sizes)
-
     @property
     def ends(self) -> tuple[int, int]:
         return self.sizes[0], self.sizes[-1]
@@ -54,6 +49,16 @@ class Pair:
 
     def estimate(self, terms: list[tuple[float, Number]], scale: float = 1.0) -> Estimate:
         return self.evidence.sample([[(w * scale, x) for w, x in terms]]).estimate([1.0])
+
+    def crossing(self) -> Crossing:
+        """The n at which the second overtakes the first. Raises NotEnough where two neighbouring sizes share no two
+        seeds."""
+        return along(self.evidence, self.sizes, [self.gap(n) for n in self.sizes])
+
+    def multiplier(self, n: int) -> Crossing:
+        """How many times n images the second needs for the accuracy that the first has with n. Raises NotEnough."""
+        behind = [[(1.0, Number(self.first, n)), (-1.0, Number(self.second, m))] for m in self.sizes]
+        return along(self.evidence, self.sizes, behind).times(1 / n)
 
 
 def minus(terms: list[tuple[float, Number]]) -> list[tuple[float, Number]]:

@@ -53,13 +53,9 @@ def prepare(
     content = hashlib.sha256(told).hexdigest()[:16]
     train = sum(file.split == "train" for file in kept)
     say(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
-    rare = {
-        n: count
-        for n, count in zip(names, np.bincount(labels[:train], minlength=len(names)), strict=True)
-        if count < FEW
-    }
-    if rare:
-        told = ", ".join(f"{n} ({count})" for n, count in list(rare.items())[:20])
+    counts = np.bincount(labels[:train], minlength=len(names))
+    if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
+        told = ", ".join(rare[:20])
         say(f"{name}: WARNING: few training images of {told}: once validation has its part, subsets may hold none")
     about = Info(
         name=name,

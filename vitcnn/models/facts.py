@@ -1,6 +1,8 @@
 """What tables say of a network: parameters, multiply-accumulates, words."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -48,10 +50,8 @@ def _facts(model: Model, data: Info) -> Facts:
     network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         recurrent = _count_recurrent(network, counter)
-        try:
+        with _its_errors(model, size):
             out = network(torch.zeros(1, data.channels, size, size))
-        except Exception as error:  # whatever a network raises on an image of a size that it cannot take
-            raise _refused(model, size, error) from error
     _check_logits(model, out, "one image", (1, data.classes))
     macs = counter.get_total_flops() // 2 + sum(recurrent)
     if isinstance(model, Imported | Timm):
@@ -73,23 +73,24 @@ def _try_a_step(model: Model, network: nn.Module, data: Info, size: int) -> None
         raise ConfigError(f"{model.model}: none of its parameters can be trained (requires_grad)")
     layout = memory_layout(network.train())
     images = torch.rand(2, data.channels, size, size).to(memory_format=layout)
-    try:
+    with _its_errors(model, size):
         network.to(memory_format=layout)
         optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-6, fused=True)
         out = network(images)
-    except Exception as error:  # whatever a network raises
-        raise _refused(model, size, error) from error
     _check_logits(model, out, "two images in training", (2, data.classes))
-    try:
+    with _its_errors(model, size):
         F.cross_entropy(out, torch.tensor([0, data.classes - 1])).backward()
         optimizer.step()
-    except Exception as error:  # whatever a network raises
-        raise _refused(model, size, error) from error
 
 
-def _refused(model: Model, size: int, error: Exception) -> ConfigError:
-    more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
-    return ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}")
+@contextlib.contextmanager
+def _its_errors(model: Model, size: int) -> Iterator[None]:
+    """As ConfigErrors: whatever a network raises, for instance on an image of a size that it cannot take."""
+    try:
+        yield
+    except Exception as error:
+        more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
+        raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}") from error
 
 
 def _check_logits(model: Model, out: object, of: str, shape: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Info
 from vitcnn.entrants import Imported
-from vitcnn.own_code import find_source, source_hash, sources
+from vitcnn.own_code import code_hash, sources
 
 _running: dict[str, str] = {}  # by module, the hash of the code that this process runs
 
@@ -20,8 +20,8 @@ def network(model: Imported, data: Info, size: int) -> nn.Module:
     returns no module."""
     _, module, name = model.model.split(":")
     try:
-        source = find_source(module)
-        changed = source_hash(module) != model.source_sha256
+        files = sources(module)
+        changed = code_hash(files) != model.source_sha256
     except (ValueError, OSError) as error:
         raise ConfigError(f"{model.model}: {error}") from None
     if changed:
@@ -29,7 +29,7 @@ def network(model: Imported, data: Info, size: int) -> nn.Module:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        build = getattr(_imported(module, source, model.source_sha256), name)
+        build = getattr(_imported(module, files, model.source_sha256), name)
         made = build(image_size=size, channels=data.channels, classes=data.classes, **model.options)
     except Exception as error:  # another person's code can raise anything
         raise ConfigError(f"{model.model}: {type(error).__name__}: {error}") from error
@@ -38,15 +38,15 @@ def network(model: Imported, data: Info, size: int) -> nn.Module:
     return made.train()
 
 
-def _imported(name: str, source: Path, sha256: str) -> ModuleType:
-    """The module of this file, run again where its code has changed since. Raises ImportError where Python finds
-    another one first."""
+def _imported(name: str, files: dict[str, Path], sha256: str) -> ModuleType:
+    """The module of these files, run again where they have changed since. Raises ImportError where Python finds another
+    one first."""
     if _running.setdefault(name, sha256) != sha256:
-        for part in sources(name):
+        for part in files:
             sys.modules.pop(part, None)
         importlib.invalidate_caches()
         _running[name] = sha256
     module = importlib.import_module(name)
-    if not module.__file__ or not source.samefile(module.__file__):
-        raise ImportError(f"on Python's path {module.__file__} comes before {source}")
+    if not module.__file__ or not files[name].samefile(module.__file__):
+        raise ImportError(f"on Python's path {module.__file__} comes before {files[name]}")
     return module
