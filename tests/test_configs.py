@@ -1,6 +1,5 @@
 """The studies in `configs/`: each is read, makes its cells and networks, and its committed records are its own."""
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,14 +18,10 @@ HERE = Path(__file__).resolve().parents[1]
 STUDIES = {path.stem: path for path in sorted(HERE.glob("configs/*.yaml"))}
 WITH_RECIPES = [name for name, path in STUDIES.items() if "\nrecipes:" in path.read_text(encoding="utf-8")]
 WITH_RECORDS = [name for name in STUDIES if (HERE / f"results/{name}/records").exists()]
-# Trials that a search dropped and whose records are kept: its header says so.
-DROPPED = {
-    "fashion-mnist-search": ["grid.lr=[0.0003,0.001,0.003,0.01,0.03,0.1]", "grid.augment=[none,flip,'flip+shift:2']"],
-}
 
 
-def loaded(name: str, overrides: Sequence[str] = ()) -> Study:
-    return load_study(STUDIES[name], tuple(overrides))
+def loaded(name: str) -> Study:
+    return load_study(STUDIES[name])
 
 
 @cache
@@ -86,9 +81,5 @@ def test_a_study_that_names_recipes_has_those_of_its_search_for_every_entrant(na
 
 
 @pytest.mark.parametrize("name", WITH_RECORDS)
-def test_committed_records_are_all_of_cells_of_their_study_or_of_trials_that_it_dropped(name):
-    ids = {record.id for record in records(name)}
-    wanted = {cell.id for cell in cells(loaded(name))}
-    dropped = {cell.id for cell in cells(loaded(name, DROPPED[name]))} if name in DROPPED else set()
-    assert ids <= wanted | dropped
-    assert bool(ids - wanted) == (name in DROPPED)
+def test_committed_records_are_all_of_cells_of_their_study(name):
+    assert {record.id for record in records(name)} <= {cell.id for cell in cells(loaded(name))}

@@ -10,6 +10,7 @@ from vitcnn.costs import cost_file
 from vitcnn.matrix import cells
 from vitcnn.records import Places, read_records
 from vitcnn.report.report import write_report
+from vitcnn.status import failures
 from vitcnn.study_file import load_study
 
 HERE = Path(__file__).resolve().parents[1]
@@ -27,6 +28,8 @@ def test_a_committed_report_is_what_its_records_and_measured_costs_give(name, tm
     study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path / "runs")
     places = Places(name, tmp_path / "results", tmp_path / "runs")
     shutil.copytree(committed.records, places.records)
+    if (failed := committed.failure("*").parent).exists():
+        shutil.copytree(failed, places.failure("*").parent)
     if cost_file(committed).exists():
         shutil.copy(cost_file(committed), cost_file(places))
     report = write_report(study, cells(study), places)
@@ -38,5 +41,5 @@ def test_a_committed_report_is_what_its_records_and_measured_costs_give(name, tm
 def test_committed_recipes_are_what_the_records_of_their_search_give(name, tmp_path):
     study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path)
     validation = {record.id: record.validation for record in read_records(committed.records)[0]}
-    text = recipes_yaml(choose(study, cells(study), validation))
+    text = recipes_yaml(choose(study, cells(study), validation, failures(cells(study), committed)))
     assert text == (committed.report / "recipes.yaml").read_text(encoding="utf-8")
