@@ -28,8 +28,8 @@ def test_a_committed_report_is_what_its_records_and_measured_costs_give(name, tm
     study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path / "runs")
     places = Places(name, tmp_path / "results", tmp_path / "runs")
     shutil.copytree(committed.records, places.records)
-    if (failed := committed.failure("*").parent).exists():
-        shutil.copytree(failed, places.failure("*").parent)
+    if committed.failures.exists():
+        shutil.copytree(committed.failures, places.failures)
     if cost_file(committed).exists():
         shutil.copy(cost_file(committed), cost_file(places))
     report = write_report(study, cells(study), places)

@@ -122,6 +122,11 @@ class Places:
         return self.report / "records"
 
     @property
+    def failures(self) -> Path:
+        """Of cells that would fail again: their loss is no number."""
+        return self.report / "failures"
+
+    @property
     def dataset(self) -> Path:
         """What a run knew of its data set, for one that is not built in."""
         return self.report / "dataset.json"
@@ -134,8 +139,7 @@ class Places:
         return self.records / f"{cell_id}.json"
 
     def failure(self, cell_id: str) -> Path:
-        """Of a cell that would fail again: its loss is no number."""
-        return self.report / "failures" / f"{cell_id}.json"
+        return self.failures / f"{cell_id}.json"
 
     def cell(self, cell_id: str) -> Path:
         return self.run / cell_id

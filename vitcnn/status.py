@@ -47,7 +47,7 @@ def put_aside(places: Places) -> list[str]:
             read_record(path)
         except ValueError as error:
             said.append(f"{error}; {_put_aside(path)}")
-    for path in sorted(places.failure("*").parent.glob("*.json")):
+    for path in sorted(places.failures.glob("*.json")):
         if "error" not in (read_json(path) or {}):
             said.append(f"{path}: says no error; {_put_aside(path)}")
     return said
@@ -69,7 +69,7 @@ class State:
 
 def failures(cells: Iterable[Cell], places: Places) -> dict[str, str]:
     """By id, the errors of the cells whose loss was no number."""
-    there = {path.stem: path for path in places.failure("*").parent.glob("*.json")}
+    there = {path.stem: path for path in places.failures.glob("*.json")}
     ids = [cell.id for cell in cells] if there else []
     return {i: (read_json(there[i]) or {}).get("error", "its file is not whole") for i in ids if i in there}
 
@@ -77,7 +77,7 @@ def failures(cells: Iterable[Cell], places: Places) -> dict[str, str]:
 def states(cells: Iterable[Cell], places: Places) -> list[State]:
     """From files alone, whether a run is going on or not. Records are not opened: one that is there is done."""
     done = {path.stem for path in places.records.glob("*.json")}
-    failed = {path.stem for path in places.failure("*").parent.glob("*.json")} - done
+    failed = {path.stem for path in places.failures.glob("*.json")} - done
     begun = {path.name for path in places.run.iterdir()} if places.run.is_dir() else set()
     return [_state(cell, cell.id, done, failed, begun, places) for cell in cells]
 
