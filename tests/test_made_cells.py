@@ -1,5 +1,6 @@
 """Cells on images that are made: planned, trained, resumed, trained together, recorded and reported like any other."""
 
+import gc
 import time
 
 import pytest
@@ -170,6 +171,24 @@ def test_cells_trained_together_have_the_curves_they_have_alone(of, places, tmp_
         assert record.cost.cohort == 4
         assert (record.subset, record.data) == (alone.subset, alone.data)
         assert [p.train_loss for p in record.curve] == pytest.approx([p.train_loss for p in alone.curve], rel=1e-4)
+
+
+def test_one_cell_after_the_other_leaves_no_images_behind(of, places):
+    """A million of 32×32 pixels in colour are 3 GB."""
+
+    def count() -> int:
+        return sum(type(thing) is OnDemand for thing in gc.get_objects())
+
+    gc.collect()
+    before, left = count(), []
+    gc.disable()  # as between the cells of a worker that has memory to spare: nobody collects unasked
+    try:
+        for cell in of("cnn", "sizes=[300]", "seeds=3"):
+            list(train_together([cell], places=places))
+            left.append(count() - before)
+    finally:
+        gc.enable()
+    assert left[0] == left[1] == left[2]
 
 
 def test_the_linear_floor_takes_no_more_images_than_it_may_and_says_so(of, places, monkeypatch):

@@ -80,6 +80,9 @@ def train_together(
         groups.setdefault(start_of(cell, places), []).append(cell)
     waiting, where = deque(groups.values()), pick_device(device)
     while waiting:
+        gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
         group = waiting.popleft()
         left = list(group)
         if len(group) == 1:
@@ -99,9 +102,6 @@ def train_together(
                 raise
             say(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
             waiting.extendleft(reversed(evenly(left, (len(left) + 1) // 2)))
-        gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
-        if where.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
