@@ -128,6 +128,7 @@ def test_other_classes_get_a_head_of_their_own_and_other_words_are_refused(pair)
         ("entrants.cnn-200.pretrain=before.yaml", "entrants.cnn-200.pretrain: Input should be a mapping of keys"),
         ("entrants.cnn-200.start=cnn", "entrants.cnn-200: either `start` or `pretrain`"),
         ("entrants.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
+        ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
         ("dataset=cifar10", "entrants.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
         ("before={}", "'before' is filled in from the file that `pretrain` names"),
     ],
@@ -143,10 +144,22 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
     study(text=AFTER, name="after.yaml")
     some = ["seeds=1", "sizes=[100]", "entrants={vit-50: {model: vit, width: 32, depth: 1, heads: 2, "
             "pretrain: {study: before.yaml, n: 50}}}"]  # fmt: skip
-    how = ["--wandb", "off", "--workers", "1"]
+    two, how = ["seeds=2", *some[1:]], ["--wandb", "off", "--workers", "1"]
     code, _, err = vitcnn("run", "after.yaml", *some, *how)
     assert code == 2
     assert "of before, which is not trained yet: `vitcnn run` that study first, with --keep-weights" in err
+    assert vitcnn("run", "before.yaml", "entrants={vit: {width: 32, depth: 1, heads: 2}}", *how)[0] == 0
+    code, _, err = vitcnn("run", "after.yaml", *two, *how)
+    said, *records = err.splitlines()
+    assert code == 2
+    assert said.startswith(
+        "vitcnn: 2 cells, vit-50-n100-s0 the first, begin with the weights of cells, which kept none"
+    )
+    code, out, _ = vitcnn("plan", "after.yaml", *two)
+    assert (code, "`vitcnn run` will not begin yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
+    assert len(records) == 2
+    for record in records:
+        (tmp_path / record.strip()).unlink()
     assert vitcnn("run", "before.yaml", "seeds=1", "sizes=[50]", "entrants={vit: {width: 32, depth: 1, heads: 2}}",
                   "--keep-weights", *how)[0] == 0  # fmt: skip
     assert vitcnn("run", "after.yaml", *some, *how)[0] == 0
@@ -193,11 +206,40 @@ def test_the_report_has_accuracy_by_images_before_for_each_network_and_n(study, 
     half = stats.t.ppf(0.975, 1) * 1.0
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
     assert rows[0][1:3] == ["vit, n = 100", "vit, n = 300"]
-    assert [row[0] for row in rows[2:]] == ["| none", "| 50", "| 200"]
-    assert [row[1] for row in rows[2:]] == [f"{v:.1f} ± {half:.1f} (2 seeds)" for v in (51, 61, 71)]
-    assert [row[3] for row in rows[2:]] == [f"51.0 ± {half:.1f} (2 seeds)", "–", f"53.0 ± {half:.1f} (2 seeds)"]
+    assert [row[0] for row in rows[2:5]] == ["| none", "| 50", "| 200"]
+    assert [row[1] for row in rows[2:5]] == [f"{v:.1f} ± {half:.1f} (2 seeds)" for v in (51, 61, 71)]
+    assert [row[3] for row in rows[2:5]] == [f"51.0 ± {half:.1f} (2 seeds)", "–", f"53.0 ± {half:.1f} (2 seeds)"]
+    assert rows[5] == rows[0]
+    assert [row[0] for row in rows[7:]] == ["| 50", "| 200"]
+    assert [row[1] for row in rows[7:]] == [f"+{v}.0 ± 0.0 (2 seeds)" for v in (10, 20)]  # paired: seeds cancel
+    assert [row[3] for row in rows[7:]] == ["–", "+2.0 ± 0.0 (2 seeds)"]
+    assert [row[5].rstrip(" |") for row in rows[7:]] == ["–", "–"]  # nothing from scratch to compare with
     assert (places.report / "transfer.png").stat().st_size > 5_000
-    assert "before.yaml" in table
+    assert "trained before, on images of digits (before.yaml, 128 images seen); and then" in table
+
+
+def test_the_report_says_where_the_images_before_were_made_from_seeds(study, tmp_path):
+    study(text=BEFORE.replace("digits", "fractals:classes=5"), name="before.yaml")
+    made, all_cells, places = make_study(tmp_path, text=AFTER, name="after")
+    text = write_report(made, all_cells, places).read_text()
+    assert "on images of fractals:classes=5, made from seeds (before.yaml, 128 images seen); and then" in text
+
+
+def test_a_line_joins_what_differs_by_the_images_before_alone(study):
+    twins = BEFORE.replace("deep: {model: vit, width: 32, depth: 2", "twin: {model: vit, width: 32, depth: 1")
+    study(text=twins, name="before.yaml")
+    vit = "model: vit, width: 32, depth: 1, heads: 2"
+    begun = {"a-50": ("vit", 50), "b-200": ("twin", 200), "a-200": ("vit", 200), "b-50": ("twin", 50)}
+    entrants = ", ".join(
+        f"{name}: {{{vit}, pretrain: {{study: before.yaml, n: {n}, entrant: {of}}}}}" for name, (of, n) in begun.items()
+    )
+    entrants += f", c-50: {{{vit}, recipe: {{lr: 0.1}}, pretrain: {{study: before.yaml, n: 50, entrant: vit}}}}"
+    known = families(study(f"entrants={{{entrants}}}", text=AFTER, name="after.yaml").entrants)
+    assert [sorted(e.name for e in family.values()) for family in known.values()] == [
+        ["a-200", "a-50"],
+        ["b-200", "b-50"],
+        ["c-50"],
+    ]
 
 
 def test_a_study_without_pretraining_has_no_such_section(tmp_path):

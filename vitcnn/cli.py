@@ -43,8 +43,11 @@ def plan(
 
     from vitcnn.analysis.power import detectable_gaps
     from vitcnn.analysis.results import Results
+    from vitcnn.base import ConfigError
     from vitcnn.launch.plan import plan as render
     from vitcnn.records import read_records
+    from vitcnn.starts import with_starters
+    from vitcnn.status import states, to_train
 
     loaded, about, all_cells, places, _ = load(study, overrides, results, runs, data_dir)
     console = Console()
@@ -52,6 +55,10 @@ def plan(
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
         finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
+    try:
+        with_starters(to_train(states(all_cells, places)), places)
+    except ConfigError as error:
+        console.print(f"`vitcnn run` will not begin yet: {error}", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -95,7 +102,7 @@ def run(
     from vitcnn.launch.table import headline, table
     from vitcnn.launch.worker import Options
     from vitcnn.starts import with_starters
-    from vitcnn.status import check_writable, put_aside, states
+    from vitcnn.status import check_writable, put_aside, states, to_train
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
@@ -106,9 +113,9 @@ def run(
     check_writable(places)
     for line in put_aside(places):
         console.print(line, markup=False)
-    open_ = [state for state in states(all_cells, places) if state.kind != "done"]
-    waiting, lost = with_starters([state.cell for state in open_ if not state.detail.get("final")], places)
-    if failed := len(open_) - len(waiting) - len(lost):
+    found = states(all_cells, places)
+    waiting, lost = with_starters(to_train(found), places)
+    if failed := sum(state.detail.get("final", False) for state in found):
         console.print(
             f"failed for good, the loss being no number: {failed} of the cells; to try them again, "
             f"delete {places.failure('*').parent}"
@@ -116,7 +123,7 @@ def run(
     if lost:
         console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
     if not waiting:
-        done = "done" if not open_ else "done, or failed for good"
+        done = "done, or failed for good" if failed or lost else "done"
         console.print(f"{places.study}: all {len(all_cells)} cells are {done}")
         return
     from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one

@@ -45,6 +45,9 @@ class Budget(Frozen):
         """Optimiser steps for n images: the budget rounded up to whole batches."""
         return max(1, math.ceil((self.images_seen or self.epochs * n) / batch_size))
 
+    def __str__(self) -> str:
+        return f"{self.images_seen:,} images seen" if self.images_seen else f"{self.epochs:g} epochs"
+
     def times(self, factor: float) -> "Budget":
         if self.images_seen:
             return Budget(images_seen=round(self.images_seen * factor))

@@ -58,8 +58,9 @@ def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str,
     """By entrant and seed, the cell of another study that a cell begins with."""
     known = {f: before.get(f) or about_data(s.dataset, resolution=s.resolution) for f, s in study.before.items()}
     theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
+    held_out = study.validation or data.validation
     return {
-        e.name: starters(e, study.seeds, data, theirs[e.pretrain.study], known[e.pretrain.study])
+        e.name: starters(e, study.seeds, data, held_out, theirs[e.pretrain.study], known[e.pretrain.study])
         for e in study.entrants
         if e.pretrain
     }

@@ -33,9 +33,12 @@ def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | No
     return found[0].id
 
 
-def starters(entrant: Entrant, seeds: Sequence[int], data: Info, before: Sequence[Cell], its: Info) -> dict[int, Cell]:
+def starters(
+    entrant: Entrant, seeds: Sequence[int], data: Info, validation: int, before: Sequence[Cell], its: Info
+) -> dict[int, Cell]:
     """By seed, the cells whose weights `entrant` begins with; `before`, `its`: another study's cells and data. Raises
-    ConfigError where there are none, or not of this network."""
+    ConfigError where there are none, or not of this network, or where they may have seen this study's `validation`
+    images."""
     where, how = f"entrants.{entrant.name}.pretrain", entrant.pretrain
     if isinstance(entrant.model, Linear | Imported | CNNAttention):
         raise ConfigError(f"{where}: {entrant.model.model} cannot begin with another study's weights")
@@ -53,6 +56,12 @@ def starters(entrant: Entrant, seeds: Sequence[int], data: Info, before: Sequenc
             raise ConfigError(
                 f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
             )
+    held_out = same[0].validation
+    if not data.made and (its.name, its.content) == (data.name, data.content) and validation != held_out:
+        raise ConfigError(
+            f"{where}: {how.study} keeps {held_out:,} images of {data.title} for validation, this study "
+            f"{validation:,}: it was trained on some of them; give both the same `validation`"
+        )
     if its.channels != data.channels:
         raise ConfigError(
             f"{where}: images of {its.title} are of {its.channels} channel{'s' * (its.channels > 1)}, those of "
@@ -66,6 +75,8 @@ def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], 
     are missing and no cell that is waiting will leave them."""
     coming = {cell.id for cell in waiting}
     lost: set[str] = set()
+    kept_none: list[Cell] = []
+    untrained: list[Cell] = []
     for cell in waiting:
         its = places.of(cell.start_study)
         if cell.start in lost:
@@ -74,15 +85,25 @@ def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], 
             continue
         elif its.failure(cell.start).exists():
             lost.add(cell.id)
-        elif its.record(cell.start).exists():
-            again = " by a run with --keep-weights" if cell.start_study else ""
-            raise ConfigError(
-                f"{cell.title} begins with the weights of cell {cell.start}, which is done and kept none; delete "
-                f"{its.record(cell.start)}, and it is trained again{again}"
-            )
         else:
-            raise ConfigError(
-                f"{cell.title} begins with the weights of cell {cell.start} of {its.study}, which is not trained "
-                "yet: `vitcnn run` that study first, with --keep-weights"
-            )
+            (kept_none if its.record(cell.start).exists() else untrained).append(cell)
+    if untrained:
+        studies = sorted({places.of(cell.start_study).study for cell in untrained})
+        raise ConfigError(
+            f"{_begin(untrained)} of {', '.join(studies)}, which {'are' if len(untrained) > 1 else 'is'} not trained "
+            "yet: `vitcnn run` that study first, with --keep-weights"
+        )
+    if kept_none:
+        records = sorted({str(places.of(cell.start_study).record(cell.start)) for cell in kept_none})
+        again = " by a run of that study with --keep-weights" if any(cell.start_study for cell in kept_none) else ""
+        raise ConfigError(
+            f"{_begin(kept_none)}, which kept none; delete these records, and they are trained again{again}:\n  "
+            + "\n  ".join(records)
+        )
     return [cell for cell in waiting if cell.id not in lost], [cell for cell in waiting if cell.id in lost]
+
+
+def _begin(cells: Sequence[Cell]) -> str:
+    if len(cells) == 1:
+        return f"{cells[0].title} begins with the weights of cell {cells[0].start}"
+    return f"{len(cells)} cells, {cells[0].title} the first, begin with the weights of cells"

@@ -82,6 +82,11 @@ def states(cells: Iterable[Cell], places: Places) -> list[State]:
     return [_state(cell, cell.id, done, failed, begun, places) for cell in cells]
 
 
+def to_train(found: Iterable[State]) -> list[Cell]:
+    """What `vitcnn run` trains: what is neither done nor failed for good."""
+    return [state.cell for state in found if state.kind != "done" and not state.detail.get("final")]
+
+
 def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: set[str], places: Places) -> State:
     if cell_id in done:
         return State(cell, "done")

@@ -1,12 +1,14 @@
 """Accuracy on one data set against the images of another that networks were trained on before."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 
 from vitcnn.analysis.results import Results, test_accuracy
-from vitcnn.config import Entrant
+from vitcnn.analysis.stats import mean, paired
+from vitcnn.config import Entrant, Study
+from vitcnn.data.made import parse
 from vitcnn.report import figures
 from vitcnn.report.tables import escape, markdown, percent
 
@@ -32,7 +34,9 @@ def families(entrants: Sequence[Entrant]) -> dict[str, Family]:
 
 
 def _kin(one: Entrant, other: Entrant) -> bool:
-    return (one.model, one.pretrain.study) == (other.model, other.pretrain.study)
+    """Do they differ by the images of pre-training alone?"""
+    mine, its = (e.pretrain for e in (one, other))
+    return (one.model, one.recipe, mine.study, mine.entrant) == (other.model, other.recipe, its.study, its.entrant)
 
 
 def transfer_section(results: Results) -> str:
@@ -41,21 +45,49 @@ def transfer_section(results: Results) -> str:
     if not known:
         return ""
     sizes = results.study.sizes
-    rows = []
-    for before in sorted({n for family in known.values() for n in family}):
-        row = [f"{before:,}" if before else "none"]
-        for family in known.values():
-            entrant = family.get(before)
-            row += [percent(results.mean(entrant.name, n)) if entrant else "–" for n in sizes]
-        rows.append(row)
-    files = {entrant.pretrain.study for family in known.values() for entrant in family.values() if entrant.pretrain}
-    head = ["images before", *(f"{name}, n = {n:,}" for name in known for n in sizes)]
-    return (
-        f"## Pre-training\n\nTest accuracy in percent of networks that were trained on images of another data set "
-        f"({escape(', '.join(sorted(files)))}) before, by how many, and then, with a new head, on n images of this one."
-        " `none`: from scratch. Images seen before are not counted in images seen.\n\n"
-        f"![accuracy against images before](transfer.png)\n\n{markdown(head, rows)}"
+    columns = [(name, family, n) for name, family in known.items() for n in sizes]
+    befores = sorted({n for family in known.values() for n in family})
+    head = ["images before", *(_label(name, n) for name, _, n in columns)]
+
+    def table(shown: Callable[[Family, int, int], str], befores: Sequence[int]) -> str:
+        rows = [
+            [f"{b:,}" if b else "none", *(shown(family, b, n) if b in family else "–" for _, family, n in columns)]
+            for b in befores
+        ]
+        return markdown(head, rows)
+
+    def reached(family: Family, before: int, n: int) -> str:
+        return percent(results.mean(family[before].name, n))
+
+    def gained(family: Family, before: int, n: int) -> str:
+        if 0 not in family:
+            return "–"
+        gains = paired(*(results.values(family[b].name, n) for b in (before, 0))).values()
+        return percent(mean(list(gains)) if gains else None, signed=True)
+
+    text = (
+        "## Pre-training\n\nTest accuracy in percent of networks that were trained before, on "
+        f"{'; '.join(_of_before(file, results.study.before[file]) for file in _files(known))}; and then, with a new "
+        "head, on n images of this study. Rows are the images that they were trained on before; `none`: from scratch. "
+        "Images seen before are not counted in images seen.\n\n"
+        f"![accuracy against images before](transfer.png)\n\n{table(reached, befores)}"
     )
+    if any(0 in family for family in known.values()):
+        text += (
+            "\nWhat it gained: points over the same network from scratch, paired by seed; each interval is for one "
+            f"difference alone.\n\n{table(gained, [b for b in befores if b])}"
+        )
+    return text
+
+
+def _files(known: dict[str, Family]) -> list[str]:
+    entrants = [entrant for family in known.values() for entrant in family.values()]
+    return sorted({entrant.pretrain.study for entrant in entrants if entrant.pretrain})
+
+
+def _of_before(file: str, study: Study) -> str:
+    synthetic = ", made from seeds" if parse(study.dataset) else ""
+    return escape(f"images of {study.dataset}{synthetic} ({file}, {study.budget})")
 
 
 def _label(name: str, n: int) -> str:
