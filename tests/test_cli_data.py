@@ -171,6 +171,10 @@ def test_a_leak_of_made_images_is_a_warning():
     found = {"test_in_train": 3, "other_label": 0, "in_train": 0, "looked_at": [7000, 50]}
     said = describe_duplicates(about_data("fractals"), found)
     assert said.startswith("fractals: WARNING: 3 of the first 50 test images are among the first 7,000 training images")
+    assert said.count("WARNING") == 1
+    said = describe_duplicates(about_data("deformed:digits"), found | {"test_in_train": 0, "of": {"test_in_train": 9}})
+    assert said.startswith("deformed:digits: none of the first 50 test images are among the first 7,000 training")
+    assert said.endswith("; WARNING: before they are deformed 9 test images are among the training images")
 
 
 def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):

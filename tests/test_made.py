@@ -135,8 +135,14 @@ def test_noise_replaces_the_share_of_pixels_that_is_asked_for_by_any_value():
         assert (noisy(images, share, states(0, torch.arange(200)), 0) > 0).double().mean() > 0.99
 
 
+def test_deformations_of_one_test_image_are_not_counted_as_several():
+    assert about_data("deformed:digits").test == about_data("deformed:digits,test=500").test == 500
+    with pytest.raises(ConfigError, match=r"deformed:digits,test=501: digits has 500 test images, not 501"):
+        about_data("deformed:digits,test=501")
+
+
 def test_a_share_of_noise_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match=r"a share is counted in 256ths: 0.001 is none"):
+    with pytest.raises(ConfigError, match=r"^fractals:noise=0.001: noise: a share is counted in 256ths: 0.001 is none"):
         parse("fractals:noise=0.001")
 
 

@@ -128,6 +128,13 @@ def test_statistics_are_those_of_the_first_ten_thousand_images_alone_or_shared(m
     assert looked_at(usual) is usual
 
 
+def test_more_images_than_memory_can_number_are_refused_before_anything_is_made():
+    with pytest.raises(
+        ConfigError, match=r"^sizes: 500,000,000,000 images need 12,000.0 GB of memory for their labels"
+    ):
+        cells_data(FRACTALS, [(500_000_000_000, 1)], **HOW)
+
+
 def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
     (data,) = cells_data(DIGITS, [(150, role_seed(0, "subset"))], **HOW)
     how = {"batch_size": 64, "steps": 9, "seed": 5, "start": 2}
@@ -213,9 +220,20 @@ def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(stud
         "of a cell.\n" in text
     )
     other = study(f"dataset={DIGITS}", "entrants=[linear]", "seeds=1", text=TEXT, name="other.yaml")
-    text = write_report(other, cells(other), Places("other", places.results, places.runs)).read_text(encoding="utf-8")
+    theirs = Places("other", places.results, places.runs)
+    text = write_report(other, cells(other), theirs).read_text(encoding="utf-8")
     assert "for training of 1,000, for validation of 297 others, for the test of its 500 test images: new " in text
     assert "new deformations are not new objects" in text
+    assert "Before they are deformed" not in text
+    for cell in cells(other):
+        record = train_cell(cell, places=theirs)
+        assert (record.data["of"]["test_in_train"], record.data["of"]["origin"]) == (0, "scikit-learn (embedded)")
+        leaking = record.data | {"of": record.data["of"] | {"test_in_train": 7}}
+        write_record(record.model_copy(update={"data": leaking}), theirs)
+    text = write_report(other, cells(other), theirs).read_text(encoding="utf-8")
+    assert (
+        "\n**Before they are deformed, 7 test images are exact copies of training images.** On a sample: none" in text
+    )
 
 
 def test_the_report_of_a_search_says_what_the_images_are_too(study, places):

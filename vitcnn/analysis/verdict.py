@@ -104,6 +104,6 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     if results.strangers:
         count = counted(results.strangers, "record")
         out.append(f"Left out: {count} in the folder of other cells (another recipe, size or seed).")
-    if any(r.data.get("test_in_train") for r in results.records.values()):
+    if any(data.get("test_in_train") for r in results.records.values() for data in (r.data, r.data.get("of", {}))):
         out.append(leak(results).replace("**", ""))
     return out

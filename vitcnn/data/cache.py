@@ -152,9 +152,12 @@ def describe_duplicates(about: Info, found: dict[str, Any]) -> str:
     leak, repeated = found["test_in_train"], found["in_train"]
     if "looked_at" in found:
         trained, tested = found["looked_at"]
+        before = found.get("of", {}).get("test_in_train", 0)
+        warning = f"; WARNING: before they are deformed {before:,} test images are among the training images"
         return (
             f"{about.name}: {f'WARNING: {leak:,}' if leak else 'none'} of the first {tested:,} test images are among "
             f"the first {trained:,} training images of this seed ({repeated:,} of these repeat another)"
+            f"{warning if before else ''}"
         )
     if not leak:
         return f"{about.name}: no test image is among the training images ({repeated:,} of these repeat another)"

@@ -19,6 +19,7 @@ from vitcnn.data.making import LOOKED_AT, OnDemand, facts_of, maker, subset_name
 from vitcnn.data.subsets import split, subset_hash
 from vitcnn.machine import free_bytes
 
+NUMBERED = 24  # bytes an image that is made takes though it is not kept: its label, its place in an epoch's order
 SHARE = 0.4  # of the memory that is free, for the images of all workers
 
 
@@ -124,10 +125,17 @@ def _made(
     device: torch.device,
     workers: int,
 ) -> list[CellData]:
-    """Cells of one seed are trained on the first images of one stream, and share them."""
+    """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
+    labels alone do not fit into memory."""
+    longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
+    count, free = sum(longest.values()), free_memory(device) // workers
+    if count * NUMBERED > free:
+        raise ConfigError(
+            f"sizes: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their order "
+            f"alone, {free / 1e9:.1f} GB are free{f' for each of {workers} workers' * (workers > 1)}"
+        )
     made = maker(name, folder, resolution, device)
     info = made.info
-    longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
     need = (sum(longest.values()) + validation + info.test) * info.size**2 * info.channels
     keep = fits(need, device, workers)
     pools = {seed: OnDemand(made, seed, count, device, keep) for seed, count in longest.items()}

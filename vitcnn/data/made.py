@@ -52,7 +52,7 @@ class Deformed(Frozen):
     base: str  # the data set that is deformed: a built-in one, or torchvision:NAME
     strength: Annotated[float, Field(ge=0, le=3)] = 1.0  # of both, elastic and affine
     noise: Noise = 0.0  # of the pixels
-    test: Positive = 10_000  # images
+    test: Positive = 10_000  # images; by default no more than the base has
 
 
 Made = Fractals | Deformed
@@ -86,6 +86,8 @@ def parse(name: str) -> Made | None:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
+        if first["type"] == "value_error":
+            raise ConfigError(f"{name}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
         message = first["msg"].removeprefix("Input should be ")
         raise ConfigError(f"{name}: {key} should be {message}, not {_given(given, key)!r}") from None
 
@@ -118,7 +120,8 @@ def written(how: Made) -> str:
 
 
 def info_of(how: Made, base: Info | None = None) -> Info:
-    """What is known of a data set that is made; `base`: of the one that is deformed."""
+    """What is known of a data set that is made; `base`: of the one that is deformed. Raises ConfigError where more test
+    images are asked for than that one has: intervals would take deformations of one image for independent images."""
     if isinstance(how, Fractals):
         return Info(
             name=written(how),
@@ -134,12 +137,14 @@ def info_of(how: Made, base: Info | None = None) -> Info:
             made="Its images are synthetic, fractals of random iterated function systems, made from seeds: what holds "
             "for them need not hold for photographs.",
         )
+    if "test" in how.model_fields_set and how.test > base.test:
+        raise ConfigError(f"{written(how)}: {base.title} has {base.test:,} test images, not {how.test:,}")
     kept = base.train - base.validation
     return base.model_copy(
         update={
             "name": written(how),
             "train": ENDLESS,
-            "test": how.test,
+            "test": min(how.test, base.test),
             "source": f"{base.source}; deformed as in infinite MNIST (Loosli, Canu & Bottou 2007)",
             "made": f"Its images are random deformations of the images of {base.title}, for training of {kept:,}, for "
             f"validation of {base.validation:,} others, for the test of its {base.test:,} test images: new "

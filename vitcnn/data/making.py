@@ -20,10 +20,12 @@ LOOKED_AT = 10_000  # images at most, of training and of test, that the leak che
 
 
 class Maker(NamedTuple):
-    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device."""
+    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device. `of`: facts of the data set
+    that is deformed."""
 
     info: Info
     images: Callable[[int, Tensor], Tensor]
+    of: dict[str, Any] | None = None
 
 
 def maker(name: str, folder: str | Path | None, resolution: int | None, device: torch.device) -> Maker:
@@ -33,8 +35,8 @@ def maker(name: str, folder: str | Path | None, resolution: int | None, device: 
         systems = fractals.categories(how.classes, how.seed)
         systems = fractals.Systems(*(part.to(device) for part in systems))
         return Maker(info_of(how), partial(fractals.make, how, systems))
-    base, arrays, _ = load(how.base, folder, resolution)
-    return Maker(info_of(how, base), deformed.Deformer(how, base, arrays).images)
+    base, arrays, facts = load(how.base, folder, resolution)
+    return Maker(info_of(how, base), deformed.Deformer(how, base, arrays).images, facts)
 
 
 class OnDemand:
@@ -81,15 +83,16 @@ def subset_name(stream: int, n: int) -> str:
 
 
 def facts_of(train: Any, labels: Tensor, test: OnDemand) -> dict[str, Any]:
-    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test.
-    `train`: stands for a tensor too."""
+    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test;
+    `of`: what it would say of the data set that is deformed. `train`: stands for a tensor too."""
     parts = []
     for images, of in ((train, labels), (test, test.labels())):
         parts += [images[:LOOKED_AT].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:LOOKED_AT].cpu().numpy()]
     found = duplicates(Arrays(*parts))
     found.pop("which")
     sums = [hashlib.sha256(parts[place]).hexdigest() for place in (0, 2)]
-    return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)]}
+    of = {"of": test.made.of} if test.made.of else {}
+    return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)], **of}
 
 
 def test_images(made: Maker, device: torch.device, remember: bool) -> OnDemand:

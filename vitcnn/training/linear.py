@@ -19,7 +19,7 @@ from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
 BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is scaled)
-MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: as many as the largest data set has
+MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: all of them fit into no memory
 
 
 def train_linear(
