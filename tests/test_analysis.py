@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from synthetic import every, make_study, record
 
-from vitcnn.analysis.results import Results, below_floor, budget_shifts, overfitting
+from vitcnn.analysis.caveats import below_floor, budget_shifts
+from vitcnn.analysis.results import Results, overfitting
 from vitcnn.analysis.stats import mean, paired
 
 LEVELS = {"vit": 0.7, "local": 0.8, "cnn": 0.9, "linear": 0.6}

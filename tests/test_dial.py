@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from scipy import stats
 from synthetic import every, make_study, write
 
+from vitcnn.analysis.caveats import below_floor
 from vitcnn.analysis.power import detectable_gaps
-from vitcnn.analysis.results import Results, below_floor
+from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.data.fetch import about_data
 from vitcnn.records import Places

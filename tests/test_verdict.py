@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import TRIO, every, make_study, record, write
 
+from vitcnn.analysis.caveats import above_floor
 from vitcnn.analysis.claims import CLAIMS, same_test
-from vitcnn.analysis.results import Results, above_floor
+from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw
 from vitcnn.analysis.twoway import holm
 from vitcnn.analysis.verdict import ALPHA, verdict
@@ -366,6 +367,17 @@ def test_the_floor_of_an_entrant_whose_name_begins_alike_is_another_matter(tmp_p
     found = caveats(tmp_path, "entrants={vit: {}, vit big: {model: vit, depth: 2}, cnn: {}, linear: {}}",
                     accuracy=lambda c: 0.3 if c.entrant == "vit big" else wobbly(c))  # fmt: skip
     assert "not above" not in found
+
+
+def test_a_network_that_has_hardly_learnt_anything_is_named_with_what_chance_is(tmp_path):
+    def few(low):
+        return lambda c: low.get(c.entrant, 0.6) if c.n == 50 else wobbly(c)
+
+    said = caveats(tmp_path, accuracy=few({"vit": 0.106, "cnn": 0.09, "local": 0.1}))
+    assert "At n = 50 cnn (9.0%) and vit (10.6%) are hardly above chance (10.0%): the difference there says" in said
+    said = caveats(tmp_path, accuracy=few({"vit": 0.1}))
+    assert "At n = 50 vit (10.0%) is hardly above chance" in said
+    assert "hardly" not in caveats(tmp_path, accuracy=few({"vit": 0.11, "local": 0.1})) + caveats(tmp_path)
 
 
 def test_a_study_without_a_floor_says_so(tmp_path):

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from vitcnn.analysis.caveats import below_floor, budget_shifts, hardly_learnt, leak, whole_pool
 from vitcnn.analysis.claims import CLAIMS, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.pair import Claim, Pair
-from vitcnn.analysis.results import Results, below_floor, budget_shifts, leak, whole_pool
+from vitcnn.analysis.results import Results
 from vitcnn.analysis.twoway import holm
 from vitcnn.analysis.words import counted, seeds
 from vitcnn.base import ConfigError, suggest
@@ -79,6 +80,7 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     if left := [n for n in results.study.sizes if n not in sizes]:
         out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
     out += below_floor(results, {first, second})
+    out += hardly_learnt(results, (first, second), sizes)
     if results.floor is None:
         out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
     checked, sign = {first, second} == set(results.study.pair), 100 if first == results.study.pair[0] else -100

@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitcnn.analysis.results import Results, above_floor, below_floor, budget_shifts, leak, whole_pool
+from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts, leak, whole_pool
+from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.analysis.words import seeds
 from vitcnn.cell import Cell

@@ -1,0 +1,148 @@
+"""What has to be said before a study's numbers: sentences on its data, its floor and its budget."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vitcnn.analysis.results import Results
+from vitcnn.analysis.stats import Mean, mean
+
+HARDLY = 0.01  # of the way from chance to no error: nothing to speak of is learnt
+
+
+def whole_pool(results: Results) -> str:
+    """A sentence where the largest n is all there is to train on; else empty."""
+    study = results.study
+    if not results.about or len(study.seeds) < 2 or study.sizes[-1] < results.about.train - results.cells[0].validation:
+        return ""
+    return (
+        f"At n = {study.sizes[-1]:,} every seed trains on the same images, all there are: the spread there is that of "
+        "initialisation and order alone."
+    )
+
+
+def leak(results: Results) -> str:
+    """What the leak check found, as a sentence; empty where no record knows."""
+    known = [r.data for r in results.records.values() if "test_in_train" in r.data]
+    if not known:
+        return ""
+    worst = max(known, key=lambda data: data["test_in_train"])
+    if "looked_at" in worst:
+        trained, tested = (max(data["looked_at"][k] for data in known) for k in (0, 1))
+        test, train = f"of the first {tested:,} test images", f"of the first {trained:,} training images of a cell"
+        before = worst.get("of", {}).get("test_in_train")
+        said = (
+            f"**Before they are deformed, {before:,} test images are exact copies of training images.** "
+            if before
+            else ""
+        )
+        if not worst["test_in_train"]:
+            return f"{said}On a sample: none {test} is an exact copy of one {train}."
+        return f"{said}**On a sample: {worst['test_in_train']:,} {test} are exact copies {train}.**"
+    if not worst["test_in_train"]:
+        return "No test image is an exact copy of a training image."
+    images = next(iter(results.records.values())).test.images
+    return (
+        f"**{worst['test_in_train']:,} of the {images:,} test images are exact copies of images in the training pool** "
+        f"({worst['other_label']:,} of them under another class): test accuracy is not that on new images."
+    )
+
+
+def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:
+    """(entrant, its largest n that the floor has too, its mean, the floor's), where there is such an n."""
+    floor, out = results.floor, []
+    for entrant in results.entrants if floor else ():
+        finished = [n for n in results.study.sizes if results.at(entrant, n) and results.at(floor, n)]
+        if entrant != floor and finished:
+            n = finished[-1]
+            out.append((entrant, n, results.mean(entrant, n), results.mean(floor, n)))
+    return out
+
+
+def above_floor(results: Results) -> bool:
+    """Is every entrant known to be above the linear floor?"""
+    held = _against_floor(results)
+    beyond = any(results.at(entrant, m) for entrant, n, _, _ in held for m in results.study.sizes if m > n)
+    return len(held) == len(results.entrants) - 1 > 0 and not beyond and not below_floor(results)
+
+
+def below_floor(results: Results, among: Collection[str] | None = None) -> list[str]:
+    """A sentence for each entrant (of `among`) that loses to the linear floor at its largest finished n."""
+    out = []
+    for entrant, n, own, line in _against_floor(results):
+        if own.mean <= line.mean and (among is None or entrant in among):
+            out.append(
+                f"{entrant} is not above the linear floor at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "
+                f"({own.count} and {line.count} seeds); nothing can be concluded about it."
+            )
+    return out
+
+
+def hardly_learnt(results: Results, among: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """A sentence for each of `sizes` at which some of `among` have gone less than `HARDLY` of the way from chance (one
+    in so many classes) to no error."""
+    if results.about is None:
+        return []
+    out, chance = [], 1 / results.about.classes
+    for n in sizes:
+        reached = {name: m.mean for name in among if (m := results.mean(name, n))}
+        low = [f"{name} ({v:.1%})" for name, v in reached.items() if v - chance < HARDLY * (1 - chance)]
+        if low:
+            out.append(
+                f"At n = {n:,} {' and '.join(low)} {'are' if len(low) > 1 else 'is'} hardly above chance "
+                f"({chance:.1%}): the difference there says little about what so much data can do."
+            )
+    return out
+
+
+@dataclass(frozen=True)
+class BudgetShift:
+    """What more training did to the gap at one n, over the seeds that were trained for both budgets."""
+
+    n: int
+    factor: float
+    seeds: int
+    gap: float
+    longer: float
+    half_interval: float | None  # of the gap over all seeds; None below two seeds
+    chance: float | None  # the 95 % interval's half, of the difference of two gaps of so many seeds with this spread
+
+    @property
+    def limited(self) -> bool | None:
+        """Did the gap move by more than half its interval (its half-width)? None where that cannot be said."""
+        return None if self.half_interval is None else abs(self.longer - self.gap) > self.half_interval
+
+    @property
+    def judged(self) -> str:
+        """The end of a sentence on it."""
+        if self.limited is None:
+            return "no interval to hold it against (one seed)"
+        if not self.limited:
+            return "within half its interval"
+        small = abs(self.longer - self.gap) <= self.chance
+        by_chance = f", though no more than chance moves it from seed to seed ({100 * self.chance:.1f} points)"
+        return f"more than half its interval{by_chance if small else ''}"
+
+
+def budget_shifts(results: Results) -> list[BudgetShift]:
+    """For the smallest and the largest n, where the longer cells are finished."""
+    check, out = results.study.budget_check, []
+    for n in sorted({results.study.sizes[0], results.study.sizes[-1]}) if check else ():
+        longer, gaps = results.gaps(n, role="budget-check"), results.gaps(n)
+        both = sorted(longer.keys() & gaps.keys())
+        if not both:
+            continue
+        spread = mean(list(gaps.values()))
+        half = spread.half if spread.count > 1 else None
+        out.append(
+            BudgetShift(
+                n=n,
+                factor=check.factor,
+                seeds=len(both),
+                gap=sum(gaps[s] for s in both) / len(both),
+                longer=sum(longer[s] for s in both) / len(both),
+                half_interval=half,
+                chance=half * math.sqrt(2 * spread.count / len(both)) if half is not None else None,
+            )
+        )
+    return out
