@@ -50,13 +50,13 @@ def plan(
     from vitcnn.status import states, to_train
 
     loaded, about, all_cells, places, _ = load(study, overrides, results, runs, data_dir)
-    console = Console()
-    console.print(render(loaded, about, all_cells, places, workers or cores()))
+    console, where = Console(), states(all_cells, places)
+    console.print(render(loaded, about, where, places, workers or cores()))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
         finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
     try:
-        with_starters(to_train(states(all_cells, places)), places)
+        with_starters(to_train(where), places)
     except ConfigError as error:
         console.print(f"`vitcnn run` will not begin yet: {error}", soft_wrap=True, highlight=False, markup=False)
 
@@ -118,7 +118,7 @@ def run(
     if failed := sum(state.detail.get("final", False) for state in found):
         console.print(
             f"failed for good, the loss being no number: {failed} of the cells; to try them again, "
-            f"delete {places.failure('*').parent}"
+            f"delete {places.failures}"
         )
     if lost:
         console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)

@@ -30,12 +30,9 @@ def leak(results: Results) -> str:
     if "looked_at" in worst:
         trained, tested = (max(data["looked_at"][k] for data in known) for k in (0, 1))
         test, train = f"of the first {tested:,} test images", f"of the first {trained:,} training images of a cell"
-        before = worst.get("of", {}).get("test_in_train")
-        said = (
-            f"**Before they are deformed, {before:,} test images are exact copies of training images.** "
-            if before
-            else ""
-        )
+        before = worst.get("of", {}).get("test_in_train", 0)
+        warning = f"**Before they are deformed, {before:,} test images are exact copies of training images.** "
+        said = warning if before else ""
         if not worst["test_in_train"]:
             return f"{said}On a sample: none {test} is an exact copy of one {train}."
         return f"{said}**On a sample: {worst['test_in_train']:,} {test} are exact copies {train}.**"

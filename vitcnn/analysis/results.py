@@ -110,6 +110,11 @@ class Results:
         first, second = self.study.pair
         return paired(self.values(first, n, measure, role), self.values(second, n, measure, role))
 
+    def difference(self, first: str, second: str, n: int) -> Mean | None:
+        """First minus second in test accuracy, paired by seed; None where no seed is finished of both."""
+        gaps = paired(self.values(first, n), self.values(second, n))
+        return mean(list(gaps.values())) if gaps else None
+
     @property
     def entrants(self) -> list[str]:
         """In the study's order."""

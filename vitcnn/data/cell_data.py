@@ -128,11 +128,11 @@ def _made(
     """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
     labels alone do not fit into memory."""
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
-    count, free = sum(longest.values()), free_memory(device) // workers
+    count, (free, there_is) = sum(longest.values()), free_for_each(device, workers)
     if count * NUMBERED > free:
         raise ConfigError(
             f"sizes: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their order "
-            f"alone, {free / 1e9:.1f} GB are free{f' for each of {workers} workers' * (workers > 1)}"
+            f"alone, {there_is}"
         )
     made = maker(name, folder, resolution, device)
     info = made.info
@@ -171,6 +171,12 @@ def fits(size: int, device: torch.device, workers: int) -> bool:
 def free_memory(device: torch.device) -> int:
     """Bytes; of all that this process may use where the device is the CPU."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes()
+
+
+def free_for_each(device: torch.device, workers: int) -> tuple[int, str]:
+    """Bytes for each of `workers`, and how that is said."""
+    free = free_memory(device) // workers
+    return free, f"{free / 1e9:.1f} GB are free{f' for each of {workers} workers' * (workers > 1)}"
 
 
 def _in_memory(

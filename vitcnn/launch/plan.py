@@ -19,7 +19,7 @@ from vitcnn.models.build import check_sight, image_size
 from vitcnn.models.facts import Facts, facts
 from vitcnn.networks import Words
 from vitcnn.records import Places
-from vitcnn.status import State, states
+from vitcnn.status import State
 from vitcnn.training.device import pick_device
 from vitcnn.training.together import why_alone
 
@@ -54,11 +54,11 @@ def make_jobs(
     return jobs(waiting, most, alone)
 
 
-def plan(study: Study, about: Info, cells: Sequence[Cell], places: Places, workers: int) -> RenderableType:
-    """A rich renderable. Raises ConfigError where an entrant does not fit the data."""
+def plan(study: Study, about: Info, where: Sequence[State], places: Places, workers: int) -> RenderableType:
+    """A rich renderable; `where`: of all cells. Raises ConfigError where an entrant does not fit the data."""
     _check_sight(study, about)
     cost = {entrant.name: facts(entrant.model, about) for entrant in study.entrants}
-    where = states(cells, places)
+    cells = [state.cell for state in where]
     return Group(
         _entrants(cost),
         f"{describe_budget(cells)}; {sum(cell.images_seen for cell in cells):,} in all",

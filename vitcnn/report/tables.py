@@ -13,7 +13,7 @@ from vitcnn.analysis.results import (
     overfitting,
     test_accuracy,
 )
-from vitcnn.analysis.stats import Mean, mean, paired
+from vitcnn.analysis.stats import Mean
 from vitcnn.analysis.words import seeds
 from vitcnn.records import Record
 
@@ -79,20 +79,18 @@ def beside_accuracy(results: Results) -> str:
 
 def gap(results: Results) -> str:
     first, second = results.study.pair
-    rows = []
-    for n in results.study.sizes:
-        gaps = list(results.gaps(n).values())
-        rows.append([f"{n:,}", percent(mean(gaps) if gaps else None, signed=True)])
+    rows = ([f"{n:,}", percent(results.difference(first, second, n), signed=True)] for n in results.study.sizes)
     return markdown(["n", f"{first} − {second}, points"], rows)
 
 
 def against_second(results: Results) -> str:
     """Every other entrant minus the pair's second, paired by seed, a column each."""
-    second, rows = results.study.pair[1], []
+    second = results.study.pair[1]
     others = [e for e in results.entrants if e != second]
-    for n in results.study.sizes:
-        gaps = [list(paired(results.values(e, n), results.values(second, n)).values()) for e in others]
-        rows.append([f"{n:,}", *(percent(mean(g) if g else None, signed=True) for g in gaps)])
+    rows = (
+        [f"{n:,}", *(percent(results.difference(e, second, n), signed=True) for e in others)]
+        for n in results.study.sizes
+    )
     return markdown(["n", *(f"{e} − {second}" for e in others)], rows)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 
 from vitcnn.analysis.results import Results, test_accuracy
-from vitcnn.analysis.stats import mean, paired
 from vitcnn.config import Entrant, Study
 from vitcnn.data.made import parse
 from vitcnn.report import figures
@@ -62,8 +61,7 @@ def transfer_section(results: Results) -> str:
     def gained(family: Family, before: int, n: int) -> str:
         if 0 not in family:
             return "–"
-        gains = paired(*(results.values(family[b].name, n) for b in (before, 0))).values()
-        return percent(mean(list(gains)) if gains else None, signed=True)
+        return percent(results.difference(family[before].name, family[0].name, n), signed=True)
 
     text = (
         "## Pre-training\n\nTest accuracy in percent of networks that were trained before, on "

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.data.cell_data import CellData, Part, free_memory
+from vitcnn.data.cell_data import CellData, Part, free_for_each
 from vitcnn.models.facts import facts
 from vitcnn.records import Cost, Record, Score, TestScore, pack_bits
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
@@ -106,11 +106,11 @@ def _check_memory(data: CellData, most: int | None, workers: int) -> None:
     """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
     n, size = len(data.train[1][:most]), data.info.size
     need = BYTES * (n + len(data.validation[1]) + len(data.test[1])) * size**2 * data.info.channels
-    if need > (free := free_memory(torch.device("cpu")) // workers):
+    free, there_is = free_for_each(torch.device("cpu"), workers)
+    if need > free:
         raise ConfigError(
             f"logistic regression on {n:,} images of {size}×{size} pixels needs {need / 1e9:.1f} GB of memory, "
-            f"{free / 1e9:.1f} GB are free{f' for each of {workers} workers' * (workers > 1)}; leave out `linear` or "
-            "this size, or keep images smaller (`resolution`)"
+            f"{there_is}; leave out `linear` or this size, or keep images smaller (`resolution`)"
         )
 
 
