@@ -24,7 +24,9 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     what the cache knows.
     """
     data = data or about_data(study.dataset, resolution=study.resolution)
-    _check_sizes(study, data, study.validation or data.validation)
+    if study.validation is None:
+        study = study.model_copy(update={"validation": data.validation})
+    _check_sizes(study, data)
     _check_pair(study)
     _check_shuffle(study, data)
     first = _starters(study, data, before or {})
@@ -58,15 +60,15 @@ def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str,
     """By entrant and seed, the cell of another study that a cell begins with."""
     known = {f: before.get(f) or about_data(s.dataset, resolution=s.resolution) for f, s in study.before.items()}
     theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
-    held_out = study.validation or data.validation
     return {
-        e.name: starters(e, study.seeds, data, held_out, theirs[e.pretrain.study], known[e.pretrain.study])
+        e.name: starters(e, study.seeds, data, study.validation, theirs[e.pretrain.study], known[e.pretrain.study])
         for e in study.entrants
         if e.pretrain
     }
 
 
-def _check_sizes(study: Study, data: Info, validation: int) -> None:
+def _check_sizes(study: Study, data: Info) -> None:
+    validation = study.validation
     if validation >= data.train:
         raise ConfigError(f"validation: {validation:,} images of {data.train:,} leave none to train on")
     if validation < data.classes:
@@ -163,7 +165,7 @@ def _cell(
         recipe = recipe.model_copy(update={"augment": augment})
     return Cell(
         dataset=study.dataset,
-        validation=study.validation or data.validation,
+        validation=study.validation,
         n=n,
         seed=seed,
         model=entrant.model,
