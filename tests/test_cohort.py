@@ -1,5 +1,6 @@
 """Cells trained as one program are what they would have been alone."""
 
+import copy
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ from vitcnn.matrix import cells
 from vitcnn.models.build import decay_groups, image_size
 from vitcnn.networks import CNN, Local, ViT
 from vitcnn.records import Places
-from vitcnn.training.cell import train_cell
+from vitcnn.training.cell import data_of, module_of, train_cell
+from vitcnn.training.checkpoints import CheckedIO
 from vitcnn.training.keeper import InterruptedCell
 from vitcnn.training.module import NotFiniteLoss
 from vitcnn.training.stacked import RowAdamW, Stacked, clip_rows
@@ -120,6 +122,35 @@ def test_a_cohorts_checkpoints_are_those_of_single_cells_and_the_other_way_round
         undisturbed = train_cell(record.cell, places=Places("other", tmp_path, tmp_path))
         losses = [[point.train_loss for point in one.curve] for one in (record, undisturbed)]
         assert losses[0] == pytest.approx(losses[1], rel={"vit": 1e-4, "cnn": 2e-3}[entrant])  # batch norm, float32
+
+
+def test_a_single_cell_goes_on_with_moments_that_lie_in_memory_as_its_parameters_do(of, places):
+    """Fused AdamW pairs numbers by their place in memory: a channels-last kernel's moments must be channels-last."""
+    mine = of("cnn")
+    with pytest.raises(InterruptedCell):
+        list(train_together(mine, places=places, stop=interrupting(9)))
+    left = CheckedIO().load_checkpoint(places.cell(mine[0].id) / "last.ckpt")
+    (data,) = data_of(mine[:1], torch.device("cpu"), None)
+    steps = []
+    for layout in (torch.preserve_format, torch.contiguous_format):  # as it was left, and, to compare, anew
+        own = module_of(mine[0], data, places)
+        own.load_state_dict(left["state_dict"])
+        optimizer = own.configure_optimizers()["optimizer"]
+        optimizer.load_state_dict(copy.deepcopy(left["optimizer_states"][0]))  # a step changes it in place
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        before = [p.detach().clone() for p in parameters]
+        for p in parameters:
+            p.grad = torch.zeros_like(p)
+            moments = optimizer.state[p]
+            assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == p.stride()
+            if layout is torch.contiguous_format:  # what torch computes where no layout can matter
+                p.data, p.grad = p.data.contiguous(), p.grad.contiguous()
+                moments |= {key: moments[key].contiguous() for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.step()
+        steps.append([p.detach() - b for p, b in zip(parameters, before, strict=True)])
+    assert any(p.ndim == 4 and not p.is_contiguous() for p in before)
+    for one, other in zip(*steps, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_cell_whose_loss_is_no_number_leaves_the_others_alone(of, places):

@@ -140,9 +140,10 @@ def _made(
     keep = fits(need, device, workers)
     pools = {seed: OnDemand(made, seed, count, device, keep) for seed, count in longest.items()}
     held_out, test = OnDemand(made, VALIDATION, validation, device, keep), test_images(made, device, keep)
+    all_labels = {seed: pool.labels() for seed, pool in pools.items()}
     out = []
     for n, seed in subsets:
-        pool, labels = pools[seed], pools[seed].labels()[:n]
+        pool, labels = pools[seed], all_labels[seed][:n]
         images = pool if n == len(pool) else Picked(pool, torch.arange(n, device=device))
         out.append(
             CellData(

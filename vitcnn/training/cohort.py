@@ -149,16 +149,20 @@ class CohortIO(CheckedIO):
     def _part(self, checkpoint: dict[str, Any], k: int, member: CellModule) -> dict[str, Any]:
         (moments,), (schedule,) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
         factor, lr = moments["param_groups"][0]["lr"], member.recipe.lr
-        optimizer = member.configure_optimizers()["optimizer"].state_dict()
+        own_optimizer = member.configure_optimizers()["optimizer"]
+        parameters = [p for group in own_optimizer.param_groups for p in group["params"]]
+        optimizer = own_optimizer.state_dict()
         for group in optimizer["param_groups"]:
             group |= {"lr": lr * factor, "initial_lr": lr}
         if moments["state"]:
             own = {key: value[k] for key, value in moments["state"][0].items() if key != "step"}
             own = {key: self.module.stacked.split(row).values() for key, row in own.items()}
-            optimizer["state"] = {
-                place: {key: part.cpu().clone() for key, part in zip(own, parts, strict=True)}
+            optimizer["state"] = {  # in each parameter's memory layout: fused AdamW pairs numbers by their place
+                place: {
+                    key: torch.empty_like(p, device="cpu").copy_(part) for key, part in zip(own, parts, strict=True)
+                }
                 | {"step": moments["state"][0]["step"].clone()}
-                for place, parts in enumerate(zip(*own.values(), strict=True))
+                for place, (p, *parts) in enumerate(zip(parameters, *own.values(), strict=True))
             }
         part = checkpoint | {
             "optimizer_states": [optimizer],

@@ -6,7 +6,12 @@ from vitcnn.base import ConfigError
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises ConfigError where `wanted` is not to be had."""
+    """`auto` is the GPU where there is one. Raises ConfigError where `wanted` is not to be had.
+
+    On a GPU float32 is then float32 for every network: by default cuDNN rounds the factors of convolutions to TF32,
+    while products of matrices, which a ViT is made of, are not rounded.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -167,7 +167,10 @@ def replicas_that_fit(
     members = [module_of(cell, its, places) for cell, its in zip(two, data, strict=True)]
     module = CohortModule(members, [None, None]).to(where)
     optimizer = module.configure_optimizers()["optimizer"]
-    batch = next(iter(CohortStream([stream_of(m, its, 0) for m, its in zip(members, data, strict=True)])))
+    images, labels, first = next(
+        iter(CohortStream([stream_of(m, its, 0) for m, its in zip(members, data, strict=True)]))
+    )
+    batch = images.to(where), labels.to(where), first
 
     def step() -> None:
         with torch.autocast(where.type, torch.bfloat16, enabled=two[0].recipe.precision == "bf16"):
