@@ -139,6 +139,44 @@ def test_a_wrong_pretrain_is_refused_before_anything_is_trained(override, said, 
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("before", "validation", "after", "now", "said"),
+    [
+        ("deformed:digits", 300, "digits", 297, None),
+        (
+            "deformed:digits",
+            500,
+            "digits",
+            298,
+            "before.yaml keeps 297 images of digits for validation, this study 298",
+        ),
+        (
+            "digits",
+            200,
+            "deformed:digits",
+            100,
+            "before.yaml keeps 200 images of digits for validation, this study 297",
+        ),
+        ("digits", 297, "deformed:digits", 500, None),
+        ("digits", 297, "digits", 100, None),
+        ("fractals:size=16,test=500", 20_000, "digits", 300, None),
+    ],
+)
+def test_images_that_validate_here_may_not_have_been_trained_on_before_deformed_or_not(
+    study, before, validation, after, now, said
+):
+    text = BEFORE.replace("dataset: digits", f"dataset: '{before}'\nvalidation: {validation}").replace("50,", "100,")
+    study(text=text, name="before.yaml")
+    how_begun = "pretrain: {study: before.yaml, n: 200}"
+    entrants = f"entrants={{cnn: {{channels: [4, 8], blocks: [1, 1], {how_begun}}}}}"
+    how = (f"dataset='{after}'", f"validation={now}", entrants)
+    if said is None:
+        assert {cell.start_study for cell in cells(study(*how, text=AFTER, name="after.yaml"))} == {"before"}
+        return
+    with pytest.raises(ConfigError, match=said):
+        cells(study(*how, text=AFTER, name="after.yaml"))
+
+
 def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study, tmp_path):
     study(text=BEFORE, name="before.yaml")
     study(text=AFTER, name="after.yaml")

@@ -6,6 +6,7 @@ from vitcnn.base import ConfigError, suggest
 from vitcnn.cell import Cell
 from vitcnn.config import Entrant
 from vitcnn.data.cache import Info
+from vitcnn.data.made import parse
 from vitcnn.entrants import Imported
 from vitcnn.networks import CNNAttention, Linear
 from vitcnn.records import Places
@@ -56,18 +57,43 @@ def starters(
             raise ConfigError(
                 f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
             )
-    held_out = same[0].validation
-    if not data.made and (its.name, its.content) == (data.name, data.content) and validation != held_out:
-        raise ConfigError(
-            f"{where}: {how.study} keeps {held_out:,} images of {data.title} for validation, this study "
-            f"{validation:,}: it was trained on some of them; give both the same `validation`"
-        )
+    _check_held_out(where, how.study, (its, same[0].validation), (data, validation))
     if its.channels != data.channels:
         raise ConfigError(
             f"{where}: images of {its.title} are of {its.channels} channel{'s' * (its.channels > 1)}, those of "
             f"{data.title} of {data.channels}"
         )
     return {c.seed: c for c in same if c.n == how.n}
+
+
+def _check_held_out(where: str, study: str, theirs: tuple[Info, int], ours: tuple[Info, int]) -> None:
+    """Raises ConfigError where validation images of `ours` may be among the training images of `theirs`. Each: what is
+    known of the data, and how many images the study keeps for validation; fewer of one data set are among more."""
+    (name, kept), (own, wanted) = (_underneath(*one) for one in (theirs, ours))
+    same_files = theirs[0].content is not None and theirs[0].content == ours[0].content
+    if not name or not own or not (same_files or _plain(name) == _plain(own)):
+        return
+    if name != own and not same_files:
+        raise ConfigError(f"{where}: {study} calls these images {name}, this study {own}; give both the same name")
+    if wanted > kept:
+        raise ConfigError(
+            f"{where}: {study} keeps {kept:,} images of {own} for validation, this study {wanted:,}: it was trained on "
+            "some of them; give both the same `validation`"
+        )
+
+
+def _underneath(data: Info, validation: int) -> tuple[str | None, int]:
+    """(the data set whose images stand behind, None where there is none; how many of them no training is given)."""
+    if (how := parse(data.name)) is None:
+        return data.name, validation
+    return how.base, data.validation  # of the data set that is deformed, whatever the study says
+
+
+def _plain(name: str) -> str:
+    """What `fashion-mnist` and `torchvision:FashionMNIST` have in common; a folder's name as it is."""
+    if name.startswith("folder:"):
+        return name
+    return "".join(filter(str.isalnum, name.removeprefix("torchvision:").casefold()))
 
 
 def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], list[Cell]]:
