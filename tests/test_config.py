@@ -251,6 +251,16 @@ def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):
     assert {recipe.lr for recipe in recipes_of(loaded, "cnn").values()} == {0.02}
 
 
+def test_a_size_in_the_middle_of_two_takes_the_smaller_ones_recipe_whatever_their_order(study, tmp_path):
+    text = "search: s\nentrants: {vit: {%s}}"
+    for sizes in ((100, 10_000), (10_000, 100), (100, 900), (900, 100)):
+        recipes = ", ".join(f"{n}: {{lr: {0.01 if n == 100 else 0.003}}}" for n in sizes)
+        (tmp_path / "found.yaml").write_text(text % recipes)
+        middle = round((sizes[0] * sizes[1]) ** 0.5)
+        loaded = study("recipes=found.yaml", f"sizes=[{middle}]", "entrants=[vit]")
+        assert {n: recipe.lr for n, recipe in recipes_of(loaded, "vit").items()} == {middle: 0.01}
+
+
 def test_a_recipe_that_a_found_one_would_silently_replace_is_refused(study, tmp_path):
     (tmp_path / "found.yaml").write_text(RECIPES)
     said = message(study, "recipes=found.yaml", "recipe.lr=0.5")

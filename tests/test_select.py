@@ -142,6 +142,14 @@ def test_an_edge_is_that_of_what_was_tried_with_the_choices_other_fields(tmp_pat
     assert choose(*searched(tmp_path, likes(0.01, "none"), grids))["edges"] == []
 
 
+def test_an_edge_inside_which_all_trials_failed_says_so(tmp_path):
+    study, all_cells, validation = searched(tmp_path, likes(0.01, "none"), "grid={lr: [0.001, 0.003, 0.01]}")
+    failed = {cell.id for cell in all_cells if cell.recipe.lr == 0.003}
+    left = {cell_id: score for cell_id, score in validation.items() if cell_id not in failed}
+    found = choose(study, all_cells, left, dict.fromkeys(failed, "the loss is nan"))["edges"]
+    assert found[0].startswith("vit at n = 50 chose lr = 0.01, the edge of the grid: all trials inside it failed (")
+
+
 def test_an_entrant_with_a_value_of_its_own_is_judged_by_what_was_tried_for_it(tmp_path):
     two = "grid=[{lr: [0.001, 0.003]}, {augment: ['shift:1']}]"
     found = choose(*searched(tmp_path, likes(0.003, "none"), two, "entrants={vit: {recipe: {lr: 0.002}}, cnn: {}}"))

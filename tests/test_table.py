@@ -7,6 +7,8 @@ import pytest
 from rich.console import Console
 from synthetic import every, make_study, write
 
+from vitcnn.data.fetch import about_data
+from vitcnn.launch.plan import plan
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.records import write_atomically
 from vitcnn.status import State, states, write_progress
@@ -85,6 +87,18 @@ def test_the_time_left_is_images_left_by_speed_by_workers(trio):
     assert waiting[0].cell.images_seen == 1280
     assert seconds_left(waiting, {"vit": 10.0}, 1) == pytest.approx(3 * 128)
     assert seconds_left(waiting, {"vit": 10.0}, 3) == pytest.approx(128)
+
+
+def test_a_cell_that_failed_for_good_is_no_work_left_and_plan_says_so(trio):
+    study, all_cells, places = trio
+    final = [State(cell, "failed", {"final": True}) for cell in all_cells if cell.entrant == "vit"]
+    assert seconds_left(final, {"vit": 10.0}, 1) == 0
+    write(every([c for c in all_cells if c.entrant != "vit"], lambda _: 0.5), places)
+    places.failures.mkdir(parents=True)
+    for state in final:
+        places.failure(state.cell.id).write_text('{"error": "the training loss is nan"}')
+    group = plan(study, about_data("digits"), states(all_cells, places), places, 2)
+    assert "nothing is left to do" in group.renderables
 
 
 def test_an_entrant_not_yet_seen_counts_as_the_mean_of_the_others(trio):

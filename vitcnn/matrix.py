@@ -132,10 +132,10 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
 
 
 def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:
-    """The recipe found at the size nearest to n in log n."""
+    """The recipe found at the size nearest to n in log n; of two as near, at the smaller."""
     if not by_size:
         raise ConfigError(f"recipes: {study.recipes} has none for {name!r}{suggest(name, study.chosen)}")
-    return by_size[min(by_size, key=lambda size: abs(math.log(size / n)))]
+    return by_size[min(by_size, key=lambda size: (round(abs(math.log(size / n)), 9), size))]
 
 
 def _recipe(name: str, fields: dict[str, Any]) -> Recipe:

@@ -91,8 +91,8 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
             value, ends = getattr(trial.recipe, key), (min(tried), max(tried))
             if value in ends and value != 0:  # nothing lies below no weight decay
                 inside = [t.accuracy for t in mine if ends[0] < getattr(t.recipe, key) < ends[1]]
-                gain = "nothing was tried inside it"
-                if inside:
+                gain = "all trials inside it failed" if inside else "nothing was tried inside it"
+                if inside and math.isfinite(max(inside)):
                     gain = f"{100 * (trial.accuracy - max(inside)):+.1f} points over the best inside it"
                 error = math.sqrt(trial.accuracy * (1 - trial.accuracy) / trial.images)
                 out.append(

@@ -19,7 +19,7 @@ from vitcnn.models.build import check_sight, image_size
 from vitcnn.models.facts import Facts, facts
 from vitcnn.networks import Words
 from vitcnn.records import Places
-from vitcnn.status import State
+from vitcnn.status import State, to_train
 from vitcnn.training.device import pick_device
 from vitcnn.training.together import why_alone
 
@@ -99,7 +99,6 @@ def _time(where: Sequence[State], places: Places, cost: dict[str, Facts], worker
         guess = {name: speed * scale for name, speed in guess.items()}
     left = seconds_left(where, guess | measured, workers)
     basis = "measured" if measured.keys() >= {s.cell.entrant for s in where if s.cell.recipe} else "guessed from MACs"
-    kinds = {state.kind for state in where}
-    if kinds == {"done"}:
+    if not to_train(where):
         return "nothing is left to do"
     return f"about {duration(left or 0)} with {workers} workers ({basis}; the linear entrant not counted)"

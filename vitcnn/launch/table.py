@@ -91,7 +91,7 @@ def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: 
         return None
     mean, left, now = sum(speed.values()) / len(speed), 0.0, time.time()
     for state in all_states:
-        if state.kind == "done" or not state.cell.recipe:
+        if state.kind == "done" or not state.cell.recipe or state.detail.get("final"):
             continue
         share = state.detail.get("step", 0) / max(1, state.cell.steps)
         pace = speed.get(state.cell.entrant, mean)
