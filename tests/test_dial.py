@@ -187,11 +187,13 @@ def test_the_figure_has_a_line_a_setting_through_the_finished_gaps(partial):
     assert labels == NAMES
     lines = [handle.lines[0] for handle in handles]
     for place, line in enumerate(lines):
-        sizes = (50, 1000) if place == 1 else (50, 200, 1000)
+        sizes = (50, 200, 1000)
         means = [np.mean(gaps(place, n)) for n in sizes]
+        if place == 1:
+            means[1] = np.nan  # missing: the line breaks off
         if place == 2:
             means[0] = np.mean([gaps(2, 50)[seed] for seed in (0, 2)])
-        assert line.get_ydata() == pytest.approx(100 * np.array(means))
+        assert list(line.get_ydata()) == pytest.approx([100 * mean for mean in means], nan_ok=True)
         assert line.get_xdata() == pytest.approx(sizes, rel=0.05)
     assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 3
     assert gap_by_setting(Figure().subplots(), Results.of(partial.study, partial.cells, []).settings()).lines

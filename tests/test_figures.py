@@ -61,8 +61,10 @@ def test_accuracy_is_drawn_as_the_mean_at_every_finished_n_and_nowhere_else(resu
     lines = drawn(accuracy_against_n(ax, results))
     assert list(lines) == ["vit", "local", "cnn", "linear"]
     for name, (x, y) in lines.items():
-        assert y == pytest.approx([LEVELS[name] + 0.02] * (2 if name == "cnn" else 3))
-        assert x == pytest.approx([50, 1000] if name == "cnn" else [50, 200, 1000], rel=0.05)
+        expected = [LEVELS[name] + 0.02] * 3
+        expected[1] = np.nan if name == "cnn" else expected[1]
+        assert y == pytest.approx(expected, nan_ok=True)
+        assert x == pytest.approx([50, 200, 1000], rel=0.05)
     assert 0 <= ax.get_ylim()[0] < 0.5
     assert 0.94 < ax.get_ylim()[1] <= 1
 
@@ -77,7 +79,7 @@ def test_every_seed_is_a_point(results, ax):
 
 def test_the_gap_is_in_points_with_the_longer_training_beside_it(results, ax):
     lines = drawn(gap_against_n(ax, results))
-    assert lines["gap"] == ([50, 1000], pytest.approx([40, 40]))
+    assert lines["gap"] == ([50, 200, 1000], pytest.approx([40, np.nan, 40], nan_ok=True))
     assert lines["4× the training"][1] == pytest.approx([40, 40])
     assert ax.get_ylabel().startswith("cnn − vit")
 
@@ -176,6 +178,18 @@ def test_the_curves_of_an_unfinished_study_are_named_too(results):
     small = [record for record in results.records.values() if record.cell.n == 50]
     training_curves(axes, Results.of(results.study, results.cells, small))
     assert [text.get_text() for text in axes[2].get_legend().get_texts()] == ["vit", "local", "cnn", "linear"]
+
+
+def test_a_size_without_records_is_called_missing_and_no_line_goes_across_it(results, ax):
+    without = [record for record in results.records.values() if record.cell.n != 200]
+    unfinished = Results.of(results.study, results.cells, without)
+    x, y = drawn(accuracy_against_n(ax, unfinished))["vit"]
+    assert len(x) == 3
+    assert [np.isnan(v) for v in y] == [False, True, False]
+    axes = Figure().subplots(1, 3)
+    training_curves(axes, unfinished)
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [[], ["missing"], []]
+    assert not len(axes[1].get_xticks())
 
 
 def test_one_seed_has_no_interval(tmp_path, ax):

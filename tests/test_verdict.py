@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -361,6 +362,54 @@ def test_a_loser_to_the_linear_floor_weakens_the_verdict_and_another_entrant_doe
     assert "vit is not above the linear floor at n = 1,000: 30.0% against" in low["vit"]
     assert "cnn is not above the linear floor at n = 1,000" in low["cnn"]
     assert "not above" not in low["local"] + caveats(tmp_path)
+
+
+def test_losers_to_the_floor_on_the_least_data_are_named_though_they_are_above_it_on_the_most(tmp_path):
+    def few(**low):
+        return lambda c: low.get(c.entrant, wobbly(c)) if c.n == 50 else wobbly(c)
+
+    said = caveats(tmp_path, accuracy=few(vit=0.3, cnn=0.4, local=0.2))
+    assert "At n = 50 cnn (40.0%) and vit (30.0%) are not above the linear floor (" in said
+    assert "At n = 50 vit (30.0%) is not above the linear floor (" in caveats(tmp_path, accuracy=few(vit=0.3))
+    assert "not above" not in caveats(tmp_path, accuracy=few(local=0.3))
+    one_size = caveats(tmp_path, "sizes=[50]", accuracy=few(vit=0.3))
+    assert one_size.count("not above") == 1  # where the only size is the largest, it is said of that
+
+
+def test_a_lead_that_is_widest_in_between_is_told_with_the_change_from_end_to_end(tmp_path):
+    hump = {"cnn": (0.30, 0.85, 0.88), "vit": (0.28, 0.45, 0.80)}
+    found = claims(drawn(tmp_path, hump, spread=0.01))["gap-closes"].found
+    size = re.search(r" In between it is larger than at both: \+(\d+\.\d) at n = 200\.$", found)
+    assert float(size[1]) == pytest.approx(40, abs=4)
+    trough = {"cnn": (0.60, 0.70, 0.88), "vit": (0.20, 0.68, 0.40)}
+    assert "smaller than at both" in claims(drawn(tmp_path, trough, spread=0.01))["gap-closes"].found
+    assert "In between" not in claims(drawn(tmp_path, AS_SAID))["gap-closes"].found
+
+
+def test_the_local_model_in_between_is_the_one_of_the_seconds_size(tmp_path):
+    entrants = "entrants={vit: {}, cnn: {}, local: {}, big: {model: local, width: 120, heads: [4, 8]}}"
+    levels = {"vit": 0.5, "cnn": 0.8, "local": 0.6, "big": 0.7}
+
+    def of_size(parameters: dict):
+        def change(r):
+            cost = r.cost.model_copy(update={"parameters": parameters.get(r.cell.entrant, 500_000)})
+            return r.model_copy(update={"cost": cost})
+
+        study, all_cells, _ = make_study(tmp_path, entrants)
+        records = [change(r) for r in every(all_cells, lambda c: levels[c.entrant] + 0.01 * c.seed)]
+        return claims(Results.of(study, all_cells, records))["local-in-between"].found
+
+    assert "local is 20.0 points" in of_size({"big": 2_000_000})
+    assert "big is 10.0 points" in of_size({"big": 2_000_000, "vit": 2_100_000, "cnn": 1_900_000})
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"), [(0.0497, "0.0497"), (0.0503, "0.0503"), (0.04998, "0.04998"), (0.03, "0.030")]
+)
+def test_a_chance_is_shown_with_the_digits_that_tell_its_side_of_the_level(planted, p, shown):
+    found = verdict(planted["supported"])
+    odd = replace(found, claims=(replace(found.claims[0], adjusted=p), *found.claims[1:]))
+    assert f"| {shown} |" in verdict_text(planted["supported"], odd)
 
 
 def test_the_floor_of_an_entrant_whose_name_begins_alike_is_another_matter(tmp_path):

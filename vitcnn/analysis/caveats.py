@@ -75,6 +75,20 @@ def below_floor(results: Results, among: Collection[str] | None = None) -> list[
     return out
 
 
+def below_floor_on_little(results: Results, among: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """A sentence where some of `among` lose to the linear floor at the smallest of `sizes`, the largest apart."""
+    n = sizes[0] if len(sizes) > 1 else None
+    line = results.mean(results.floor, n) if results.floor else None
+    reached = {name: m.mean for name in among if line and name != results.floor and (m := results.mean(name, n))}
+    low = [f"{name} ({v:.1%})" for name, v in reached.items() if v <= line.mean]
+    if not low:
+        return []
+    return [
+        f"At n = {n:,} {' and '.join(low)} {'are' if len(low) > 1 else 'is'} not above the linear floor "
+        f"({line.mean:.1%}): claims about the least data say little about what can be reached there."
+    ]
+
+
 def hardly_learnt(results: Results, among: Sequence[str], sizes: Sequence[int]) -> list[str]:
     """A sentence for each of `sizes` at which some of `among` have gone less than `HARDLY` of the way from chance (one
     in so many classes) to no error."""

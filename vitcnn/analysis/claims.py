@@ -44,7 +44,7 @@ def gap_closes(p: Pair) -> Claim:
         sizes=(small, large),
         found=(
             f"{p.first} minus {p.second} goes from {at[0]:+.1f} points at n = {small:,} to {at[1]:+.1f} at "
-            f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points{_of_late(p)}."
+            f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points{_of_late(p)}.{_inside(p)}"
         ),
     )
 
@@ -58,6 +58,22 @@ def _of_late(p: Pair) -> str:
     except NotEnough:
         return ""
     return f"; from n = {before:,} on it changes by {signed(last.value, last.low, last.high)} points {each}"
+
+
+def _inside(p: Pair) -> str:
+    """A sentence where the lead is wider, or narrower, at a size between the ends than at both of them."""
+    found = {}
+    for n in p.sizes[1:-1]:
+        try:
+            here = p.evidence.sample([[(100 * w, x) for w, x in p.gap(m)] for m in (n, *p.ends)])
+        except NotEnough:
+            continue
+        over = [here.estimate(weights) for weights in ([1, -1, 0], [1, 0, -1])]
+        if all(e.low > 0 for e in over) or all(e.high < 0 for e in over):
+            which = "larger" if over[0].value > 0 else "smaller"
+            said = f" In between it is {which} than at both: {here.mean[0]:+.1f} at n = {n:,}."
+            found[min(abs(e.value) for e in over)] = said
+    return found[max(found)] if found else ""
 
 
 def pace(a: int, b: int) -> tuple[float, str]:

@@ -18,7 +18,9 @@ from scipy.stats import norm
 from vitcnn.analysis.results import Results
 from vitcnn.cell import Cell
 from vitcnn.config import Study
-from vitcnn.records import Record, Score, TestScore, pack_bits
+from vitcnn.records import Cost, Record, Score, TestScore, pack_bits
+
+COST = Cost.model_construct(parameters=0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def draw(study: Study, cells: Sequence[Cell], truth: Truth, rng: np.random.Gener
 
 
 def _record(cell: Cell, right: np.ndarray, train: float) -> Record:
-    """Without validation: tens of thousands of these are made."""
+    """Without validation, and all of one size: tens of thousands of these are made."""
     test = TestScore.model_construct(accuracy=float(right.mean()), nll=0.0, images=len(right), bits=pack_bits(right))
     score = Score.model_construct(accuracy=train, nll=0.0, images=cell.n)
-    return Record.model_construct(id=cell.id, cell=cell, test=test, train=score, validation=score, data={}, found={})
+    known = {"id": cell.id, "cell": cell, "test": test, "train": score, "validation": score, "cost": COST}
+    return Record.model_construct(**known, data={}, found={})

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vitcnn.analysis.caveats import below_floor, budget_shifts, hardly_learnt, leak, whole_pool
+from vitcnn.analysis.caveats import below_floor, below_floor_on_little, budget_shifts, hardly_learnt, leak, whole_pool
 from vitcnn.analysis.claims import CLAIMS, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.pair import Claim, Pair
@@ -34,13 +34,19 @@ def verdict(results: Results, pair: tuple[str, str] | None = None) -> Verdict:
             raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, results.entrants)}")
     if first == second:
         raise ConfigError(f"pair: {first!r} cannot be compared with itself")
-    models = {entrant.name: entrant.model.model for entrant in results.study.entrants}
-    between = next((name for name, model in models.items() if model == "local" and name not in (first, second)), None)
     sizes = tuple(n for n in results.study.sizes if len(results.at(first, n).keys() & results.at(second, n).keys()) > 1)
-    compared = Pair(Evidence(results), first, second, sizes, between)
+    compared = Pair(Evidence(results), first, second, sizes, _between(results, first, second))
     claims = [_claim(key, compared) for key in CLAIMS]
     caveats = tuple(_caveats(results, first, second, sizes))
     return Verdict(first, second, tuple(_decide(claims)), caveats)
+
+
+def _between(results: Results, first: str, second: str) -> str | None:
+    """The local-window entrant whose number of parameters is the nearest to the second's."""
+    locals_ = [e.name for e in results.study.entrants if e.model.model == "local" and e.name not in (first, second)]
+    size = {r.cell.entrant: r.cost.parameters for r in results.records.values()}
+    wanted = size.get(second, 0)
+    return min(locals_, key=lambda name: abs(size.get(name, math.inf) - wanted), default=None)
 
 
 def _claim(key: str, pair: Pair) -> Claim:
@@ -80,6 +86,7 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     if left := [n for n in results.study.sizes if n not in sizes]:
         out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
     out += below_floor(results, {first, second})
+    out += below_floor_on_little(results, (first, second), sizes)
     out += hardly_learnt(results, (first, second), sizes)
     if results.floor is None:
         out.append("There is no linear floor in this study: that both networks are trained well is not shown.")

@@ -75,8 +75,8 @@ def overfitting_against_n(ax: Axes, results: Results) -> Axes:
 def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Measure) -> None:
     for entrant, beside in zip(entrants, apart(len(entrants), results.study.sizes), strict=True):
         look = style(results, entrant)
-        shown = [(n, results.values(entrant, n, measure)) for n in results.study.sizes]
-        series(ax, [(n * beside, list(v.values())) for n, v in shown if v], look, short(entrant))
+        shown = [(n * beside, list(results.values(entrant, n, measure).values())) for n in results.study.sizes]
+        series(ax, shown, look, short(entrant))
     n_axis(ax, results.study.sizes)
     legend(ax)
 
@@ -90,14 +90,15 @@ def apart(count: int, places: Sequence[float]) -> list[float]:
 
 
 def series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict, label: str) -> None:
-    """Means joined by a line, intervals as bars where there are two seeds or more, seeds as faint points."""
-    if not points:
+    """Means joined by a line, which breaks off where there is no value; intervals as bars where there are two seeds or
+    more, seeds as faint points."""
+    if not any(values for _, values in points):
         return
-    means = [mean(values) for _, values in points]
+    means = [mean(values) if values else None for _, values in points]
     x = np.array([n for n, _ in points])
-    half = np.array([m.half for m in means])
+    half = np.array([m.half if m else math.nan for m in means])
     bars = {"yerr": half, "capsize": 3} if np.isfinite(half).any() else {}
-    ax.errorbar(x, [m.mean for m in means], **bars, label=label, markersize=5, **look)
+    ax.errorbar(x, [m.mean if m else math.nan for m in means], **bars, label=label, markersize=5, **look)
     places, seeds = zip(*((n, value) for n, values in points for value in values[:LINES]), strict=True)
     ax.plot(places, seeds, look["marker"], color=look["color"], alpha=0.35, markersize=3)
 
@@ -106,7 +107,7 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
     """The pair's gap in points, paired by seed; hollow: the same with the budget check's longer training."""
     first, second = results.study.pair
     points = [(n, [100 * g for g in results.gaps(n).values()]) for n in results.study.sizes]
-    series(ax, [(n, v) for n, v in points if v], {"color": "black", "marker": "o", "linestyle": "-"}, "gap")
+    series(ax, points, {"color": "black", "marker": "o", "linestyle": "-"}, "gap")
     if check := results.study.budget_check:
         longer = [(n, g) for n in results.study.sizes for g in results.gaps(n, role="budget-check").values()]
         x, y = [n * 1.08 for n, _ in longer], [100 * g for _, g in longer]
@@ -137,7 +138,7 @@ def gap_by_setting(ax: Axes, settings: Sequence[Results]) -> Axes:
         points = [(n * beside, [100 * g for g in results.gaps(n).values()]) for n in study.sizes]
         shade = str(0.75 * place / max(1, len(settings) - 1))  # from black: the worse the limit is set, the paler
         look = {"color": shade, "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
-        series(ax, [(n, v) for n, v in points if v], look, str(results.setting))
+        series(ax, points, look, str(results.setting))
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(_of_the_gap(*study.pair))
     n_axis(ax, study.sizes)
@@ -170,9 +171,13 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         ax.yaxis.set_major_formatter(PERCENT)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v)))
         ax.xaxis.set_major_locator(MaxNLocator(4))
+        if not ax.collections:
+            ax.set_xticks([])
+            ax.text(0.5, 0.5, "missing", transform=ax.transAxes, ha="center", va="center")
         ax.set_xlabel("images seen")
         _quiet(ax)
-    axes[0].set_ylabel("validation accuracy")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("validation accuracy")
     lines = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     names = [name for name in results.entrants if name in lines]
     legend(axes[min(len(axes), 3) - 1], [lines[name] for name in names], [short(name) for name in names])

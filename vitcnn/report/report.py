@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts, leak, whole_pool
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
-from vitcnn.analysis.words import seeds
+from vitcnn.analysis.words import counted, seeds
 from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
@@ -67,7 +67,7 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
 
 
 def _figures(results: Results, folder: Path) -> None:
-    title = f"{results.title}, {_seeds(results)}\n{describe_budget(results.cells)}"
+    title = f"{results.title}, {_how_many(results)}\n{describe_budget(results.cells)}"
     names, check = [figures.short(name) for name in results.entrants], results.study.budget_check
     one: dict[str, tuple[Callable, Sequence[str]]] = {
         "accuracy": (figures.accuracy_against_n, names),
@@ -95,7 +95,7 @@ def _figures(results: Results, folder: Path) -> None:
 def _dial_figure(results: Results, folder: Path) -> None:
     settings = results.settings()
     fig = figures.figure_for([str(one.setting) for one in settings])
-    title = f"{settings[0].about.title if settings[0].about else results.study.dataset}, {_seeds(results)}"
+    title = f"{settings[0].about.title if settings[0].about else results.study.dataset}, {_how_many(results)}"
     figures.gap_by_setting(fig.subplots(), settings).set_title(f"{title}\n{describe_budget(results.cells)}")
     save(fig, folder / "dial")
 
@@ -109,8 +109,9 @@ def save(fig: Figure, path: Path) -> None:
     fig.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
 
 
-def _seeds(results: Results) -> str:
-    return seeds(len(results.study.seeds))
+def _how_many(results: Results) -> str:
+    missing = f", {len(results.missing):,} of {counted(len(results.cells), 'cell')} missing" if results.missing else ""
+    return f"{seeds(len(results.study.seeds))}{missing}"
 
 
 def _text(results: Results, missing: str) -> str:
@@ -124,8 +125,8 @@ def _text(results: Results, missing: str) -> str:
         "\n".join(f"**{tables.escape(sentence)}**" for sentence in first) + "\n" if first else "",
         missing,
         f"{tables.escape(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × "
-        f"{_seeds(results)}, {describe_budget(results.cells)}. Test accuracy in percent of the last step's weights, "
-        "mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
+        f"{seeds(len(study.seeds))}, {describe_budget(results.cells)}. Test accuracy in percent of the last step's "
+        "weights, mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
         f"Recipes are from {source}.\n",
         results.about.made + "\n" if results.about and results.about.made else "",
         _few_for_the_floor(results),
@@ -163,7 +164,8 @@ def _nearest(study: Study) -> str:
     made = sorted({n for by_size in study.chosen.values() for n in by_size})
     if set(study.sizes) <= set(made) or not made:
         return ""
-    return f" The search was made at n = {', '.join(f'{n:,}' for n in made)}; others take the nearest one's, in log n."
+    there = ", ".join(f"{n:,}" for n in made)
+    return f" The search was made at n = {there}; others take the nearest one's, in log n; midway, the smaller's."
 
 
 def _few_for_the_floor(results: Results) -> str:

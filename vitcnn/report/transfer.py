@@ -108,8 +108,7 @@ def transfer_figure(ax: Axes, results: Results) -> Axes:
         look = figures.style(results, name)
         look |= {"linestyle": ("-", "--", ":", "-.")[k % 4], "marker": figures.MARKERS[k % len(figures.MARKERS)]}
         measured = [(b, list(results.values(family[b].name, sizes[k], test_accuracy).values())) for b in sorted(family)]
-        points = [(places[b] * beside, values) for b, values in measured if values]
-        figures.series(ax, points, look, _label(name, sizes[k]))
+        figures.series(ax, [(places[b] * beside, values) for b, values in measured], look, _label(name, sizes[k]))
     figures.n_axis(ax, list(places.values()))
     ax.set_xticks(list(places.values()), ["none", *map(figures.thousands, before)])
     ax.set_xlabel("images trained on before (log scale)")

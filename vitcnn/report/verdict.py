@@ -56,16 +56,23 @@ def _row(claim: Claim) -> list[str]:
         return [claim.key, claim.outcome, "–", "–", "–", "–", "–"]
     digits = 1 if claim.unit == "points" else 3
     bounds = "none" if math.isnan(e.half) else f"{e.low:+.{digits}f} to {e.high:+.{digits}f}"
-    p = "–" if math.isnan(claim.adjusted) else f"{claim.adjusted:.3f}" if claim.adjusted >= 0.001 else "under 0.001"
     return [
         claim.key,
         claim.outcome,
         f"{e.value:+.{digits}f} {claim.unit}",
         bounds,
-        p,
+        _chance(claim.adjusted),
         str(e.seeds),
         f"{e.image_share:.0%}",
     ]
+
+
+def _chance(p: float) -> str:
+    """With as many digits as it takes to see on which side of the level it is."""
+    if math.isnan(p):
+        return "–"
+    digits = next((d for d in range(3, 9) if round(p, d) != ALPHA), 3)
+    return f"{p:.{digits}f}" if p >= 0.001 else "under 0.001"
 
 
 def _curves(results: Results, verdict: Verdict) -> str:
@@ -104,7 +111,10 @@ def _extrapolated(both: laws.Curves, sizes: Sequence[int], second: str) -> str:
             f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"
         )
     else:
-        low, high = (f"{v:,.0f}" if v else f"beyond {laws.FAR * largest:,}" for v in both.range)
+        low, high = (
+            f"beyond {laws.FAR * largest:,}" if v is None else f"{v:,.0f}" if v > largest else f"by {largest:,}"
+            for v in both.range
+        )
         where = f"n ≈ {both.crossing:,.0f} (resampled seeds: {low} to {high})"
         said = f"Extrapolated, not measured: the fitted curves cross at {where}"
     said += f"; {both.share:.0%} of the resamples of whole seeds cross by n = {laws.FAR * largest:,}."
