@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean, mean
+from vitcnn.analysis.words import seeds
 
 HARDLY = 0.01  # of the way from chance to no error: nothing to speak of is learnt
 
@@ -122,6 +123,14 @@ class BudgetShift:
     def limited(self) -> bool | None:
         """Did the gap move by more than half its interval (its half-width)? None where that cannot be said."""
         return None if self.half_interval is None else abs(self.longer - self.gap) > self.half_interval
+
+    def told(self, sign: int = 1) -> str:
+        """What came of it, as the rest of a sentence; `sign` -1: of the pair the other way round."""
+        before, after = (f"{100 * sign * gap:+.1f}" for gap in (self.gap, self.longer))
+        return (
+            f"with {self.factor:g}× the training the gap goes from {before} to {after} points ({seeds(self.seeds)}), "
+            f"{self.judged}"
+        )
 
     @property
     def judged(self) -> str:

@@ -10,7 +10,7 @@ from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.pair import Claim, Pair
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.twoway import holm
-from vitcnn.analysis.words import counted, seeds
+from vitcnn.analysis.words import counted
 from vitcnn.base import ConfigError, suggest
 
 ALPHA = 0.05  # the chance that any claim at all is decided where the two do not differ
@@ -90,14 +90,11 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     out += hardly_learnt(results, (first, second), sizes)
     if results.floor is None:
         out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
-    checked, sign = {first, second} == set(results.study.pair), 100 if first == results.study.pair[0] else -100
+    checked, sign = {first, second} == set(results.study.pair), 1 if first == results.study.pair[0] else -1
     shifts = budget_shifts(results) if checked else []
     for shift in shifts:
         if shift.limited:
-            out.append(
-                f"Budget-limited at n = {shift.n:,}: with {shift.factor:g}× the training the gap goes from "
-                f"{sign * shift.gap:+.1f} to {sign * shift.longer:+.1f} points ({seeds(shift.seeds)}), {shift.judged}."
-            )
+            out.append(f"Budget-limited at n = {shift.n:,}: {shift.told(sign)}.")
     known = {shift.n for shift in shifts if shift.limited is not None}
     if unknown := [n for n in sorted({*sizes[:1], *sizes[-1:]}) if n not in known]:
         out.append(

@@ -11,6 +11,7 @@ from matplotlib.transforms import Bbox
 
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean
+from vitcnn.analysis.words import counted
 from vitcnn.costs import Costs, EntrantCost, read_costs
 from vitcnn.matrix import describe_budget
 from vitcnn.records import Places
@@ -60,7 +61,7 @@ def _how(costs: Costs) -> str:
     batches = ", ".join(f"{b:,}" for b in sorted({c.batch for c in trained}))
     precision = ", ".join(sorted({c.precision for c in trained}))
     return (
-        f"Measured by `vitcnn cost` on {costs.machine}, {costs.threads} thread{'s' if costs.threads > 1 else ''}, "
+        f"Measured by `vitcnn cost` on {costs.machine}, {counted(costs.threads, 'thread')}, "
         f"{str(costs.made_by.get('date'))[:10]}, at a load of {costs.load:.1f} when it began: median (slowest–fastest) "
         f"of {costs.repeats} turns of about {costs.seconds:g} s, all entrants one after the other in every turn. A "
         f"training step is augmentation, forward, loss, backward, clipping and AdamW on {batches} images, {precision}; "
@@ -126,7 +127,7 @@ def cost_figure(results: Results, places: Places) -> Figure | None:
     left.set_xlabel("MACs of one forward image (log scale)")
     right.set_xlabel("training time of an image, µs (log scale)")
     left.set_ylabel("test accuracy")
-    where = f"{costs.machine}, {costs.threads} thread{'s' if costs.threads > 1 else ''}"
+    where = f"{costs.machine}, {counted(costs.threads, 'thread')}"
     fig.suptitle(f"{results.title}, n = {n:,}; {describe_budget(results.cells)}\n{where}", fontsize=10)
     fig.draw_without_rendering()  # the layout is settled: now names can be placed
     for ax, axis in ((left, macs), (right, microseconds)):

@@ -201,10 +201,7 @@ def _gap(results: Results) -> str:
     shifts = budget_shifts(results)
     for s in shifts:
         at_this = ": at this n the study is **budget-limited**" if s.limited else ""
-        text += (
-            f"\nBudget check at n = {s.n:,}: with {s.factor:g}× the training the gap went from {100 * s.gap:+.1f} to "
-            f"{100 * s.longer:+.1f} points ({seeds(s.seeds)}), {s.judged}{at_this}.\n"
-        )
+        text += f"\nBudget check at n = {s.n:,}: {s.told()}{at_this}.\n"
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"
     if sum(e.model.model != "linear" for e in results.study.entrants) > 2:
