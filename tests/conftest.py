@@ -1,6 +1,7 @@
 """What every test has: the digits in a data folder of their own, one CPU thread, ways to write a study and to call."""
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,8 +85,10 @@ def vitcnn(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
 
     def call(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["vitcnn", *map(str, words)])
+        ctrl_c = signal.getsignal(signal.SIGINT)
         with pytest.raises(SystemExit) as caught:
             cli.main()
+        signal.signal(signal.SIGINT, ctrl_c)  # an interrupted run leaves it ignored
         said = capsys.readouterr()
         return caught.value.code or 0, said.out, said.err
 

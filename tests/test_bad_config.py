@@ -40,7 +40,7 @@ def said(study):
     [
         ({"sizes": None}, "sizes: is missing"),
         ({"budget": None}, "budget: is missing"),
-        ({"entrants": None}, "entrants: a list of names, or names with options, not None"),
+        ({"entrants": None}, "entrants: is missing; a list of names, such as [vit, cnn, linear]"),
         ({"entrants": "[]"}, "entrants: give at least one"),
         ({"entrants": "{}"}, "entrants: give at least one"),
         ({"seeds": "[]"}, "seeds: give at least one"),
@@ -63,9 +63,9 @@ def said(study):
         ({"entrants": "{vit: {model: [1]}}"}, "entrants: unknown model [1]; known: cnn"),
         ({"entrants": "{yes: {model: vit}}"}, "entrants: True is no name; write it in quotes"),
         ({"entrants": "{1: {model: vit}, '1': {model: cnn}}"}, "entrants: 1 is no name; write it in quotes"),
-        ({"entrants": "{../x: {model: vit}}"}, "an entrant's name begins with a letter or a digit"),
-        ({"entrants": '{"a\\e[2J": {model: vit}}'}, "an entrant's name begins with a letter or a digit"),
-        ({"entrants": '{"a\\nb": {model: vit}}'}, "an entrant's name begins with a letter or a digit"),
+        ({"entrants": "{../x: {model: vit}}"}, "an entrant's name begins with one of A-Z, a-z, 0-9"),
+        ({"entrants": '{"a\\e[2J": {model: vit}}'}, "an entrant's name begins with one of A-Z, a-z, 0-9"),
+        ({"entrants": '{"a\\nb": {model: vit}}'}, "an entrant's name begins with one of A-Z, a-z, 0-9"),
         ({"name": "../../x"}, "name: a study's name names a folder: letters, digits, '.', '_' and '-'"),
         ({"name": '"a\\n"'}, "name: a study's name names a folder"),
         ({"dataset": "'folder:'"}, "'folder:': behind `folder:` stands the path of a folder"),
@@ -84,6 +84,10 @@ def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
         ({"seeds": "1_000_000_000"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not 1,000,000,000"),
         ({"seeds": f"[{10**50}]"}, "a number of more than 64 bits\n  line 3"),
         ({"sizes": f"[{'9' * 5000}]"}, "is no int\n  line 2"),
+        (
+            {"recipe": "{batch_size: 2000}"},
+            "recipe.batch_size: one batch of 2,000 images is more than budget.images_seen",
+        ),
         ({"recipe": "{batch_size: 1_000_000_000}"}, "recipe.batch_size: Input should be less than or equal to 1048576"),
         ({"budget": f"{{images_seen: {10**15}}}"}, "budget.images_seen: Input should be less than or equal to 1000000"),
         (

@@ -43,11 +43,37 @@ def test_what_is_no_image_by_its_name_and_linked_folders_are_counted_and_named(t
         (root / "cat" / name).write_text("x")
     plant(tmp_path / "elsewhere", {"": 2})
     (root / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
-    assert passed_over(find(root)) == "2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked" or (
-        passed_over(find(root)) == "2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked"
+    (told,) = passed_over(root, find(root))
+    assert told in (
+        "by their names no images: 2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked",
+        "by their names no images: 2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked",
     )
     (line,) = [line for line in said(root, tmp_path / "cache") if "passed over" in line]
     assert line.startswith(f"folder:{root}: passed over, by their names no images: 2 .txt, ")
+
+
+def test_images_and_folders_beside_the_class_folders_are_passed_over_and_said(tmp_path):
+    flat = plant(tmp_path / "flat", {"cat": 5, "dog": 5, "": 1})
+    assert passed_over(flat, find(flat)) == ["1 image outside of any class folder"]
+    deep = plant(
+        tmp_path / "deep", {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1, "owl": 4, "train": 2}
+    )
+    assert passed_over(deep, find(deep)) == [
+        "2 images outside of any class folder",
+        "the folder owl beside test and train",
+    ]
+    assert len([line for line in said(deep, tmp_path / "cache") if f"folder:{deep}: passed over, " in line]) == 2
+
+
+def test_unreadable_images_that_were_left_out_are_remembered(tmp_path, vitcnn, monkeypatch):
+    root = plant(tmp_path / "pets", {"cat": 12, "dog": 12})
+    for name in ("a.png", "b.png"):
+        (root / "cat" / name).write_bytes(b"no image")
+    monkeypatch.setenv("VITCNN_DATA", str(tmp_path / "cache"))
+    assert vitcnn("data", "fetch", f"folder:{root}", "--skip-unreadable")[0] == 0
+    code, out, _ = vitcnn("data", "show", f"folder:{root}", "--n", "4", "--out", str(tmp_path / "sheet.png"))
+    assert (code, "left out: 2 images that cannot be read" in out) == (0, True)
+    assert load(f"folder:{root}").facts["left_out"] == 2
 
 
 def test_a_folder_of_nothing_but_images_passes_nothing_over_and_names_its_classes(tmp_path):

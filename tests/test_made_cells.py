@@ -135,6 +135,19 @@ def test_more_images_than_memory_can_number_are_refused_before_anything_is_made(
         cells_data(FRACTALS, [(500_000_000_000, 1)], **HOW)
 
 
+@pytest.mark.parametrize(
+    ("name", "validation", "said"),
+    [
+        ("fractals:size=16", 10**12, "validation: 1,000,000,000,000 images"),
+        ("fractals:size=16,test=1000000000000", 100, "dataset: test: 1,000,000,000,000 images"),
+    ],
+)
+def test_so_are_more_validation_or_test_images(name, validation, said):
+    how = {"resolution": None, "content": None, "folder": None, "device": torch.device("cpu")}
+    with pytest.raises(ConfigError, match=said):
+        cells_data(name, [(200, 0)], validation=validation, **how)
+
+
 def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
     (data,) = cells_data(DIGITS, [(150, role_seed(0, "subset"))], **HOW)
     how = {"batch_size": 64, "steps": 9, "seed": 5, "start": 2}

@@ -208,6 +208,14 @@ def test_xavier_fills_its_bounds_and_normal_has_deviation_002(model):
                 assert module.bias is None or not module.bias.any(), name
 
 
+@pytest.mark.parametrize("model", [ViT(width=10**8, heads=1), ViT(image_size=1_600_000)], ids=["wide", "large"])
+def test_a_network_that_no_memory_holds_is_refused_with_its_size(model):
+    with pytest.raises(
+        ConfigError, match=r"^vit: no network of these options fits into memory: one tensor .* [\d,]+ GB$"
+    ):
+        made(model)
+
+
 def test_init_leaves_the_cnns_convolutions_to_he_and_sets_its_head():
     xavier, normal = (made(CNN(), init=init) for init in ("xavier", "normal"))
     for (name, one), two in zip(xavier.named_modules(), normal.modules(), strict=True):

@@ -123,12 +123,13 @@ def test_other_classes_get_a_head_of_their_own_and_other_words_are_refused(pair)
         ("entrants.vit-50.width=64", "no entrant of before.yaml is the network of 'vit-50'"),
         ("entrants.cnn-200.pretrain.entrant=vit", "no entrant of before.yaml is called 'vit' and is the network of"),
         ("entrants.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; a study is a YAML file"),
-        ("entrants.cnn-200.pretrain.study=after.yaml", "a search, or begun with a third study's weights"),
+        ("entrants.cnn-200.pretrain.study=after.yaml", "pretrain: after.yaml is this study itself"),
         ("entrants.cnn-200.pretrain.size=5", "unknown key 'size' in entrants.cnn-200.pretrain"),
         ("entrants.cnn-200.pretrain=before.yaml", "entrants.cnn-200.pretrain: Input should be a mapping of keys"),
         ("entrants.cnn-200.start=cnn", "entrants.cnn-200: either `start` or `pretrain`"),
         ("entrants.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
         ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
+        ("entrants.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
         ("dataset=cifar10", "entrants.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
         ("before={}", "'before' is filled in from the file that `pretrain` names"),
     ],
@@ -202,6 +203,32 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
                   "--keep-weights", *how)[0] == 0  # fmt: skip
     assert vitcnn("run", "after.yaml", *some, *how)[0] == 0
     assert len(list((tmp_path / "results/after/records").glob("*.json"))) == 1
+
+
+def test_other_words_than_before_are_refused_before_anybody_is_sent_to_train_the_other_study(vitcnn, study):
+    study(text=BEFORE, name="before.yaml")
+    study(text=AFTER, name="after.yaml")
+    study(text=BEFORE.replace("dataset: digits", "dataset: 'fractals:size=96,test=50'").replace("[50, 200]", "[100]"),
+          name="small.yaml")  # fmt: skip
+    some = "entrants={v: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: small.yaml, n: 100}}}"
+    for command in (("plan",), ("run", "--wandb", "off")):
+        code, _, err = vitcnn(command[0], "after.yaml", some, "seeds=1", *command[1:])
+        assert code == 2
+        assert "entrants.v: vit sees 64 pixels here and 96 in small.yaml: give both the same image_size" in err
+
+
+def test_weights_that_are_damaged_are_said_to_be_and_what_to_do(pair, tmp_path):
+    before, _ = pair()
+    cell, places = before["cnn-n50-s0"], Places("before", tmp_path / "results", tmp_path / "runs")
+    write_record(train_cell(cell, places=places, keep=True), places)
+    assert load_weights(cell.id, places)
+    whole = places.weights(cell.id).read_bytes()
+    for damaged in (whole[:1000], b"garbage"):
+        places.weights(cell.id).write_bytes(damaged)
+        with pytest.raises(
+            ConfigError, match=r"is damaged \(.*Error\); to train the cell again and keep its weights, delete"
+        ):
+            load_weights(cell.id, places)
 
 
 def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the_report_is_written(

@@ -52,7 +52,7 @@ def test_a_start_and_all_that_decides_it_are_part_of_the_id(cell):
     freed = cell("freed")
     assert freed.start == cell("cnn").id
     assert freed.model_copy(update={"start": None}).id != freed.id
-    changes = ("entrants.cnn.recipe={lr: 0.01}", "budget.images_seen=64", "seeds=[1]")
+    changes = ("entrants.cnn.recipe={lr: 0.01}", "budget.images_seen=1280", "seeds=[1]")
     others = [freed, *(cell("freed", change) for change in changes)]
     assert len({one.id for one in others}) == len({one.start for one in others}) == 4
     assert cell("freed", "entrants.linear.C=[2.0]", "seeds=2").id == freed.id

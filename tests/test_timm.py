@@ -166,6 +166,14 @@ def test_what_does_not_fit_names_timms_own_size_and_fits_with_an_image_size(name
     assert counted.macs > 1e8
 
 
+def test_an_option_that_timm_does_not_know_is_no_matter_of_the_images_size(tmp_path):
+    with pytest.raises(ConfigError, match=r"unexpected keyword argument 'drop_rat'$"):
+        facts(of("resnet18", image_size=32, options={"drop_rat": 0.1}), DIGITS)
+    (tmp_path / "notes.yaml").write_text("a: 1")
+    with pytest.raises(ConfigError, match=r"notes.yaml: no file of weights, as torch.save or safetensors write them$"):
+        facts(of("resnet18", weights=str(tmp_path / "notes.yaml")), DIGITS)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "word", "fits"),
     [("test_vit", 72, 16, 80), ("eva02_tiny_patch14_224", None, 14, 70)],

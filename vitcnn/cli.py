@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -44,12 +45,14 @@ def plan(
     from vitcnn.analysis.power import detectable_gaps
     from vitcnn.analysis.results import Results
     from vitcnn.base import ConfigError
+    from vitcnn.launch.plan import check_same_words
     from vitcnn.launch.plan import plan as render
     from vitcnn.records import read_records
     from vitcnn.starts import with_starters
     from vitcnn.status import states, to_train
 
-    loaded, about, all_cells, places, _ = load(study, overrides, results, runs, data_dir)
+    loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir)
+    check_same_words(loaded, about, before)
     console, where = Console(), states(all_cells, places)
     console.print(render(loaded, about, where, places, workers or cores()))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
@@ -114,6 +117,10 @@ def run(
     for line in put_aside(places):
         console.print(line, markup=False)
     found = states(all_cells, places)
+    if before:
+        from vitcnn.launch.plan import check_same_words
+
+        check_same_words(loaded, about, before)  # before anybody is sent to train the other study
     waiting, lost = with_starters(to_train(found), places)
     if failed := sum(state.detail.get("final", False) for state in found):
         console.print(
@@ -128,7 +135,7 @@ def run(
         return
     from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
 
-    on_gpu = check(loaded, about, before, device)
+    on_gpu = check(loaded, about, device)
     fetch(loaded.dataset, data_dir, loaded.resolution)
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
     say = partial(console.print, markup=False)  # names may look like markup
@@ -156,8 +163,12 @@ def run(
                 shown = time.monotonic()
 
         outcome = run_jobs(jobs, places, options, workers, tick, say)
-        live.update(table(states(all_cells, places), places), refresh=True)
+        last = table(states(all_cells, places), places)
+        live.update(last if console.is_terminal else "", refresh=True)
+    if not console.is_terminal:  # there Live leaves the line open
+        console.print(last)
     if outcome.interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one more Ctrl-C has nothing to stop
         console.print("Interrupted. The same command goes on from here.")
         raise typer.Exit(130)
     if outcome.failed:

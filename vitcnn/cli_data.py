@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
 
+SHOWN = 12  # images of a contact sheet's subset
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
 ]
@@ -81,7 +82,9 @@ def list_(data_dir: DataDir = None) -> None:
 @data_app.command()
 def show(
     name: Name,
-    n: Annotated[int, typer.Option(min=1, help="Size of the subset that is shown augmented.")] = 12,
+    n: Annotated[
+        int | None, typer.Option(min=1, help=f"Size of the subset that is shown augmented; by default {SHOWN} or all.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that subset.")] = 0,
     augment: Annotated[
         str,
@@ -109,7 +112,7 @@ def show(
         raise ConfigError(f"--augment: {error}") from None
     fetch(name, data_dir, resolution, say=typer.echo)
     if parse(name):
-        _show_made(name, n, seed, augment, out, resolution, data_dir)
+        _show_made(name, n or SHOWN, seed, augment, out, resolution, data_dir)
         return
     info, arrays, facts = load(name, data_dir, resolution)
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
@@ -119,6 +122,9 @@ def show(
     typer.echo(f"lies in: {place(name, resolution, data_dir)}")
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
+    if "left_out" in facts:
+        typer.echo(f"left out: {facts['left_out']:,} images that cannot be read")
+    n = min(SHOWN, info.train - info.validation) if n is None else n
     if n > (room := info.train - info.validation):
         raise ConfigError(
             f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "

@@ -1,5 +1,6 @@
 """The models that a study can name: our networks, any of timm's, and a person's own."""
 
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -45,7 +46,7 @@ class Imported(Frozen):
     image_size, image_size) float to logits (B, classes). Looked for on Python's path and in the current folder.
     """
 
-    model: Annotated[str, Field(pattern=r"^import:[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    model: str
     image_size: Positive | None = None  # None: the data's own
     options: dict[str, Any] = Field(default={})
     source_sha256: str | None = None  # of its code (`own_code.sources`), filled in: changed code is another cell
@@ -56,6 +57,11 @@ class Imported(Frozen):
         if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
             return value
         _, module, _ = (value["model"] + "::").split(":")[:3]
+        if not re.fullmatch(r"import:[A-Za-z_][\w.]*:[A-Za-z_]\w*", value["model"]) or module.endswith(".py"):
+            raise ValueError(
+                f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not "
+                f"{value['model']!r}"
+            )
         return value | {"source_sha256": code_hash(sources(module))}
 
 

@@ -163,6 +163,11 @@ def _cell(
     if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
         augment = augment_for(recipe.augment, data.size, data.flip, data.name)
         recipe = recipe.model_copy(update={"augment": augment})
+        if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
+            raise ConfigError(
+                f"entrant {entrant.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
+                f"budget.images_seen, {study.budget.images_seen:,}"
+            )
     return Cell(
         dataset=study.dataset,
         validation=study.validation,

@@ -23,7 +23,8 @@ def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | No
     found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
     if not found:
         names = {c.entrant for c in above if c.recipe}
-        raise ConfigError(f"{where}: no network further up is called {name!r}{suggest(name, names)}")
+        known = suggest(name, names) if names else "; none stands above it"
+        raise ConfigError(f"{where}: no network further up is called {name!r}{known}")
     if cell.role == "search":
         raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
     rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"

@@ -55,7 +55,7 @@ def put_aside(places: Places) -> list[str]:
 
 def _put_aside(path: Path) -> str:
     aside = path.replace(path.with_name(f"{path.name}.broken"))
-    return f"put aside as {aside.name}, the cell is trained again"
+    return f"put aside as {aside.name}, the cell is trained again if that was all there is of it"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     """
     study, here = _study(Path(path), overrides), Path(path).parent
     files = dict.fromkeys(entrant.pretrain.study for entrant in study.entrants if entrant.pretrain)
+    if own := [file for file in files if (here / file).resolve() == Path(path).resolve()]:
+        raise ConfigError(f"{path}: pretrain: {own[0]} is this study itself; name the one that is trained before it")
     return study.model_copy(update={"before": {file: _earlier(here / file) for file in files}}) if files else study
 
 
@@ -55,6 +57,8 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         text["entrants"] = by_name(text["entrants"])
     except ValueError as error:
         raise ConfigError(f"{path}: entrants: {error}") from None
+    if text["entrants"] is None:
+        raise ConfigError(f"{path}: entrants: is missing; a list of names, such as [vit, cnn, linear]")
     for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
         if key in text:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
@@ -204,7 +208,7 @@ _NAME = (
     "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit (without "
     "`name:` it is the file's)"
 )
-_ENTRANT = "an entrant's name begins with a letter or a digit and has neither $ nor line breaks and the like"
+_ENTRANT = "an entrant's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
 _KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle, "pretrain": Pretrain}
 
 

@@ -128,14 +128,14 @@ def _made(
     """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
     labels alone do not fit into memory."""
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
-    count, (free, there_is) = sum(longest.values()), free_for_each(device, workers)
-    if count * NUMBERED > free:
-        raise ConfigError(
-            f"sizes: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their order "
-            f"alone, {there_is}"
-        )
     made = maker(name, folder, resolution, device)
-    info = made.info
+    info, (free, there_is) = made.info, free_for_each(device, workers)
+    for key, count in (("sizes", sum(longest.values())), ("validation", validation), ("dataset: test", info.test)):
+        if count * NUMBERED > free:
+            raise ConfigError(
+                f"{key}: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their "
+                f"order alone, {there_is}"
+            )
     need = (sum(longest.values()) + validation + info.test) * info.size**2 * info.channels
     keep = fits(need, device, workers)
     pools = {seed: OnDemand(made, seed, count, device, keep) for seed, count in longest.items()}

@@ -109,9 +109,20 @@ def _images(folder: Path) -> Iterator[Path]:
                 yield Path(where, name)
 
 
-def passed_over(files: list[File]) -> str:
-    """What lies beside these images and is none by its suffix, and the linked folders that were not entered; for
-    instance `3 .txt, 1 .xcf; the linked folder more`."""
+def passed_over(root: Path, files: list[File]) -> list[str]:
+    """What lies in this folder and is not among `files`: files that are no images by their suffix and linked folders,
+    beside images, for instance `3 .txt, 1 .xcf; the linked folder more`; images and folders beside class folders."""
+    tops = sorted(_splits(root).values()) if any(file.split for file in files) else []
+    loose = sum(path.suffix.lower() in SUFFIXES for top in (root, *tops) for path in top.iterdir() if path.is_file())
+    beside = [f"{loose} image{'s' * (loose > 1)} outside of any class folder"] if loose else []
+    if tops:
+        others = [path.name for path in _folders(root) if path not in tops]
+        beside += [f"the folder {name} beside {' and '.join(top.name for top in tops)}" for name in others]
+    inside = _no_images_of(files)
+    return [plain(line) for line in ([f"by their names no images: {inside}"] if inside else []) + beside]
+
+
+def _no_images_of(files: list[File]) -> str:
     suffixes, links = Counter[str](), []
     for folder in {file.path.parent for file in files}:
         for path in folder.iterdir():
@@ -120,7 +131,7 @@ def passed_over(files: list[File]) -> str:
             elif path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
                 suffixes[path.suffix.lower() or "without a suffix"] += 1
     told = [", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())] if suffixes else []
-    return plain("; ".join(told + [f"the linked folder {name}" for name in sorted(links)]))
+    return "; ".join(told + [f"the linked folder {name}" for name in sorted(links)])
 
 
 def _raise(error: OSError) -> None:

@@ -33,6 +33,8 @@ def load(name: str, folder: str | Path | None = None, resolution: int | None = N
         about = read_about(fetch(name, folder, resolution))
     found = {key: value for key, value in about["duplicates"].items() if key != "which"}
     facts = {"origin": about["origin"], "sha256": about["sha256"], **found}
+    if about.get("left_out"):
+        facts["left_out"] = about["left_out"]  # images that could not be read
     return DataSet(Info.model_validate(about["info"]), open_arrays(here), facts)
 
 
@@ -71,7 +73,7 @@ def fetch(
             info, arrays, left_out = prepare(name, resolution, scratch, skip_unreadable, say)
             if left_out:
                 say(f"{name}: {len(left_out)} unreadable images are left out:\n  " + "\n  ".join(left_out))
-            more = {"origin": "a folder", "fingerprint": mark}
+            more = {"origin": "a folder", "fingerprint": mark, "left_out": len(left_out)}
         elif theirs:
             info, arrays = from_torchvision.prepare(name, resolution, scratch, downloads, say)
             more = {"origin": "torchvision"}

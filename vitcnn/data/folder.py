@@ -23,8 +23,8 @@ def prepare(
     root = root_of(name)
     found = find(root)
     say(f"{name}: looking at {len(found):,} images")
-    if told := passed_over(found):
-        say(f"{name}: passed over, by their names no images: {told}")
+    for told in passed_over(root, found):
+        say(f"{name}: passed over, {told}")
     for line in alike({file.label for file in found}):
         say(f"{name}: WARNING: {line}; each counts as a class of its own")
     heads, wrong = _heads(found)

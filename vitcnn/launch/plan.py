@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.config import Entrant, Study
+from vitcnn.config import Study
 from vitcnn.data.cache import Info
 from vitcnn.launch.jobs import MOST, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
@@ -28,15 +28,12 @@ from vitcnn.training.together import why_alone
 GUESSED_FLOPS = 4e10
 
 
-def check(study: Study, about: Info, before: Mapping[str, Info], device: str) -> bool:
-    """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data.
-    `before`: the data of the studies that `pretrain` names, by file."""
+def check(study: Study, about: Info, device: str) -> bool:
+    """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
     where = pick_device(device)
     _check_sight(study, about)
     for entrant in study.entrants:
         facts(entrant.model, about)
-        if entrant.pretrain and isinstance(entrant.model, Words):
-            _check_same_words(entrant, about, before[entrant.pretrain.study])
     return where.type == "cuda"
 
 
@@ -67,14 +64,18 @@ def plan(study: Study, about: Info, where: Sequence[State], places: Places, work
     )
 
 
-def _check_same_words(entrant: Entrant, about: Info, before: Info) -> None:
-    """Weights of positions fit as many words as they were trained on."""
-    now, then = image_size(entrant.model, about), image_size(entrant.model, before)
-    if now != then:
-        raise ConfigError(
-            f"entrants.{entrant.name}: {entrant.model.model} sees {now} pixels here and {then} in "
-            f"{entrant.pretrain.study}: give both the same image_size"
-        )
+def check_same_words(study: Study, about: Info, before: Mapping[str, Info]) -> None:
+    """Weights of positions fit as many words as they were trained on. `before`: the data of the studies that `pretrain`
+    names, by file. Raises ConfigError."""
+    for entrant in study.entrants:
+        if not entrant.pretrain or not isinstance(entrant.model, Words):
+            continue
+        now, then = (image_size(entrant.model, data) for data in (about, before[entrant.pretrain.study]))
+        if now != then:
+            raise ConfigError(
+                f"entrants.{entrant.name}: {entrant.model.model} sees {now} pixels here and {then} in "
+                f"{entrant.pretrain.study}: give both the same image_size"
+            )
 
 
 def _check_sight(study: Study, about: Info) -> None:

@@ -4,11 +4,12 @@ import contextlib
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vitcnn.launch.jobs import Job
 from vitcnn.records import Places, write_record
@@ -30,6 +31,8 @@ class Options:
 _asked: list[Event] = []
 _told = [False]  # by SIGTERM
 _parent = os.getppid()
+_usual_format = warnings.formatwarning
+OURS = Path(__file__).resolve().parents[1]
 
 
 def start(stop: Event, threads: int) -> None:
@@ -37,12 +40,20 @@ def start(stop: Event, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _told.__setitem__(0, True))
     _asked.append(stop)
+    warnings.formatwarning = _in_a_line
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     import vitcnn.training.together  # noqa: F401  the 7 seconds are paid here, once
 
     torch.set_num_threads(threads)
+
+
+def _in_a_line(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> str:
+    """What vitcnn itself has to say, without the line of code that says it."""
+    if OURS in Path(filename).parents:
+        return f"{message}\n"
+    return _usual_format(message, category, filename, *rest, **more)
 
 
 def _stop() -> bool:

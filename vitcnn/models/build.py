@@ -1,5 +1,6 @@
 """From an entrant's fields and a data set's to a network, and what it is shown."""
 
+import re
 from functools import partial
 
 import torch
@@ -98,6 +99,10 @@ def _ours(model: Model, data: Info, size: int, init: str) -> nn.Module:
         network = make(channels=data.channels, classes=data.classes, **fields)
     except ValueError as error:
         raise ConfigError(f"{model.model}: {error}") from None
+    except RuntimeError as error:  # torch's, of a tensor that no memory holds
+        size = re.search(r"allocate (\d+) bytes", str(error))
+        why = f"one tensor of it takes {int(size[1]) / 1e9:,.0f} GB" if size else str(error)
+        raise ConfigError(f"{model.model}: no network of these options fits into memory: {why}") from None
     initialise(network, init, patches=not isinstance(model, CNN | Hybrid))
     return network
 

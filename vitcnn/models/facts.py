@@ -17,6 +17,8 @@ from vitcnn.data.cache import Info
 from vitcnn.entrants import Imported, Model, Timm
 from vitcnn.models import from_timm
 from vitcnn.models.build import build, decay_groups, memory_layout
+from vitcnn.models.imported import told
+from vitcnn.own_code import sources
 from vitcnn.records import Sight
 
 
@@ -88,9 +90,11 @@ def _its_errors(model: Model, size: int) -> Iterator[None]:
     """As ConfigErrors: whatever a network raises, for instance on an image of a size that it cannot take."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        own = isinstance(model, Imported)
+        said = told(error, sources(model.model.split(":")[1])) if own else f"{type(error).__name__}: {error}"
         more = from_timm.hint(model, size) if isinstance(model, Timm) else ""
-        raise ConfigError(f"{model.model} at {size} pixels: {type(error).__name__}: {error}{more}") from error
+        raise ConfigError(f"{model.model} at {size} pixels: {said}{more}") from error
 
 
 def _check_logits(model: Model, out: object, of: str, shape: tuple[int, int]) -> None:

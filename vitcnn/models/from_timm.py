@@ -21,6 +21,7 @@ from vitcnn.entrants import Timm, file_hash
 RESERVED = {  # options that the study sets
     "pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size", "pretrained_cfg", "pretrained_cfg_overlay"
 }  # fmt: skip
+UNREADABLE = "no file of weights, as torch.save or safetensors write them"
 CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
 
 
@@ -40,7 +41,8 @@ def network(model: Timm, data: Info, size: int) -> nn.Module:
                 raise
             made = timm.create_model(name, **common)
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
-        raise ConfigError(f"{model.model} at {size} pixels: {_said(error)}{hint(model, size)}") from error
+        more = "" if "unexpected keyword" in str(error) else hint(model, size)
+        raise ConfigError(f"{model.model} at {size} pixels: {_said(error)}{more}") from error
     _check_words(model, made, size)
     if model.pretrained or model.weights:
         torch.set_rng_state(state)
@@ -90,13 +92,23 @@ def _with_weights(model: Timm, name: str, common: dict[str, Any], fresh: nn.Modu
     try:
         made = timm.create_model(name, pretrained=True, **file, **common)
     except Exception as error:  # whatever a host or a file can do wrong
-        raise ConfigError(f"{model.model}: no weights from {where}: {_said(error)}") from error
+        said = UNREADABLE if model.weights and not _readable(model.weights) else _said(error)
+        raise ConfigError(f"{model.model}: no weights from {where}: {said}") from error
     pairs = zip(fresh.parameters(), made.parameters(), strict=True)
     pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # drawn, not constant to begin with
     loaded = sum(not torch.equal(p, q) for p, q in pairs)
     if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
         raise ConfigError(f"{model.model}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
     return made
+
+
+def _readable(file: str) -> bool:
+    """Is it a file of tensors at all? Asked once loading it has failed."""
+    try:
+        timm.models.load_state_dict(str(Path(file).expanduser()))
+    except Exception:  # whatever a file of another kind makes torch or safetensors raise
+        return False
+    return True
 
 
 def _said(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -31,11 +32,21 @@ def network(model: Imported, data: Info, size: int) -> nn.Module:
     try:
         build = getattr(_imported(module, files, model.source_sha256), name)
         made = build(image_size=size, channels=data.channels, classes=data.classes, **model.options)
-    except Exception as error:  # another person's code can raise anything
-        raise ConfigError(f"{model.model}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # another person's code can raise anything, or be a script that ends
+        raise ConfigError(f"{model.model}: {told(error, files)}") from error
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{model.model} returned {type(made).__name__}, not an nn.Module")
     return made.train()
+
+
+def told(error: BaseException, files: dict[str, Path]) -> str:
+    """What kind, its first line, and where in these files it came from."""
+    known = {str(file.resolve()) for file in files.values()}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if str(Path(f.filename).resolve()) in known]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, SystemExit):
+        return f"it ends the program (SystemExit: {error}) when it is imported or called{where}"
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{where}"
 
 
 def _imported(name: str, files: dict[str, Path], sha256: str) -> ModuleType:

@@ -130,6 +130,7 @@ def _text(results: Results, missing: str) -> str:
         f"Recipes are from {source}.\n",
         results.about.made + "\n" if results.about and results.about.made else "",
         _few_for_the_floor(results),
+        _left_out(results),
         leak(results) + "\n" if leak(results) else "",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
         tables.accuracy(results),
@@ -173,6 +174,15 @@ def _few_for_the_floor(results: Results) -> str:
     if not fitted:
         return ""
     return f"{results.floor} is fitted on the first {max(fitted):,} of its images at most, whatever n is.\n"
+
+
+def _left_out(results: Results) -> str:
+    count = max((r.data.get("left_out", 0) for r in results.records.values()), default=0)
+    return (
+        f"{counted(count, 'image')} of the folder could not be read and {'was' if count == 1 else 'were'} left out.\n"
+        if count
+        else ""
+    )
 
 
 def _missing(results: Results) -> str:

@@ -30,9 +30,16 @@ def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
             f"them, delete {record} and run with --keep-weights"
         )
     try:
-        weights, known = torch.load(path, map_location="cpu", weights_only=True), read_record(record)
-    except Exception as error:  # whatever a broken file makes torch or the record's reader raise
-        raise ConfigError(f"{path}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
+        known = read_record(record)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a broken file makes torch raise
+        raise ConfigError(
+            f"{path} is damaged ({type(error).__name__}); to train the cell again and keep its weights, delete "
+            f"{record} and run with --keep-weights"
+        ) from error
     if weights_hash(weights) != known.weights:
         raise ConfigError(f"{path}: not the weights that {record} was made with")
     return weights
