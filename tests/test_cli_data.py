@@ -52,8 +52,18 @@ def test_the_list_names_what_torchvision_has_and_ones_own_folders(vitcnn):
     line = next(line for line in out.splitlines() if line.startswith("torchvision:NAME"))
     assert set(re.findall(r"\w+", line.partition(": ")[2])) == set(SETS)
     assert "folder:PATH, your own images" in out
-    assert "\nfractals:OPTIONS, made from seeds, without end; options and their defaults: classes=100,size=32," in out
-    assert "\ndeformed:NAME,OPTIONS, made from seeds, without end; options and their defaults: strength=1," in out
+    assert (
+        "\nfractals:OPTIONS, made from seeds, without end; "
+        "options, their defaults and ranges: classes=100 (2 to 10,000), " in out
+    )
+    assert (
+        " flips=1 (0 or 1), patch=1 (1 to 3), density=1 (more than 0 to 8), noise=0 (0 to 1), channels=1 (1 or 3)"
+        in out
+    )
+    assert (
+        "\ndeformed:NAME,OPTIONS, made from seeds, without end; "
+        "options, their defaults and ranges: strength=1 (0 to 3), " in out
+    )
 
 
 def test_another_cache_folder_is_another_list(vitcnn, tmp_path):

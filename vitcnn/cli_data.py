@@ -54,7 +54,7 @@ def list_(data_dir: DataDir = None) -> None:
 
     from vitcnn.data.cache import Info, cache_folder, read_about
     from vitcnn.data.from_torchvision import SETS
-    from vitcnn.data.made import Deformed, Fractals
+    from vitcnn.data.made import Deformed, Fractals, options
     from vitcnn.data.sources import BUILT_IN
 
     cache = cache_folder(data_dir)
@@ -74,8 +74,7 @@ def list_(data_dir: DataDir = None) -> None:
     console.print(f"torchvision:NAME, fetched when named: {', '.join(sorted(SETS))}")
     console.print("folder:PATH, your own images: one folder a class, with or without train and test above them")
     for kind, what in ((Fractals, "fractals:OPTIONS"), (Deformed, "deformed:NAME,OPTIONS")):
-        options = ",".join(f"{key}={field.default:g}" for key, field in kind.model_fields.items() if key != "base")
-        console.print(f"{what}, made from seeds, without end; options and their defaults: {options}")
+        console.print(f"{what}, made from seeds, without end; options, their defaults and ranges: {options(kind)}")
     console.print(f"cache: {cache}")
 
 

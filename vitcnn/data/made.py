@@ -6,7 +6,7 @@ of the stream `role_seed(s, "subset")`, so that the smaller subset is in the lar
 Validation and test are streams of their own.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -56,6 +56,20 @@ class Deformed(Frozen):
 
 
 Made = Fractals | Deformed
+
+
+def options(kind: type[Fractals] | type[Deformed]) -> str:
+    """`classes=100 (2 to 10,000), size=32 (16 to 96), …`: the defaults, and what else there may be."""
+    out = []
+    for key, field in kind.model_fields.items():
+        if key == "base":
+            continue
+        bounds = {name: getattr(m, name) for m in field.metadata for name in ("ge", "gt", "le") if hasattr(m, name)}
+        low = f"{bounds['ge']:g}" if "ge" in bounds else f"more than {bounds['gt']:g}" if "gt" in bounds else ""
+        high = f" to {bounds['le']:,}" if "le" in bounds else " or more" if "ge" in bounds else ""
+        values = " or ".join(map(str, get_args(field.annotation))) or f"{low}{high}"
+        out.append(f"{key}={field.default:g} ({values})")
+    return ", ".join(out)
 
 
 def parse(name: str) -> Made | None:
