@@ -251,6 +251,20 @@ def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):
     assert {recipe.lr for recipe in recipes_of(loaded, "cnn").values()} == {0.02}
 
 
+def test_recipes_of_several_searches_serve_the_sizes_that_each_was_made_at(study, tmp_path):
+    (tmp_path / "little.yaml").write_text("search: little\nentrants: {vit: {100: {lr: 0.01}}, cnn: {100: {lr: 0.02}}}")
+    (tmp_path / "much.yaml").write_text("search: much\nentrants: {vit: {1000: {lr: 0.003}}, cnn: {900: {lr: 0.03}}}")
+    loaded = study("recipes=[little.yaml, much.yaml]", "sizes=[50, 100, 1000]")
+    assert loaded.search == "little, much"
+    assert {n: recipe.lr for n, recipe in recipes_of(loaded, "vit").items()} == {50: 0.01, 100: 0.01, 1000: 0.003}
+    assert {n: recipe.lr for n, recipe in recipes_of(loaded, "cnn").items()} == {50: 0.02, 100: 0.02, 1000: 0.03}
+    (tmp_path / "much.yaml").write_text("search: much\nentrants: {vit: {100: {lr: 0.003}}}")
+    said = message(study, "recipes=[little.yaml, much.yaml]")
+    assert "much.yaml: another of these files has 'vit' at n = 100, too" in said
+    assert "recipes" in message(study, "recipes=[little.yaml, 3]")
+    assert recipes_of(study("recipes=[]"), "vit")
+
+
 def test_a_size_in_the_middle_of_two_takes_the_smaller_ones_recipe_whatever_their_order(study, tmp_path):
     text = "search: s\nentrants: {vit: {%s}}"
     for sizes in ((100, 10_000), (10_000, 100), (100, 900), (900, 100)):

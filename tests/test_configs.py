@@ -69,15 +69,16 @@ def test_every_entrants_network_is_built_and_counted_and_is_that_of_its_records(
 @pytest.mark.parametrize("name", WITH_RECIPES)
 def test_a_study_that_names_recipes_has_those_of_its_search_for_every_entrant(name):
     study = loaded(name)
-    search = loaded(study.search)
-    assert (STUDIES[name].parent / study.recipes).resolve() == HERE / f"results/{search.name}/recipes.yaml"
-    assert search.grid
-    assert search.dataset == study.dataset
+    searches = [loaded(search) for search in study.search.split(", ")]
+    files = [(STUDIES[name].parent / file).resolve() for file in study.recipes]
+    assert files == [HERE / f"results/{search.name}/recipes.yaml" for search in searches]
+    assert all(search.grid and search.dataset == study.dataset for search in searches)
     for entrant in study.entrants:
         if entrant.model.model != "linear":
             found = study.chosen.get(entrant.name) or study.chosen[entrant.model.model]
-            assert set(found) == set(search.sizes), entrant.name
-            assert all(set(search.searched) <= set(recipe) for recipe in found.values()), entrant.name
+            assert sorted(found) == sorted(n for search in searches for n in search.sizes), entrant.name
+            for search in searches:
+                assert all(set(search.searched) <= set(found[n]) for n in search.sizes), entrant.name
 
 
 @pytest.mark.parametrize("name", WITH_RECORDS)

@@ -127,7 +127,7 @@ class Study(Frozen):
     resolution: Positive | None = None  # pixels a side that a folder's images are kept at; None: see configs/README.md
     validation: Positive | None = None  # images; None: the data set's own number
     recipe: Recipe = Recipe()
-    recipes: str | None = None  # a file that `vitcnn select` wrote, relative to this one
+    recipes: tuple[str, ...] = ()  # a file that `vitcnn select` wrote, relative to this one, or several
     grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
@@ -145,6 +145,11 @@ class Study(Frozen):
             return canonical(value)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else () if value is None else value
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -119,8 +119,8 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
         for key, value in study.recipe.model_dump(exclude_unset=True).items():
             if key in found and found[key] != value:
                 raise ConfigError(
-                    f"recipe.{key}: {value!r} is asked for, but {study.recipes} gives {entrant.name!r} {found[key]!r}; "
-                    f"set entrants.{entrant.name}.recipe.{key}, or leave out `recipes`"
+                    f"recipe.{key}: {value!r} is asked for, but {', '.join(study.recipes)} gives {entrant.name!r} "
+                    f"{found[key]!r}; set entrants.{entrant.name}.recipe.{key}, or leave out `recipes`"
                 )
         base |= found
     base |= entrant.recipe
@@ -134,7 +134,7 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
 def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:
     """The recipe found at the size nearest to n in log n; of two as near, at the smaller."""
     if not by_size:
-        raise ConfigError(f"recipes: {study.recipes} has none for {name!r}{suggest(name, study.chosen)}")
+        raise ConfigError(f"recipes: {', '.join(study.recipes)} has none for {name!r}{suggest(name, study.chosen)}")
     return by_size[min(by_size, key=lambda size: (round(abs(math.log(size / n)), 9), size))]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,9 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
     if found := _truth(text):
         raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
-    if isinstance(text.get("recipes"), str):
-        text["chosen"], text["search"] = _read_recipes(path.parent / text["recipes"], text.get("dataset"))
+    files = text["recipes"] if isinstance(text.get("recipes"), list) else [text.get("recipes")]
+    if all(isinstance(file, str) for file in files):
+        text["chosen"], text["search"] = _all_recipes([path.parent / file for file in files], text.get("dataset"))
     try:
         return Study.model_validate(text)
     except ValidationError as error:
@@ -185,12 +187,25 @@ def _override(text: dict, override: str) -> None:
         raise ConfigError(f"{override!r}: {error}") from None
 
 
+def _all_recipes(paths: Sequence[Path], dataset: Any) -> tuple[dict, str]:
+    """As `_read_recipes`, of searches made at other sizes each. Raises ConfigError where two were made at one."""
+    chosen: dict[str, dict] = {}
+    found = [_read_recipes(path, dataset) for path in paths]
+    for path, (entrants, _) in zip(paths, found, strict=True):
+        for name, by_size in entrants.items():
+            if twice := by_size.keys() & chosen.setdefault(name, {}).keys():
+                where = f"n = {', '.join(map(str, twice))}"
+                raise ConfigError(f"recipes: {path}: another of these files has {name!r} at {where}, too")
+            chosen[name] |= by_size
+    return chosen, ", ".join(search for _, search in found)
+
+
 def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
     """(what it chose, the name of the search, with its data set where that is another)."""
     try:
         text = _read(path)
         entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
-        if not all(isinstance(by_size, dict) for by_size in entrants.values()):
+        if not isinstance(text["search"], str) or not all(isinstance(by_size, dict) for by_size in entrants.values()):
             raise TypeError
         return entrants, text["search"] if of == dataset else f"{text['search']}, made on {of}"
     except OSError as error:
