@@ -9,7 +9,8 @@ import yaml
 
 from vitcnn.base import ConfigError
 from vitcnn.matrix import cells
-from vitcnn.study_file import LIMIT, load_study
+from vitcnn.plain_yaml import LIMIT
+from vitcnn.study_file import load_study
 
 REST = {"dataset": "digits", "sizes": "[50, 200]", "seeds": "2", "entrants": "[vit, cnn, linear]",
         "budget": "{images_seen: 1000}"}  # fmt: skip

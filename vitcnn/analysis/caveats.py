@@ -80,13 +80,11 @@ def below_floor_on_little(results: Results, among: Sequence[str], sizes: Sequenc
     """A sentence where some of `among` lose to the linear floor at the smallest of `sizes`, the largest apart."""
     n = sizes[0] if len(sizes) > 1 else None
     line = results.mean(results.floor, n) if results.floor else None
-    reached = {name: m.mean for name in among if line and name != results.floor and (m := results.mean(name, n))}
-    low = [f"{name} ({v:.1%})" for name, v in reached.items() if v <= line.mean]
-    if not low:
+    if not (low := line and _up_to(results, [name for name in among if name != results.floor], n, line.mean)):
         return []
     return [
-        f"At n = {n:,} {' and '.join(low)} {'are' if len(low) > 1 else 'is'} not above the linear floor "
-        f"({line.mean:.1%}): claims about the least data say little about what can be reached there."
+        f"At n = {n:,} {low} not above the linear floor ({line.mean:.1%}): claims about the least data say little "
+        "about what can be reached there."
     ]
 
 
@@ -95,16 +93,22 @@ def hardly_learnt(results: Results, among: Sequence[str], sizes: Sequence[int]) 
     in so many classes) to no error."""
     if results.about is None:
         return []
-    out, chance = [], 1 / results.about.classes
-    for n in sizes:
-        reached = {name: m.mean for name in among if (m := results.mean(name, n))}
-        low = [f"{name} ({v:.1%})" for name, v in reached.items() if v - chance < HARDLY * (1 - chance)]
-        if low:
-            out.append(
-                f"At n = {n:,} {' and '.join(low)} {'are' if len(low) > 1 else 'is'} hardly above chance "
-                f"({chance:.1%}): the difference there says little about what so much data can do."
-            )
-    return out
+    chance = 1 / results.about.classes
+    low = {n: _up_to(results, among, n, chance + HARDLY * (1 - chance)) for n in sizes}
+    return [
+        f"At n = {n:,} {who} hardly above chance ({chance:.1%}): the difference there says little about what so much "
+        "data can do."
+        for n, who in low.items()
+        if who
+    ]
+
+
+def _up_to(results: Results, among: Sequence[str], n: int, bar: float) -> str:
+    """Those of `among` whose mean accuracy at n is not above `bar`, as a sentence begins: who, what each has, is or
+    are; empty for nobody."""
+    reached = {name: m.mean for name in among if (m := results.mean(name, n))}
+    low = [f"{name} ({v:.1%})" for name, v in reached.items() if v <= bar]
+    return f"{' and '.join(low)} {'are' if len(low) > 1 else 'is'}" if low else ""
 
 
 @dataclass(frozen=True)
