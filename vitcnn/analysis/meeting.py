@@ -5,7 +5,7 @@ import math
 from vitcnn.analysis.evidence import NotEnough
 from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.twoway import Estimate
-from vitcnn.analysis.words import interval, points, times
+from vitcnn.analysis.words import interval, points, times, unmet
 
 
 def overtakes(p: Pair) -> Claim:
@@ -43,7 +43,7 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     if at_large.value < 0 and place.excluded:
         return f"Not reached: up to n = {large:,} {p.first} leads, there by {last}."
     if at_large.value < 0:
-        return f"{p.first} leads up to n = {large:,}, there by {last}; {interval(place)}."
+        return f"{p.first} leads up to n = {large:,}, there by {last}; {unmet(place)}."
     if at_small.value < 0:
         return f"{p.second} leads from n = {small:,} on, there by {points(at_small, absolute=True)}."
     return f"At n = {small:,} {p.first} leads by {points(at_small)}, at n = {large:,} {p.second} by {last}."
@@ -88,4 +88,4 @@ def describe_multiplier(p: Pair, n: int, lead: float = 0.0) -> str:
     most = times(p.sizes[-1] / n, math.floor)
     if place.excluded:
         return f"{start} more than {most} times the images (as many were measured: not enough)."
-    return f"{start}, on average, more than {most} times the images ({found})."
+    return f"{start}, on average, more than {most} times the images ({unmet(place, 'times')})."

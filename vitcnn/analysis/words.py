@@ -21,6 +21,12 @@ def interval(place: Crossing, unit: str = "n") -> str:
     return "95 %: open on both sides"
 
 
+def unmet(place: Crossing, unit: str = "n") -> str:
+    """As `interval`, of curves that are not seen to meet: what is not excluded may end before the largest n."""
+    said = interval(place, unit)
+    return said if place.high is None else f"{said}, where these seeds do not exclude a meeting"
+
+
 def times(value: float, rounded: Callable[[float], float] = round) -> str:
     """A multiple: one decimal, below 1 two digits; of a bound `rounded` up (math.ceil) or down (math.floor)."""
     digits = 1 if value >= 1 else 1 - math.floor(math.log10(value))
