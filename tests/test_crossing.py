@@ -51,6 +51,16 @@ def lines(known: Evidence, first: str, second: str, sizes: list[int] = SIZES) ->
     return Pair(known, first, second, tuple(sizes), None)
 
 
+def with_accuracy(known: Evidence, cell: tuple[str, int, int], accuracy: float) -> Evidence:
+    """One cell's network right on so many of the test images, the first of them."""
+    far = next(c for c in known.results.cells if (c.entrant, c.n, c.seed) == cell)
+    record = known.results.records[far.id]
+    right = np.arange(record.test.images) < accuracy * record.test.images
+    test = record.test.model_copy(update={"accuracy": accuracy, "bits": pack_bits(right)})
+    records = {**known.results.records, far.id: record.model_copy(update={"test": test})}
+    return Evidence(replace(known.results, records=records))
+
+
 # ---- where the sum passes 0 ----
 
 
@@ -267,6 +277,30 @@ def test_curves_that_meet_more_than_once_are_not_told_as_one_crossing(tmp_path, 
     assert re.search(says, said), said
 
 
+@pytest.mark.parametrize(
+    ("cnn", "vit", "says"),
+    [
+        ([0.7, 0.7, 0.7, 0.7], [0.6, 0.6, 0.6, 0.7], r"^cnn leads at n = 50 by 10\.0.*, neither leads at n = 400\.$"),
+        ([0.7, 0.7, 0.7, 0.7], [0.6, 0.7, 0.6, 0.6], r"^(Not reached: up to n = 400 cnn|cnn) leads"),
+        (
+            [0.7, 0.7, 0.7, 0.7],
+            [0.7, 0.8, 0.8, 0.8],
+            r"^neither leads at n = 50, vit leads at n = 400 by 10\.0[^;]*\.$",
+        ),
+        ([0.7, 0.7, 0.7, 0.7], [0.6, 0.8, 0.8, 0.7], r", neither leads at n = 400; the lead changes at n ≈ 71\.$"),
+    ],
+)
+def test_a_tie_is_nobodys_lead_and_touching_is_no_overtaking(tmp_path, cnn, vit, says):
+    known = evidence(tmp_path, SIZES, seeds=2, cnn=cnn, vit=vit)
+    for accuracies, name in ((cnn, "cnn"), (vit, "vit")):
+        for n, accuracy in zip(SIZES, accuracies, strict=True):
+            for seed in (0, 1):
+                known = with_accuracy(known, (name, n, seed), accuracy + 0.01 * seed)
+    said = met(known)
+    assert re.search(says, said), said
+    assert "overtakes" not in said
+
+
 def test_where_seeds_are_missing_the_place_is_left_out_and_the_ends_are_told(tmp_path):
     known = evidence(tmp_path, SIZES, seeds=3, **FALLING)
     holes = without(known, {("cnn", 100, 0), ("vit", 200, 1)})
@@ -278,16 +312,6 @@ def test_where_seeds_are_missing_the_place_is_left_out_and_the_ends_are_told(tmp
     outcomes = {claim.key: claim for claim in judged.claims}
     assert outcomes["crossing"].effect is not None
     assert "How many times the images vit needs" in outcomes["data-multiplier"].found
-
-
-def with_accuracy(known: Evidence, cell: tuple[str, int, int], accuracy: float) -> Evidence:
-    """One cell's network right on so many of the test images, the first of them."""
-    far = next(c for c in known.results.cells if (c.entrant, c.n, c.seed) == cell)
-    record = known.results.records[far.id]
-    right = np.arange(record.test.images) < accuracy * record.test.images
-    test = record.test.model_copy(update={"accuracy": accuracy, "bits": pack_bits(right)})
-    records = {**known.results.records, far.id: record.model_copy(update={"test": test})}
-    return Evidence(replace(known.results, records=records))
 
 
 def test_ends_that_other_seeds_would_turn_round_are_no_crossing(tmp_path):

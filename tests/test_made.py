@@ -1,6 +1,8 @@
 """Images made from seeds: a function of their number alone, without end, and no float decides a pixel."""
 
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +18,12 @@ from vitcnn.data.fetch import about_data, fetch, load
 from vitcnn.data.made import TEST, VALIDATION, Deformed, Fractals, canonical, parse
 from vitcnn.data.making import Maker, OnDemand, maker
 from vitcnn.data.sources import place
+from vitcnn.matrix import cells
 from vitcnn.seeds import role_seed
 
 CPU = torch.device("cpu")
 NAMES = ["fractals", "fractals:channels=3,classes=7,noise=0.3,patch=3,size=24", "deformed:digits,noise=0.1"]
+STATM = Path("/proc/self/statm")
 STREAM = role_seed(0, "subset")
 
 
@@ -274,18 +278,19 @@ def test_bases_of_training_validation_and_test_are_disjoint_and_of_the_right_cla
     made, (info, arrays, _) = of("deformed:digits").images.__self__, load("digits")
     numbers = np.arange(5000)
     trained = {seed: made.bases(role_seed(seed, "subset"), numbers) for seed in (0, 1)}
-    held_out, tested = made.bases(VALIDATION, numbers), made.bases(TEST, numbers)
+    held_out, tested = made.bases(VALIDATION, numbers), made.bases(TEST, np.arange(info.test))
     assert set(trained[0]).isdisjoint(held_out)
     assert set(trained[0]) == set(trained[1])
     assert len(set(trained[0])) == info.train - info.validation
     assert len(set(held_out)) == info.validation
-    assert set(tested) == set(range(info.test))
-    for rows, labels in (
-        (trained[0], arrays.train_labels),
-        (held_out, arrays.train_labels),
-        (tested, arrays.test_labels),
-    ):
-        assert (labels[rows] == numbers % 10).all()
+    assert sorted(tested) == list(range(info.test))  # each once: as many as there are
+    assert len(set(np.bincount(arrays.test_labels))) > 1
+    for rows in (trained[0], held_out):
+        assert (arrays.train_labels[rows] == numbers % 10).all()
+    kinds = made.labels(TEST, torch.arange(info.test)).numpy()
+    assert (kinds == arrays.test_labels[tested]).all()
+    assert (kinds[:100] == np.arange(100) % 10).all()
+    assert torch.equal(made.labels(STREAM, torch.arange(30)), torch.arange(30) % 10)
     assert (trained[0][:100] != trained[1][:100]).mean() > 0.9
     assert len(set(trained[0][:500])) == 500  # no image twice before all of its class were there
 
@@ -334,7 +339,7 @@ def asked():
         seen.extend(numbers.tolist())
         return made.images(stream, numbers)
 
-    return Maker(made.info, images), seen
+    return Maker(made.info, images, made.labels), seen
 
 
 INDICES = [torch.tensor([3, 0, 2499, 3]), slice(0, 10), slice(2490, 3000), slice(None, 5), slice(0, 0)]
@@ -363,8 +368,19 @@ def test_an_image_that_is_remembered_is_made_once(asked):
     assert sorted(seen) == list(range(500))
 
 
+@pytest.mark.skipif(not STATM.exists(), reason="the memory of a process is read off Linux's /proc")
 def test_ten_million_images_take_no_memory_before_they_are_asked_for(asked):
+    def resident() -> int:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     made, seen = asked
-    demand = OnDemand(made, STREAM, 10**7, CPU, remember=False)
+    before = resident()
+    demand = OnDemand(made, STREAM, 10**7, CPU, remember=True)
     assert demand[torch.tensor([9_999_999])].shape == (1, 1, 16, 16)
     assert seen == [9_999_999]
+    assert resident() - before < 200e6 < demand._images.nbytes
+
+
+def test_fewer_test_images_than_classes_are_refused(study):
+    with pytest.raises(ConfigError, match=r"^dataset: test=50 images are fewer than the 100 classes$"):
+        cells(study("dataset='fractals:test=50'", "sizes=[100]", "entrants=[vit]"))

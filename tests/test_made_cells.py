@@ -135,17 +135,10 @@ def test_more_images_than_memory_can_number_are_refused_before_anything_is_made(
         cells_data(FRACTALS, [(500_000_000_000, 1)], **HOW)
 
 
-@pytest.mark.parametrize(
-    ("name", "validation", "said"),
-    [
-        ("fractals:size=16", 10**12, "validation: 1,000,000,000,000 images"),
-        ("fractals:size=16,test=1000000000000", 100, "dataset: test: 1,000,000,000,000 images"),
-    ],
-)
-def test_so_are_more_validation_or_test_images(name, validation, said):
+def test_so_are_more_validation_images():
     how = {"resolution": None, "content": None, "folder": None, "device": torch.device("cpu")}
-    with pytest.raises(ConfigError, match=said):
-        cells_data(name, [(200, 0)], validation=validation, **how)
+    with pytest.raises(ConfigError, match="validation: 1,000,000,000,000 images"):
+        cells_data("fractals:size=16", [(200, 0)], validation=10**12, **how)
 
 
 def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
@@ -235,7 +228,7 @@ def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(stud
     other = study(f"dataset={DIGITS}", "entrants=[linear]", "seeds=1", text=TEXT, name="other.yaml")
     theirs = Places("other", places.results, places.runs)
     text = write_report(other, cells(other), theirs).read_text(encoding="utf-8")
-    assert "for training of 1,000, for validation of 297 others, for the test of its 500 test images: new " in text
+    assert "for training of 1,000, for validation of 297 others, for the test of 200 test images: new " in text
     assert "new deformations are not new objects" in text
     assert "Before they are deformed" not in text
     for cell in cells(other):

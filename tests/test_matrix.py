@@ -165,7 +165,6 @@ def test_defaults_are_what_they_were_when_the_first_records_were_committed(kind)
         ("entrant", "other"),
         ("role", "budget-check"),
         ("variant", "lr=0.1"),
-        ("start_study", "other"),
     ],
 )
 def test_labels_do_not_change_the_id(label, value):
@@ -175,6 +174,12 @@ def test_labels_do_not_change_the_id(label, value):
 
 def test_every_label_is_tested_above():
     assert {"study", "entrant", "role", "variant", "start_study"} == LABELS
+
+
+def test_the_name_of_another_study_to_begin_with_is_a_label_but_the_new_head_is_not():
+    begun = VIT.model_copy(update={"start": "0" * 12})
+    there = [begun.model_copy(update={"start_study": name}) for name in ("one", "other")]
+    assert there[0].id == there[1].id != begun.id
 
 
 def test_validation_given_as_the_data_sets_own_number_has_the_same_ids(study):

@@ -208,8 +208,8 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
 def test_other_words_than_before_are_refused_before_anybody_is_sent_to_train_the_other_study(vitcnn, study):
     study(text=BEFORE, name="before.yaml")
     study(text=AFTER, name="after.yaml")
-    study(text=BEFORE.replace("dataset: digits", "dataset: 'fractals:size=96,test=50'").replace("[50, 200]", "[100]"),
-          name="small.yaml")  # fmt: skip
+    fractals = "dataset: 'fractals:size=96,classes=10,test=50'"
+    study(text=BEFORE.replace("dataset: digits", fractals).replace("[50, 200]", "[100]"), name="small.yaml")
     some = "entrants={v: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: small.yaml, n: 100}}}"
     for command in (("plan",), ("run", "--wandb", "off")):
         code, _, err = vitcnn(command[0], "after.yaml", some, "seeds=1", *command[1:])

@@ -44,6 +44,8 @@ class Cell(Frozen):
             mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
         )
         scientific["model"] = identity(self.model)
+        if self.start_study:
+            scientific["head"] = "new"
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

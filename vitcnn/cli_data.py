@@ -50,6 +50,7 @@ def fetch_(
 def list_(data_dir: DataDir = None) -> None:
     """Lists the data sets, their size and licence, and which are fetched."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
     from vitcnn.data.cache import Info, cache_folder, read_about
@@ -66,11 +67,11 @@ def list_(data_dir: DataDir = None) -> None:
     for s, about in known:
         pixels = f"{s.size}×{s.size}×{s.channels}"
         fetched = "yes" if about else "no"
-        out.add_row(s.name, f"{s.train:,} + {s.test:,}", pixels, str(s.classes), fetched)
+        out.add_row(escape(s.name), f"{s.train:,} + {s.test:,}", pixels, str(s.classes), fetched)
     console = Console(soft_wrap=True)
     console.print(out)
     for s, _ in known:
-        console.print(f"{s.name}: {s.source}; licence: {s.licence}", highlight=False)
+        console.print(f"{s.name}: {s.source}; licence: {s.licence}", highlight=False, markup=False)
     console.print(f"torchvision:NAME, fetched when named: {', '.join(sorted(SETS))}")
     console.print("folder:PATH, your own images: one folder a class, with or without train and test above them")
     for kind, what in ((Fractals, "fractals:OPTIONS"), (Deformed, "deformed:NAME,OPTIONS")):

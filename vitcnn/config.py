@@ -43,7 +43,7 @@ class Budget(Frozen):
 
     def steps(self, n: int, batch_size: int) -> int:
         """Optimiser steps for n images: the budget rounded up to whole batches."""
-        return max(1, math.ceil((self.images_seen or self.epochs * n) / batch_size))
+        return max(1, math.ceil(round((self.images_seen or self.epochs * n) / batch_size, 6)))
 
     def __str__(self) -> str:
         return f"{self.images_seen:,} images seen" if self.images_seen else f"{self.epochs:g} epochs"

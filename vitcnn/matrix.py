@@ -73,6 +73,8 @@ def _check_sizes(study: Study, data: Info) -> None:
         raise ConfigError(f"validation: {validation:,} images of {data.train:,} leave none to train on")
     if validation < data.classes:
         raise ConfigError(f"validation: {validation:,} images are fewer than the {data.classes} classes")
+    if data.made and data.test < data.classes:
+        raise ConfigError(f"dataset: test={data.test:,} images are fewer than the {data.classes} classes")
     room = data.train - validation
     for n in study.sizes:
         if n > room:

@@ -106,9 +106,10 @@ def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], 
     untrained: list[Cell] = []
     for cell in waiting:
         its = places.of(cell.start_study)
-        if cell.start in lost:
+        here = not cell.start_study
+        if here and cell.start in lost:
             lost.add(cell.id)
-        elif not cell.start or cell.start in coming or its.weights(cell.start).exists():
+        elif not cell.start or (here and cell.start in coming) or its.weights(cell.start).exists():
             continue
         elif its.failure(cell.start).exists():
             lost.add(cell.id)

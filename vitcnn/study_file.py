@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from vitcnn import plain_yaml
 from vitcnn.base import ConfigError, suggest
 from vitcnn.config import Budget, BudgetCheck, Pretrain, Shuffle, Study, by_name
+from vitcnn.data.made import canonical
 from vitcnn.entrants import MODELS
 from vitcnn.recipe import Recipe
 
@@ -22,6 +23,8 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     """
     study, here = _study(Path(path), overrides), Path(path).parent
     files = dict.fromkeys(entrant.pretrain.study for entrant in study.entrants if entrant.pretrain)
+    if bad := [file for file in files if "\0" in file]:
+        raise ConfigError(f"{path}: pretrain: {bad[0]!r} is no name of a file")
     if own := [file for file in files if (here / file).resolve() == Path(path).resolve()]:
         raise ConfigError(f"{path}: pretrain: {own[0]} is this study itself; name the one that is trained before it")
     return study.model_copy(update={"before": {file: _earlier(here / file) for file in files}}) if files else study
@@ -66,7 +69,7 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     if found := _truth(text):
         raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
     files = text["recipes"] if isinstance(text.get("recipes"), list) else [text.get("recipes")]
-    if all(isinstance(file, str) for file in files):
+    if files and all(isinstance(file, str) for file in files):
         text["chosen"], text["search"] = _all_recipes([path.parent / file for file in files], text.get("dataset"))
     try:
         return Study.model_validate(text)
@@ -123,14 +126,21 @@ def _all_recipes(paths: Sequence[Path], dataset: Any) -> tuple[dict, str]:
     return chosen, ", ".join(search for _, search in found)
 
 
+def _one_name(dataset: Any) -> Any:
+    try:
+        return canonical(dataset) if isinstance(dataset, str) else dataset
+    except ConfigError:
+        return dataset  # said when the study is made
+
+
 def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
     """(what it chose, the name of the search, with its data set where that is another)."""
     try:
         text = plain_yaml.read(path)
         entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
-        if not isinstance(text["search"], str) or not all(isinstance(by_size, dict) for by_size in entrants.values()):
+        if not isinstance(text["search"], str) or not all(type(n) is int for by in entrants.values() for n in dict(by)):
             raise TypeError
-        return entrants, text["search"] if of == dataset else f"{text['search']}, made on {of}"
+        return entrants, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
     except OSError as error:
         raise ConfigError(
             f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"

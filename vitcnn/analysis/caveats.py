@@ -64,6 +64,14 @@ def above_floor(results: Results) -> bool:
     return len(held) == len(results.entrants) - 1 > 0 and not beyond and not below_floor(results)
 
 
+def few_for_the_floor(results: Results) -> str:
+    """A sentence where the linear floor was fitted on fewer images than n; else empty."""
+    fitted = [r.found["images"] for r in results.records.values() if r.found.get("images", r.cell.n) < r.cell.n]
+    if not fitted:
+        return ""
+    return f"{results.floor} is fitted on the first {max(fitted):,} of its images at most, whatever n is."
+
+
 def below_floor(results: Results, among: Collection[str] | None = None) -> list[str]:
     """A sentence for each entrant (of `among`) that loses to the linear floor at its largest finished n."""
     out = []

@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 from vitcnn.analysis.evidence import Evidence, Number
 from vitcnn.analysis.twoway import Sample, critical
 
+TIE = 1e-9  # of accuracy: smaller differences are rounding
 STEPS = 60  # of the search between two measured sizes; what it brackets is solved
 
 
@@ -23,7 +24,7 @@ class Crossing:
     None: open."""
 
     turns: tuple[float, ...]  # every place where the one that is ahead changes, in order
-    ahead: bool  # at the smallest n the first curve is
+    ahead: bool  # at the smallest n at which they are apart the first curve is
     low: float | None
     high: float | None
     excluded: bool  # "no difference" is rejected at every point of the axis
@@ -35,7 +36,7 @@ class Crossing:
 
     @property
     def above(self) -> bool:
-        """At the largest n the first curve is (still, or again) ahead."""
+        """At the largest n at which they are apart the first curve is (still, or again) ahead."""
         return self.ahead == (len(self.turns) % 2 == 0)
 
     @property
@@ -74,8 +75,15 @@ def invert(stretches: Sequence[Stretch], level: float = 0.95) -> Crossing:
     shares = np.linspace(0, 1, STEPS + 1)
     places = np.concatenate([k + shares for k in range(len(stretches))])
     values, beyond = (np.concatenate(both) for both in zip(*(s.at(shares, level) for s in stretches), strict=True))
-    t = np.flatnonzero((values[:-1] > 0) != (values[1:] > 0))
-    turns = places[t] + (places[t + 1] - places[t]) * values[t] / (values[t] - values[t + 1])
+    values = np.where(np.abs(values) < TIE, 0, values)
+    apart = np.flatnonzero(values)
+    ahead = bool(len(apart)) and bool(values[apart[0]] > 0)
+    t = np.flatnonzero(np.diff(np.sign(values[apart])))
+    a, b = apart[t], apart[t + 1]  # between them it is 0, if there is anything
+    straight = places[a] + (places[b] - places[a]) * values[a] / (values[a] - values[b])
+    turns = np.where(b > a + 1, places[a + 1], straight)
+    if len(apart) and apart[-1] + 1 < len(values):  # the last of it: reached at the largest n
+        turns = np.append(turns, places[apart[-1] + 1])
     kept = np.union1d(places[beyond <= 0], turns)  # at a turn it is 0, however fine the test
 
     def n(place: float) -> float:
@@ -93,7 +101,7 @@ def invert(stretches: Sequence[Stretch], level: float = 0.95) -> Crossing:
 
     low = end(kept[0], places[places < kept[0]][-1]) if len(kept) and kept[0] > 0 else None
     high = end(kept[-1], places[places > kept[-1]][0]) if len(kept) and kept[-1] < len(stretches) else None
-    return Crossing(tuple(n(place) for place in turns), bool(values[0] > 0), low, high, not len(kept))
+    return Crossing(tuple(n(place) for place in turns), ahead, low, high, not len(kept))
 
 
 def along(evidence: Evidence, sizes: Sequence[int], numbers: Sequence[list[tuple[float, Number]]]) -> Crossing:

@@ -2,6 +2,7 @@
 
 import math
 
+from vitcnn.analysis.crossing import TIE
 from vitcnn.analysis.evidence import NotEnough
 from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.twoway import Estimate
@@ -27,9 +28,10 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
         _same_seeds(place.ahead, at_small.value)
         _same_seeds(place.above, -at_large.value)
     except NotEnough as reason:
-        ends = [f"{p.first if lead > 0 else p.second} leads at n = {n:,} by {points(e, absolute=True)}"
-                for n, e, lead in ((small, at_small, at_small.value), (large, at_large, -at_large.value))]  # fmt: skip
-        return f"{', '.join(ends)}; where they meet cannot be said: {reason}."
+        return f"{_ends(p, at_small, at_large)}; where they meet cannot be said: {reason}."
+    if min(abs(at_small.value), abs(at_large.value)) < 100 * TIE:
+        turned = [f"n ≈ {n:,.0f}" for n in place.turns if n < large * (1 - TIE)]
+        return f"{_ends(p, at_small, at_large)}{'; the lead changes at ' if turned else ''}{', '.join(turned)}."
     if place.passes:
         vague = ", on average," if place.low is None and place.high is None else ""
         before = f"leads at n = {small:,}, falls behind, and " if at_small.value < 0 else ""
@@ -47,6 +49,18 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     if at_small.value < 0:
         return f"{p.second} leads from n = {small:,} on, there by {points(at_small, absolute=True)}."
     return f"At n = {small:,} {p.first} leads by {points(at_small)}, at n = {large:,} {p.second} by {last}."
+
+
+def _ends(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
+    """Who leads at the smallest and at the largest n, and by how much; by each end's own seeds."""
+    ends = ((p.ends[0], at_small, at_small.value), (p.ends[1], at_large, -at_large.value))
+    told = [
+        f"neither leads at n = {n:,}"
+        if abs(lead) < 100 * TIE
+        else f"{p.first if lead > 0 else p.second} leads at n = {n:,} by {points(e, absolute=True)}"
+        for n, e, lead in ends
+    ]
+    return ", ".join(told)
 
 
 def _same_seeds(leads: bool, lead: float) -> None:

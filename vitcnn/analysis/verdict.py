@@ -4,7 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vitcnn.analysis.caveats import below_floor, below_floor_on_little, budget_shifts, hardly_learnt, leak, whole_pool
+from vitcnn.analysis.caveats import (
+    below_floor,
+    below_floor_on_little,
+    budget_shifts,
+    few_for_the_floor,
+    hardly_learnt,
+    leak,
+    whole_pool,
+)
 from vitcnn.analysis.claims import CLAIMS, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.pair import Claim, Pair
@@ -88,6 +96,8 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
     out += below_floor(results, {first, second})
     out += below_floor_on_little(results, (first, second), sizes)
     out += hardly_learnt(results, (first, second), sizes)
+    if few := few_for_the_floor(results):
+        out.append(few)
     if results.floor is None:
         out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
     checked, sign = {first, second} == set(results.study.pair), 1 if first == results.study.pair[0] else -1
@@ -101,7 +111,7 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
             f"No budget check of this pair is finished at n = {' and '.join(f'{n:,}' for n in unknown)}: whether more "
             "training moves the gap there is not known."
         )
-    if results.study.search is None:
+    if not results.study.search:
         out.append("No recipe search stands behind this study.")
     if results.about and results.about.made:
         out.append(results.about.made)

@@ -130,7 +130,7 @@ def _made(
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
     made = maker(name, folder, resolution, device)
     info, (free, there_is) = made.info, free_for_each(device, workers)
-    for key, count in (("sizes", sum(longest.values())), ("validation", validation), ("dataset: test", info.test)):
+    for key, count in (("sizes", sum(longest.values())), ("validation", validation)):
         if count * NUMBERED > free:
             raise ConfigError(
                 f"{key}: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their "

@@ -3,7 +3,8 @@
 
 Every image draws an affine map (rotation, stretch, shear, shift) and an elastic field, random displacements on a grid
 between which cubic B-splines go (in place of noise smoothed by a Gaussian: alike, and two products of matrices). Images
-of a stream take the pool's images class by class in the stream's own random order, and again when all were taken.
+of a stream take the pool's images class by class in the stream's own random order, and again when all of a class were
+taken; those of the test set, each of its images at most once.
 
 Arithmetic is of integers (displacements in 1/256 pixel, bilinear weights in 1/256), so that a CPU and a GPU make the
 same image. The products of matrices are in float64, where integers of this size, and their sums in any order, are
@@ -38,7 +39,7 @@ class Deformer:
         self._orders: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def images(self, stream: int, numbers: Tensor) -> Tensor:
-        """Images `numbers` (B,) int64 of a stream -> (B, C, H, W) uint8 on their device, of class i mod classes."""
+        """Images `numbers` (B,) int64 of a stream -> (B, C, H, W) uint8 on their device."""
         pixels = self.arrays.test_images if stream == TEST else self.arrays.train_images
         out = []
         for part in portions(numbers, CHUNK):
@@ -53,8 +54,17 @@ class Deformer:
         if stream not in self._orders:
             self._orders[stream] = self._order(stream)
         order, first, count = self._orders[stream]
+        if stream == TEST:
+            return order[numbers]
         round_, label = np.divmod(numbers, self.info.classes)
         return order[first[label] + round_ % count[label]]
+
+    def labels(self, stream: int, numbers: Tensor) -> Tensor:
+        """(B,) int64, of those images."""
+        if stream != TEST:
+            return numbers % self.info.classes
+        labels = np.asarray(self.arrays.test_labels)[self.bases(stream, numbers.cpu().numpy())]
+        return torch.from_numpy(labels.astype(np.int64)).to(numbers.device)
 
     def _order(self, stream: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows, those of one class after those of the one before, in random order; where each begins; how many)."""
@@ -71,7 +81,10 @@ class Deformer:
             raise ConfigError(
                 f"deformed:{self.info.name}: class {count.argmin()} has no image left for one of its pools"
             )
-        return rows, np.cumsum(count) - count, count
+        first = np.cumsum(count) - count
+        if stream == TEST:  # one of each class, then the next of each, until all were taken, once
+            rows = rows[np.argsort(np.arange(len(rows)) - np.repeat(first, count), kind="stable")]
+        return rows, first, count
 
     @cached_property
     def _pools(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Data sets that are made from seeds: `fractals`, `deformed:NAME`, with options behind. Their names; no torch.
 
 A name is canonical where its options are sorted and those at their default are left out, so that one data set has one
-name, and a cell one id. Image i of a stream is of class i mod classes; a cell of seed s is trained on images 0 … n − 1
+name, and a cell one id. Image i of a stream is of class i mod classes (but test images that are deformed have classes
+as many as they come in); a cell of seed s is trained on images 0 … n − 1
 of the stream `role_seed(s, "subset")`, so that the smaller subset is in the larger one and no image is kept anywhere.
 Validation and test are streams of their own.
 """
@@ -10,11 +11,12 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from vitcnn.base import ConfigError, Frozen, Positive, Share, suggest
+from vitcnn.base import ConfigError, Frozen, Share, suggest
 from vitcnn.data.cache import Info
 
 VALIDATION, TEST = 2**63, 2**63 + 1  # streams; those of cells are below, as `role_seed` is
 ENDLESS = 10**12  # training images: more than any budget
+MOST_TESTED = 10**7
 
 
 def _some(share: float) -> float:
@@ -42,7 +44,7 @@ class Fractals(Frozen):
     noise: Noise = 0.0  # of the pixels
     channels: Literal[1, 3] = 1  # 3: every image in a colour of its own
     seed: Annotated[int, Field(ge=0)] = 0  # of the classes
-    test: Positive = 10_000  # images
+    test: Annotated[int, Field(ge=1, le=MOST_TESTED)] = 10_000  # images
 
 
 class Deformed(Frozen):
@@ -52,7 +54,7 @@ class Deformed(Frozen):
     base: str  # the data set that is deformed: a built-in one, or torchvision:NAME
     strength: Annotated[float, Field(ge=0, le=3)] = 1.0  # of both, elastic and affine
     noise: Noise = 0.0  # of the pixels
-    test: Positive = 10_000  # images; by default no more than the base has
+    test: Annotated[int, Field(ge=1, le=MOST_TESTED)] = 10_000  # images; by default no more than the base has
 
 
 Made = Fractals | Deformed
@@ -153,15 +155,15 @@ def info_of(how: Made, base: Info | None = None) -> Info:
         )
     if "test" in how.model_fields_set and how.test > base.test:
         raise ConfigError(f"{written(how)}: {base.title} has {base.test:,} test images, not {how.test:,}")
-    kept = base.train - base.validation
+    kept, tested = base.train - base.validation, min(how.test, base.test)
     return base.model_copy(
         update={
             "name": written(how),
             "train": ENDLESS,
-            "test": min(how.test, base.test),
+            "test": tested,
             "source": f"{base.source}; deformed as in infinite MNIST (Loosli, Canu & Bottou 2007)",
             "made": f"Its images are random deformations of the images of {base.title}, for training of {kept:,}, for "
-            f"validation of {base.validation:,} others, for the test of its {base.test:,} test images: new "
+            f"validation of {base.validation:,} others, for the test of {tested:,} test images: new "
             "deformations are not new objects, so that a larger n says less here than as many new images would.",
         }
     )

@@ -20,11 +20,12 @@ LOOKED_AT = 10_000  # images at most, of training and of test, that the leak che
 
 
 class Maker(NamedTuple):
-    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device. `of`: facts of the data set
-    that is deformed."""
+    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device; `labels`: (B,) int64, so too.
+    `of`: facts of the data set that is deformed."""
 
     info: Info
     images: Callable[[int, Tensor], Tensor]
+    labels: Callable[[int, Tensor], Tensor]
     of: dict[str, Any] | None = None
 
 
@@ -34,9 +35,10 @@ def maker(name: str, folder: str | Path | None, resolution: int | None, device: 
     if isinstance(how, Fractals):
         systems = fractals.categories(how.classes, how.seed)
         systems = fractals.Systems(*(part.to(device) for part in systems))
-        return Maker(info_of(how), partial(fractals.make, how, systems))
+        return Maker(info_of(how), partial(fractals.make, how, systems), lambda _, numbers: numbers % how.classes)
     base, arrays, facts = load(how.base, folder, resolution)
-    return Maker(info_of(how, base), deformed.Deformer(how, base, arrays).images, facts)
+    deformer = deformed.Deformer(how, base, arrays)
+    return Maker(info_of(how, base), deformer.images, deformer.labels, facts)
 
 
 class OnDemand:
@@ -74,7 +76,7 @@ class OnDemand:
 
     def labels(self) -> Tensor:
         """(N,) int64."""
-        return torch.arange(self.count, device=self.device) % self.made.info.classes
+        return self.made.labels(self.stream, torch.arange(self.count, device=self.device))
 
 
 def subset_name(stream: int, n: int) -> str:

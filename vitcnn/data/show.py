@@ -47,7 +47,7 @@ def sheet_of_made(made: Maker, *, n: int, seed: int, augment: str) -> tuple[Bloc
     numbers = (shown[:, None] + classes * torch.arange(ACROSS)).flatten()
     by_class = made.images(stream, numbers).permute(0, 2, 3, 1).unflatten(0, (len(shown), ACROSS)).numpy()
     subset = torch.arange(min(n, ROWS))
-    pixels, labels = made.images(stream, subset), (subset % classes).numpy()
+    pixels, labels = made.images(stream, subset), made.labels(stream, subset).numpy()
     return _sheet(made.info, by_class, [""] * len(shown), pixels, labels, n=n, seed=seed, augment=augment)
 
 

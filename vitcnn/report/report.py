@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts, leak, whole_pool
+from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts, few_for_the_floor, leak, whole_pool
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.analysis.words import counted, seeds
@@ -118,7 +118,8 @@ def _text(results: Results, missing: str) -> str:
     study = results.study
     first = below_floor(results)
     if not first and above_floor(results):
-        first = ["Every entrant is above the linear floor at its largest finished n."]
+        few = " (which was fitted on fewer images, see below)" if few_for_the_floor(results) else ""
+        first = [f"Every entrant is above the linear floor at its largest finished n{few}."]
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [
         f"# {tables.escape(study.name)}\n",
@@ -129,7 +130,7 @@ def _text(results: Results, missing: str) -> str:
         "weights, mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
         f"Recipes are from {source}.\n",
         results.about.made + "\n" if results.about and results.about.made else "",
-        _few_for_the_floor(results),
+        few_for_the_floor(results) + "\n" if few_for_the_floor(results) else "",
         _left_out(results),
         leak(results) + "\n" if leak(results) else "",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
@@ -162,18 +163,15 @@ def _text(results: Results, missing: str) -> str:
 
 def _nearest(study: Study) -> str:
     """Where the recipes of sizes come from at which the search was not made."""
-    made = sorted({n for by_size in study.chosen.values() for n in by_size})
-    if set(study.sizes) <= set(made) or not made:
+    at: dict[tuple[int, ...], list[str]] = {}
+    for e in study.entrants:
+        if by_size := study.chosen.get(e.name) or study.chosen.get(e.model.model):
+            at.setdefault(tuple(sorted(by_size)), []).append(e.name)
+    if all(set(study.sizes) <= set(made) for made in at):
         return ""
-    there = ", ".join(f"{n:,}" for n in made)
-    return f" The search was made at n = {there}; others take the nearest one's, in log n; midway, the smaller's."
-
-
-def _few_for_the_floor(results: Results) -> str:
-    fitted = [r.found["images"] for r in results.records.values() if r.found.get("images", r.cell.n) < r.cell.n]
-    if not fitted:
-        return ""
-    return f"{results.floor} is fitted on the first {max(fitted):,} of its images at most, whatever n is.\n"
+    places = {", ".join(f"{n:,}" for n in made): tables.escape(", ".join(who)) for made, who in at.items()}
+    where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in places.items())
+    return f" The search was made at n = {where}; others take the nearest one's, in log n; midway, the smaller's."
 
 
 def _left_out(results: Results) -> str:

@@ -24,7 +24,8 @@ def families(entrants: Sequence[Entrant]) -> dict[str, Family]:
             continue
         family = next((f for f in found if before.n not in f and _kin(entrant, f[max(f)])), None)
         if family is None:
-            scratch = next((e for e in networks if e.model == entrant.model and not e.pretrain), None)
+            same = [e for e in networks if e.model == entrant.model and not e.pretrain]
+            scratch = min(same, key=lambda e: e.recipe != entrant.recipe, default=None)
             found.append(family := {0: scratch} if scratch else {})
         family[before.n] = entrant
     shared = Counter(family[0].name for family in found if 0 in family)
@@ -73,9 +74,16 @@ def transfer_section(results: Results) -> str:
     if any(0 in family for family in known.values()):
         text += (
             "\nWhat it gained: points over the same network from scratch, paired by seed; each interval is for one "
-            f"difference alone.\n\n{table(gained, [b for b in befores if b])}"
+            f"difference alone.{_other_recipes(known)}\n\n{table(gained, [b for b in befores if b])}"
         )
     return text
+
+
+def _other_recipes(known: dict[str, Family]) -> str:
+    """Where the study gives the one from scratch another recipe than the pre-trained ones."""
+    other = [name for name, f in known.items() if 0 in f and any(e.recipe != f[0].recipe for e in f.values())]
+    them = " and ".join(other)
+    return f" Of {escape(them)} the recipe is another from scratch, which has its part in it." if other else ""
 
 
 def _files(known: dict[str, Family]) -> list[str]:
@@ -85,7 +93,8 @@ def _files(known: dict[str, Family]) -> list[str]:
 
 def _of_before(file: str, study: Study) -> str:
     synthetic = ", made from seeds" if parse(study.dataset) else ""
-    return escape(f"images of {study.dataset}{synthetic} ({file}, {study.budget})")
+    shuffled = f", {' or '.join(map(str, study.shuffle))}" if study.shuffle else ""
+    return escape(f"images of {study.dataset}{synthetic}{shuffled} ({file}, {study.budget})")
 
 
 def _label(name: str, n: int) -> str:
