@@ -75,7 +75,7 @@ def test_another_cache_folder_is_another_list(vitcnn, tmp_path):
 
 def test_fetched_folders_are_listed_too_and_their_long_names_leave_room_for_the_rest(vitcnn, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    root = plant(tmp_path / "my pets, all of them, in a folder with a long name")
+    root = plant(tmp_path / "my [bold]pets[/b], all of them, in a folder with a long name")
     assert vitcnn("data", "fetch", f"folder:{root}", "--data-dir", "cache")[0] == 0
     _, out, _ = vitcnn("data", "list", "--data-dir", "cache")
     assert ["16 + 4", "8×8×3", "2", "yes"] in rows(out).values()

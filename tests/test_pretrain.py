@@ -17,6 +17,7 @@ from vitcnn.models.build import build
 from vitcnn.records import Places, write_record
 from vitcnn.report.report import write_report
 from vitcnn.report.transfer import families, transfer_figure
+from vitcnn.starts import with_starters
 from vitcnn.training.cell import data_of, module_of, train_cell
 from vitcnn.training.weights import load_weights
 
@@ -305,6 +306,52 @@ def test_a_line_joins_what_differs_by_the_images_before_alone(study):
         ["b-200", "b-50"],
         ["c-50"],
     ]
+
+
+def test_the_one_from_scratch_is_that_of_the_same_recipe_and_another_recipe_is_said(study, tmp_path):
+    study(text=BEFORE, name="before.yaml")
+    strong = "entrants.vit-strong={model: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 0.003}}"
+    own = "entrants.vit-200.recipe={lr: 0.003}"
+    alike = "entrants.vit-50.recipe={lr: 0.003}"
+    found = families(study(strong, own, alike, text=AFTER, name="after.yaml").entrants)
+    assert {n: e.name for n, e in found["vit-strong"].items()} == {0: "vit-strong", 50: "vit-50", 200: "vit-200"}
+    for overrides, said in (((own, alike), True), ((), False)):
+        made, all_cells, places = make_study(tmp_path, *overrides, text=AFTER, name="after")
+        write(every(all_cells, accuracy), places)
+        text = write_report(made, all_cells, places).read_text()
+        assert (" Of vit the recipe is another from scratch, which has its part in it.\n" in text) == said
+
+
+def test_what_was_shuffled_before_is_said(study, tmp_path):
+    (tmp_path / "before.yaml").write_text(BEFORE + "shuffle: {words: 1}\n", encoding="utf-8")
+    made, all_cells, places = make_study(tmp_path, text=AFTER, name="after")
+    write(every(all_cells, accuracy), places)
+    assert "images of digits, all words shuffled (before.yaml, " in write_report(made, all_cells, places).read_text()
+
+
+def test_a_network_begun_within_the_study_is_another_cell_than_one_begun_with_the_same_weights_of_another(study):
+    study(text=BEFORE, name="before.yaml")
+    both = (
+        "sizes=[50]",
+        "entrants={vit: {width: 32, depth: 1, heads: 2}, "
+        "more: {model: vit, width: 32, depth: 1, heads: 2, start: vit}, "
+        "anew: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
+    )
+    made = {cell.title: cell for cell in cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))}
+    assert made["more-n50-s0"].start == made["anew-n50-s0"].start == made["vit-n50-s0"].id
+    assert made["more-n50-s0"].id != made["anew-n50-s0"].id
+
+
+def test_weights_of_another_study_are_not_waited_for_in_this_one(study, tmp_path):
+    study(text=BEFORE, name="before.yaml")
+    both = (
+        "sizes=[50]",
+        "entrants={vit: {width: 32, depth: 1, heads: 2}, "
+        "anew: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
+    )
+    waiting = cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))
+    with pytest.raises(ConfigError, match=r"of before, which is not trained yet"):
+        with_starters(waiting, Places("after", tmp_path / "results", tmp_path / "runs"))
 
 
 def test_a_study_without_pretraining_has_no_such_section(tmp_path):

@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 import yaml
-from synthetic import SEARCH, make_study, record, write
+from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
 from vitcnn.base import ConfigError
+from vitcnn.config import Budget
 from vitcnn.matrix import cells
 from vitcnn.recipe import Recipe
 from vitcnn.records import Score
+from vitcnn.report.report import write_report
 from vitcnn.study_file import load_study
 
 
@@ -213,3 +215,48 @@ def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_pat
         assert got["vit", n] == Recipe(lr=lr, augment="shift:1", warmup=0.2)
         assert got["cnn", n] == Recipe(lr=lr, warmup=0.2)
         assert got["linear", n] is None
+
+
+def recipes(path, dataset: str = "digits", **entrants) -> str:
+    path.write_text(yaml.safe_dump({"search": path.stem, "dataset": dataset, "entrants": entrants}))
+    return path.name
+
+
+def report_of(tmp_path, *overrides: str) -> str:
+    made, all_cells, places = make_study(tmp_path, *overrides)
+    write(every(all_cells, lambda _: 0.5), places)
+    return write_report(made, all_cells, places).read_text(encoding="utf-8")
+
+
+def test_who_has_no_recipe_of_its_own_at_a_size_is_said_by_name(tmp_path):
+    both = {50: {"lr": 0.01}, 200: {"lr": 0.003}, 1000: {"lr": 0.003}}
+    file = recipes(tmp_path / "some.yaml", vit={50: {"lr": 0.01}}, cnn=both)
+    text = report_of(tmp_path, f"recipes={file}", "entrants=[vit, cnn]")
+    assert " The search was made at n = 50 for vit; at n = 50, 200, 1,000 for cnn; others take the nearest" in text
+    file = recipes(tmp_path / "all.yaml", vit=both, cnn=both, mixer={7: {}})
+    assert "others take the nearest" not in report_of(tmp_path, f"recipes={file}", "entrants=[vit, cnn]")
+
+
+@pytest.mark.parametrize("none", ["[]", "null"])
+def test_no_recipes_are_no_search(tmp_path, none):
+    text = report_of(tmp_path, f"recipes={none}", "entrants=[vit, cnn]")
+    assert "No recipe search stands behind this study." in text
+    assert "Recipes are from the study file; no search stands behind them." in text
+
+
+def test_a_data_set_by_another_of_its_names_is_no_other_data_set(tmp_path):
+    file = recipes(tmp_path / "r.yaml", "fractals:channels=3,noise=0.5", cnn={100: {}})
+    main = tmp_path / "main.yaml"
+    main.write_text(
+        "dataset: 'fractals:noise=0.5,channels=3'\nsizes: [100]\nseeds: 1\nentrants: [cnn]\n"
+        f"budget: {{images_seen: 100}}\nrecipes: {file}\n"
+    )
+    assert load_study(main).search == "r"
+    assert load_study(main, ["dataset=digits"]).search == "r, made on fractals:channels=3,noise=0.5"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "n", "batch", "steps"), [(1.1, 12_800, 32, 440), (1.1, 12_801, 32, 441), (10, 50, 32, 16)]
+)
+def test_epochs_are_rounded_up_to_whole_batches_and_rounding_adds_none(epochs, n, batch, steps):
+    assert Budget(epochs=epochs).steps(n, batch) == steps
