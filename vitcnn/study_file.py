@@ -138,7 +138,9 @@ def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
     try:
         text = plain_yaml.read(path)
         entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
-        if not isinstance(text["search"], str) or not all(type(n) is int for by in entrants.values() for n in dict(by)):
+        if not isinstance(text["search"], str) or not all(
+            isinstance(by_size, dict) and all(type(n) is int for n in by_size) for by_size in entrants.values()
+        ):
             raise TypeError
         return entrants, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
     except OSError as error:
