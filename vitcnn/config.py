@@ -110,6 +110,11 @@ def by_name(entrants: Any) -> Any:
     return dict(pairs)
 
 
+def several(value: Any) -> Any:
+    """One text or none, where a list of them may stand, as a list."""
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
 def _once(values: Iterable[Any]) -> None:
     if twice := sorted(value for value, count in Counter(values).items() if count > 1):
         raise ValueError(f"{', '.join(map(str, twice[:10]))} stands there more than once")
@@ -138,6 +143,10 @@ class Study(Frozen):
     search: str | None = None  # the search that `recipes` came from
     before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
 
+    def found(self, entrant: Entrant) -> dict[int, dict[str, Any]]:
+        """What `recipes` has for an entrant, by its name or else its model's, at each n searched; empty for none."""
+        return self.chosen.get(entrant.name) or self.chosen.get(entrant.model.model) or {}
+
     @field_validator("dataset")
     @classmethod
     def _one_name(cls, value: str) -> str:
@@ -149,7 +158,7 @@ class Study(Frozen):
     @field_validator("recipes", mode="before")
     @classmethod
     def _files(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else () if value is None else value
+        return several(value)
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -117,7 +117,7 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
         return [(None, "")]
     base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
     if study.recipes:
-        found = nearest(study.chosen.get(entrant.name) or study.chosen.get(entrant.model.model), n, entrant.name, study)
+        found = nearest(study.found(entrant), n, entrant.name, study)
         for key, value in study.recipe.model_dump(exclude_unset=True).items():
             if key in found and found[key] != value:
                 raise ConfigError(
@@ -133,7 +133,7 @@ def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None
     return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.searched)) for recipe in recipes]
 
 
-def nearest(by_size: dict[int, dict] | None, n: int, name: str, study: Study) -> dict[str, Any]:
+def nearest(by_size: dict[int, dict], n: int, name: str, study: Study) -> dict[str, Any]:
     """The recipe found at the size nearest to n in log n; of two as near, at the smaller."""
     if not by_size:
         raise ConfigError(f"recipes: {', '.join(study.recipes)} has none for {name!r}{suggest(name, study.chosen)}")

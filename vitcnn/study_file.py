@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from vitcnn import plain_yaml
 from vitcnn.base import ConfigError, suggest
-from vitcnn.config import Budget, BudgetCheck, Pretrain, Shuffle, Study, by_name
+from vitcnn.config import Budget, BudgetCheck, Pretrain, Shuffle, Study, by_name, several
 from vitcnn.data.made import canonical
 from vitcnn.entrants import MODELS
 from vitcnn.recipe import Recipe
@@ -68,8 +68,8 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
     if found := _truth(text):
         raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
-    files = text["recipes"] if isinstance(text.get("recipes"), list) else [text.get("recipes")]
-    if files and all(isinstance(file, str) for file in files):
+    files = several(text.get("recipes"))
+    if files and isinstance(files, list) and all(isinstance(file, str) for file in files):
         text["chosen"], text["search"] = _all_recipes([path.parent / file for file in files], text.get("dataset"))
     try:
         return Study.model_validate(text)

@@ -29,7 +29,7 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
         _same_seeds(place.above, -at_large.value)
     except NotEnough as reason:
         return f"{_ends(p, at_small, at_large)}; where they meet cannot be said: {reason}."
-    if min(abs(at_small.value), abs(at_large.value)) < 100 * TIE:
+    if _level(at_small) or _level(at_large):
         turned = [f"n ≈ {n:,.0f}" for n in place.turns if n < large * (1 - TIE)]
         return f"{_ends(p, at_small, at_large)}{'; the lead changes at ' if turned else ''}{', '.join(turned)}."
     if place.passes:
@@ -51,12 +51,17 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     return f"At n = {small:,} {p.first} leads by {points(at_small)}, at n = {large:,} {p.second} by {last}."
 
 
+def _level(e: Estimate) -> bool:
+    """Is a difference in points none but of rounding?"""
+    return abs(e.value) < 100 * TIE
+
+
 def _ends(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     """Who leads at the smallest and at the largest n, and by how much; by each end's own seeds."""
     ends = ((p.ends[0], at_small, at_small.value), (p.ends[1], at_large, -at_large.value))
     told = [
         f"neither leads at n = {n:,}"
-        if abs(lead) < 100 * TIE
+        if _level(e)
         else f"{p.first if lead > 0 else p.second} leads at n = {n:,} by {points(e, absolute=True)}"
         for n, e, lead in ends
     ]

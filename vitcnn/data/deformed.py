@@ -67,7 +67,8 @@ class Deformer:
         return torch.from_numpy(labels.astype(np.int64)).to(numbers.device)
 
     def _order(self, stream: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(rows, those of one class after those of the one before, in random order; where each begins; how many)."""
+        """(rows, those of one class after those of the one before, in random order; where each begins; how many). Of
+        the test set the rows are in the order of its stream instead."""
         if stream == TEST:
             labels = np.asarray(self.arrays.test_labels)
             rows = np.arange(len(labels))

@@ -1,10 +1,10 @@
 """Data sets that are made from seeds: `fractals`, `deformed:NAME`, with options behind. Their names; no torch.
 
 A name is canonical where its options are sorted and those at their default are left out, so that one data set has one
-name, and a cell one id. Image i of a stream is of class i mod classes (but test images that are deformed have classes
-as many as they come in); a cell of seed s is trained on images 0 … n − 1
-of the stream `role_seed(s, "subset")`, so that the smaller subset is in the larger one and no image is kept anywhere.
-Validation and test are streams of their own.
+name, and a cell one id. Image i of a stream is of class i mod classes (of test images that are deformed, once the
+smallest class has run out, of the others); a cell of seed s is trained on images 0 … n − 1 of the stream `role_seed(s,
+"subset")`, so that the smaller subset is in the larger one and no image is kept anywhere. Validation and test are
+streams of their own.
 """
 
 from typing import Annotated, ClassVar, Literal, get_args
@@ -16,7 +16,6 @@ from vitcnn.data.cache import Info
 
 VALIDATION, TEST = 2**63, 2**63 + 1  # streams; those of cells are below, as `role_seed` is
 ENDLESS = 10**12  # training images: more than any budget
-MOST_TESTED = 10**7
 
 
 def _some(share: float) -> float:
@@ -26,6 +25,7 @@ def _some(share: float) -> float:
 
 
 Noise = Annotated[Share, AfterValidator(_some)]
+Tested = Annotated[int, Field(ge=1, le=10**7)]
 
 
 class Fractals(Frozen):
@@ -44,7 +44,7 @@ class Fractals(Frozen):
     noise: Noise = 0.0  # of the pixels
     channels: Literal[1, 3] = 1  # 3: every image in a colour of its own
     seed: Annotated[int, Field(ge=0)] = 0  # of the classes
-    test: Annotated[int, Field(ge=1, le=MOST_TESTED)] = 10_000  # images
+    test: Tested = 10_000  # images
 
 
 class Deformed(Frozen):
@@ -54,7 +54,7 @@ class Deformed(Frozen):
     base: str  # the data set that is deformed: a built-in one, or torchvision:NAME
     strength: Annotated[float, Field(ge=0, le=3)] = 1.0  # of both, elastic and affine
     noise: Noise = 0.0  # of the pixels
-    test: Annotated[int, Field(ge=1, le=MOST_TESTED)] = 10_000  # images; by default no more than the base has
+    test: Tested = 10_000  # images; by default no more than the base has
 
 
 Made = Fractals | Deformed

@@ -116,10 +116,10 @@ def _how_many(results: Results) -> str:
 
 def _text(results: Results, missing: str) -> str:
     study = results.study
-    first = below_floor(results)
+    first, few = below_floor(results), few_for_the_floor(results)
     if not first and above_floor(results):
-        few = " (which was fitted on fewer images, see below)" if few_for_the_floor(results) else ""
-        first = [f"Every entrant is above the linear floor at its largest finished n{few}."]
+        fewer = " (which was fitted on fewer images, see below)" if few else ""
+        first = [f"Every entrant is above the linear floor at its largest finished n{fewer}."]
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [
         f"# {tables.escape(study.name)}\n",
@@ -130,7 +130,7 @@ def _text(results: Results, missing: str) -> str:
         "weights, mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
         f"Recipes are from {source}.\n",
         results.about.made + "\n" if results.about and results.about.made else "",
-        few_for_the_floor(results) + "\n" if few_for_the_floor(results) else "",
+        few + "\n" if few else "",
         _left_out(results),
         leak(results) + "\n" if leak(results) else "",
         "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
@@ -165,7 +165,7 @@ def _nearest(study: Study) -> str:
     """Where the recipes of sizes come from at which the search was not made."""
     at: dict[tuple[int, ...], list[str]] = {}
     for e in study.entrants:
-        if by_size := study.chosen.get(e.name) or study.chosen.get(e.model.model):
+        if by_size := study.found(e):
             at.setdefault(tuple(sorted(by_size)), []).append(e.name)
     if all(set(study.sizes) <= set(made) for made in at):
         return ""
