@@ -11,6 +11,7 @@ same image. The products of matrices are in float64, where integers of this size
 exact.
 """
 
+from collections.abc import Callable
 from functools import cache, cached_property
 
 import numpy as np
@@ -36,12 +37,11 @@ class Deformer:
 
     def __init__(self, how: Deformed, info: Info, arrays: Arrays):
         self.how, self.info, self.arrays = how, info, arrays
-        self._orders: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._bases: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
 
     def images(self, stream: int, numbers: Tensor) -> Tensor:
         """Images `numbers` (B,) int64 of a stream -> (B, C, H, W) uint8 on their device."""
-        pixels = self.arrays.test_images if stream == TEST else self.arrays.train_images
-        out = []
+        pixels, out = self._pool(stream)[0], []
         for part in portions(numbers, CHUNK):
             base = torch.from_numpy(pixels[self.bases(stream, part.cpu().numpy())]).to(part.device)
             state = states(stream, part)
@@ -49,32 +49,22 @@ class Deformer:
             out.append(noisy(images, self.how.noise, state, 64) if self.how.noise else images)
         return torch.cat(out)
 
-    def bases(self, stream: int, numbers: np.ndarray) -> np.ndarray:
-        """Which image of the pool (of the test set, for the stream `TEST`) stands behind each number."""
-        if stream not in self._orders:
-            self._orders[stream] = self._order(stream)
-        order, first, count = self._orders[stream]
-        if stream == TEST:
-            return order[numbers]
-        round_, label = np.divmod(numbers, self.info.classes)
-        return order[first[label] + round_ % count[label]]
-
     def labels(self, stream: int, numbers: Tensor) -> Tensor:
         """(B,) int64, of those images."""
-        if stream != TEST:
-            return numbers % self.info.classes
-        labels = np.asarray(self.arrays.test_labels)[self.bases(stream, numbers.cpu().numpy())]
+        labels = self._pool(stream)[1][self.bases(stream, numbers.cpu().numpy())]
         return torch.from_numpy(labels.astype(np.int64)).to(numbers.device)
 
-    def _order(self, stream: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(rows, those of one class after those of the one before, in random order; where each begins; how many). Of
-        the test set the rows are in the order of its stream instead."""
-        if stream == TEST:
-            labels = np.asarray(self.arrays.test_labels)
-            rows = np.arange(len(labels))
-        else:
-            labels, (train, held_out) = np.asarray(self.arrays.train_labels), self._pools
-            rows = held_out if stream == VALIDATION else train
+    def bases(self, stream: int, numbers: np.ndarray) -> np.ndarray:
+        """Which image of the data set (of its test set, for the stream `TEST`) stands behind each number."""
+        if stream not in self._bases:
+            self._bases[stream] = self._order(stream)
+        return self._bases[stream](numbers)
+
+    def _order(self, stream: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Each class in random order. Of training and validation, number i is of class i mod classes, and a class
+        begins again when all of it were taken; of the test, one of each class, then the next of each, all of them once.
+        """
+        _, labels, rows = self._pool(stream)
         rows = np.random.default_rng(stream).permutation(np.sort(rows))
         rows = rows[np.argsort(labels[rows], kind="stable")]
         count = np.bincount(labels[rows], minlength=self.info.classes)
@@ -83,9 +73,24 @@ class Deformer:
                 f"deformed:{self.info.name}: class {count.argmin()} has no image left for one of its pools"
             )
         first = np.cumsum(count) - count
-        if stream == TEST:  # one of each class, then the next of each, until all were taken, once
+        if stream == TEST:
             rows = rows[np.argsort(np.arange(len(rows)) - np.repeat(first, count), kind="stable")]
-        return rows, first, count
+            return lambda numbers: rows[numbers]
+
+        def again(numbers: np.ndarray) -> np.ndarray:
+            round_, label = np.divmod(numbers, self.info.classes)
+            return rows[first[label] + round_ % count[label]]
+
+        return again
+
+    def _pool(self, stream: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(images, labels, which of them may be drawn): of test, of what is kept for validation, of the rest."""
+        if stream == TEST:
+            labels = np.asarray(self.arrays.test_labels)
+            return self.arrays.test_images, labels, np.arange(len(labels))
+        train, held_out = self._pools
+        rows = held_out if stream == VALIDATION else train
+        return self.arrays.train_images, np.asarray(self.arrays.train_labels), rows
 
     @cached_property
     def _pools(self) -> tuple[np.ndarray, np.ndarray]:
