@@ -248,6 +248,7 @@ def test_a_strangers_recipes_are_read_with_the_same_care(study, tmp_path):
         "!!python/object/apply:os.mkdir [pwned]",
         bomb("x"),
         "{search: a, entrants: {vit: {1: {}}}, search: b}",
+        "{search: a, entrants: {vit: {1: 3}}}",
     ):
         (tmp_path / "r.yaml").write_text(content)
         with pytest.raises(ConfigError, match="not a file that `vitcnn select` wrote"):

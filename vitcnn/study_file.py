@@ -139,7 +139,8 @@ def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
         text = plain_yaml.read(path)
         entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
         if not isinstance(text["search"], str) or not all(
-            isinstance(by_size, dict) and all(type(n) is int for n in by_size) for by_size in entrants.values()
+            isinstance(by_size, dict) and all(type(n) is int and isinstance(by_size[n], dict) for n in by_size)
+            for by_size in entrants.values()
         ):
             raise TypeError
         return entrants, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
