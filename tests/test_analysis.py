@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from synthetic import every, make_study, record
 
-from vitcnn.analysis.caveats import below_floor, budget_shifts
+from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts
 from vitcnn.analysis.results import Results, overfitting
 from vitcnn.analysis.stats import mean, paired
 
@@ -166,6 +166,18 @@ def test_above_the_floor_nothing_is_said_nor_without_one_nor_without_records(tri
     assert below_floor(Results.of(study, all_cells, every(all_cells, lambda _: 0.01))) == []
 
 
+def test_a_lead_over_the_floor_that_may_be_chance_is_said_to_be(tmp_path):
+    study, all_cells, _ = make_study(tmp_path)
+    told = above_floor(Results.of(study, all_cells, every(all_cells, usual)))
+    assert told == "Every entrant is above the linear floor at its largest finished n."
+    wild = every(all_cells, lambda c: 0.62 + 5 * WOBBLE[c.seed] if c.entrant == "vit" else LEVELS[c.entrant])
+    told = above_floor(Results.of(study, all_cells, wild))
+    assert told.startswith(
+        "Every entrant is above the linear floor at its largest finished n, though this may be chance"
+    )
+    assert told.endswith(": vit by +5.3 (95 %: -32.6 to +43.3) points.")
+
+
 # ---- the budget check ----
 
 
@@ -191,6 +203,16 @@ def test_a_gap_that_moves_more_than_half_its_interval_is_flagged(tmp_path, moved
     assert [s.half_interval for s in found] == pytest.approx([HALF, HALF])
     assert [s.gap for s in found] == pytest.approx([0.1, 0.2])
     assert [s.longer for s in found] == pytest.approx([0.1 + moved, 0.2 + moved])
+
+
+@pytest.mark.parametrize(("moved", "limited"), [(0.01, True), (0.0, False)])
+def test_of_several_seeds_a_move_is_held_against_what_moves_it_from_seed_to_seed(tmp_path, moved, limited):
+    """Every seed's gap moves by the same but for an image: a tenth of half the interval would be seen."""
+    found = shifts(tmp_path, "budget_check.seeds=[0,1,2]", moved=moved)
+    assert [(s.seeds, s.limited) for s in found] == [(3, limited)] * 2
+    assert all(s.chance < 0.008 < HALF for s in found)
+    judged = "within half its interval, but more than chance moves it, paired by seed"
+    assert all(s.judged.startswith(judged) == limited for s in found)
 
 
 def test_one_seed_gives_no_interval_to_hold_a_gap_against(tmp_path):

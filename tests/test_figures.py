@@ -81,6 +81,8 @@ def test_the_gap_is_in_points_with_the_longer_training_beside_it(results, ax):
     lines = drawn(gap_against_n(ax, results))
     assert lines["gap"] == ([50, 200, 1000], pytest.approx([40, np.nan, 40], nan_ok=True))
     assert lines["4× the training"][1] == pytest.approx([40, 40])
+    joined = [s for lines in ax.collections for s in lines.get_segments() if len(s) and s[0][0] < s[1][0]]
+    assert np.array(joined).ravel() == pytest.approx([50, 40, 54, 40, 1000, 40, 1080, 40])
     assert ax.get_ylabel().startswith("cnn − vit")
 
 

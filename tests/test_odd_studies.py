@@ -69,7 +69,25 @@ def test_a_tie_has_no_leader(tmp_path):
     study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]")
     made = every(all_cells, lambda c: 0.5 + 0.01 * c.seed)
     found, _ = told(Results.of(study, all_cells, made))
-    assert found["cnn-wins-small"].found.startswith("At n = 50 neither leads by 0.0 points")
+    assert found["cnn-wins-small"].found == "At n = 50 neither leads in test accuracy (95 %: -0.9 to 0.9 points)."
+
+
+def test_sizes_with_other_seeds_are_said_before_what_differs_by_them(tmp_path):
+    """At n = 50 the CNN leads by all five seeds, by the three that n = 1,000 has too it is behind."""
+    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]", "sizes=[50, 1000]", "seeds=5")
+    lead = {50: (-0.06, -0.05, -0.055, 0.12, 0.13), 1000: (0.01, 0.02, 0.03, 0, 0)}
+    made = every(all_cells, lambda c: 0.5 + (c.entrant == "cnn") * lead[c.n][c.seed])
+    kept = [r for r in made if (r.cell.entrant, r.cell.n) != ("vit", 1000) or r.cell.seed < 3]
+    found, text = told(Results.of(study, all_cells, kept))
+    assert "At n = 50 cnn leads by 1.7 points" in found["cnn-wins-small"].found
+    assert "cnn minus vit goes from -5.5 points at n = 50" in found["gap-closes"].found
+    assert "- Sizes have not the same seeds of both (5 at n = 50, 3 at n = 1,000): what is said of two" in text
+    assert "Sizes have not" not in told(Results.of(study, all_cells, made))[1]
+
+
+def test_with_two_sizes_the_change_of_the_lead_is_told_once(tmp_path):
+    two = drawn(tmp_path, {"cnn": (0.6, 0.7), "vit": (0.5, 0.6)}, "sizes=[50, 1000]")
+    assert told(two)[0]["gap-closes"].found.count("change") == 1
 
 
 def test_an_end_that_is_decided_against_the_crossing_decides_it_though_the_other_does_not_vary(tmp_path):

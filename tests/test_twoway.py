@@ -71,13 +71,13 @@ def test_where_nothing_varies_there_is_no_interval_and_no_p(images):
 # ---- the images' part ----
 
 
-def test_with_the_same_value_of_all_seeds_the_images_alone_give_the_normal_interval():
+def test_with_the_same_value_of_all_seeds_the_images_alone_give_students_interval():
     right = np.tile([1.0, 0.0, 0.0, 0.0], (3, 25))
     e = one_number(right.mean(1), right).estimate([1.0])
     se = right[0].std(ddof=1) / 10
     assert (e.image_share, e.se) == pytest.approx((1.0, se))
-    assert (e.low, e.high) == pytest.approx((0.25 - stats.norm.ppf(0.975) * se, 0.25 + stats.norm.ppf(0.975) * se))
-    assert e.p == pytest.approx(2 * stats.norm.sf(0.25 / se), rel=1e-4)
+    assert (e.low, e.high) == pytest.approx(stats.t.interval(0.95, 99, 0.25, se))
+    assert e.p == pytest.approx(2 * stats.t.sf(0.25 / se, 99), rel=1e-4)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 6])

@@ -4,9 +4,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from vitcnn.analysis.crossing import TIE
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean, mean
-from vitcnn.analysis.words import seeds
+from vitcnn.analysis.words import seeds, signed
 
 HARDLY = 0.01  # of the way from chance to no error: nothing to speak of is learnt
 
@@ -57,11 +58,22 @@ def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:
     return out
 
 
-def above_floor(results: Results) -> bool:
-    """Is every entrant known to be above the linear floor?"""
+def above_floor(results: Results) -> str:
+    """A sentence where the mean of every entrant is above that of the linear floor, with those of which that may be
+    chance; else empty."""
     held = _against_floor(results)
     beyond = any(results.at(entrant, m) for entrant, n, _, _ in held for m in results.study.sizes if m > n)
-    return len(held) == len(results.entrants) - 1 > 0 and not beyond and not below_floor(results)
+    if not len(held) == len(results.entrants) - 1 > 0 or beyond or below_floor(results):
+        return ""
+    over = {entrant: results.difference(entrant, results.floor, n) for entrant, n, _, _ in held}
+    vague = [
+        f"{entrant} by {signed(*(100 * v for v in (m.mean, m.low, m.high)))} points"
+        for entrant, m in over.items()
+        if m and m.low <= 0
+    ]
+    chance = f", though this may be chance: {', '.join(vague)}" if vague else ""
+    fewer = " (which was fitted on fewer images, see below)" if few_for_the_floor(results) else ""
+    return f"Every entrant is above the linear floor at its largest finished n{fewer}{chance}."
 
 
 def few_for_the_floor(results: Results) -> str:
@@ -76,7 +88,7 @@ def below_floor(results: Results, among: Collection[str] | None = None) -> list[
     """A sentence for each entrant (of `among`) that loses to the linear floor at its largest finished n."""
     out = []
     for entrant, n, own, line in _against_floor(results):
-        if own.mean <= line.mean and (among is None or entrant in among):
+        if own.mean <= line.mean + TIE and (among is None or entrant in among):
             out.append(
                 f"{entrant} is not above the linear floor at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "
                 f"({own.count} and {line.count} seeds); nothing can be concluded about it."
@@ -115,7 +127,7 @@ def _up_to(results: Results, among: Sequence[str], n: int, bar: float) -> str:
     """Those of `among` whose mean accuracy at n is not above `bar`, as a sentence begins: who, what each has, is or
     are; empty for nobody."""
     reached = {name: m.mean for name in among if (m := results.mean(name, n))}
-    low = [f"{name} ({v:.1%})" for name, v in reached.items() if v <= bar]
+    low = [f"{name} ({v:.1%})" for name, v in reached.items() if v <= bar + TIE]
     return f"{' and '.join(low)} {'are' if len(low) > 1 else 'is'}" if low else ""
 
 
@@ -129,12 +141,19 @@ class BudgetShift:
     gap: float
     longer: float
     half_interval: float | None  # of the gap over all seeds; None below two seeds
-    chance: float | None  # the 95 % interval's half, of the difference of two gaps of so many seeds with this spread
+    chance: float | None  # the 95 % interval's half of the move: paired by seed, of one seed by the spread of all
 
     @property
     def limited(self) -> bool | None:
-        """Did the gap move by more than half its interval (its half-width)? None where that cannot be said."""
-        return None if self.half_interval is None else abs(self.longer - self.gap) > self.half_interval
+        """Did the gap move by more than half its interval (its half-width), or, of several seeds, by more than chance
+        moves it? None where that cannot be said."""
+        if self.half_interval is None:
+            return None
+        return self.move > self.half_interval or (self.seeds > 1 and self.move > self.chance)
+
+    @property
+    def move(self) -> float:
+        return abs(self.longer - self.gap)
 
     def told(self, sign: int = 1) -> str:
         """What came of it, as the rest of a sentence; `sign` -1: of the pair the other way round."""
@@ -149,11 +168,14 @@ class BudgetShift:
         """The end of a sentence on it."""
         if self.limited is None:
             return "no interval to hold it against (one seed)"
+        by = f"{100 * self.chance:.1f} points"
         if not self.limited:
             return "within half its interval"
-        small = abs(self.longer - self.gap) <= self.chance
-        by_chance = f", though no more than chance moves it from seed to seed ({100 * self.chance:.1f} points)"
-        return f"more than half its interval{by_chance if small else ''}"
+        if self.move <= self.chance:
+            return f"more than half its interval, though no more than chance moves it from seed to seed ({by})"
+        if self.move <= self.half_interval:
+            return f"within half its interval, but more than chance moves it, paired by seed ({by})"
+        return "more than half its interval"
 
 
 def budget_shifts(results: Results) -> list[BudgetShift]:
@@ -164,8 +186,9 @@ def budget_shifts(results: Results) -> list[BudgetShift]:
         both = sorted(longer.keys() & gaps.keys())
         if not both:
             continue
-        spread = mean(list(gaps.values()))
+        spread, moves = mean(list(gaps.values())), mean([longer[s] - gaps[s] for s in both])
         half = spread.half if spread.count > 1 else None
+        chance = moves.half if len(both) > 1 else half * math.sqrt(2 * spread.count) if half is not None else None
         out.append(
             BudgetShift(
                 n=n,
@@ -174,7 +197,7 @@ def budget_shifts(results: Results) -> list[BudgetShift]:
                 gap=sum(gaps[s] for s in both) / len(both),
                 longer=sum(longer[s] for s in both) / len(both),
                 half_interval=half,
-                chance=half * math.sqrt(2 * spread.count / len(both)) if half is not None else None,
+                chance=chance,
             )
         )
     return out

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from vitcnn.analysis.evidence import NotEnough, Number
-from vitcnn.analysis.meeting import data_multiplier, overtakes
+from vitcnn.analysis.meeting import data_multiplier, level, overtakes
 from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.results import train_accuracy
-from vitcnn.analysis.words import points, signed
+from vitcnn.analysis.words import bounds, points, signed
 
 DOUBLING = "a doubling"
 NEAR = 0.5  # doublings between two sizes below which none is told
@@ -23,13 +23,15 @@ KNOWS = 0.999  # train accuracy from which on a network knows its images by hear
 def cnn_wins_small(p: Pair) -> Claim:
     n = p.sizes[0]
     e = p.estimate(p.gap(n), 100)
-    who = "neither" if e.value == 0 else p.first if e.value > 0 else p.second
+    who = p.first if e.value > 0 else p.second
+    leads = f"{who} leads by {points(e, absolute=True)} in test accuracy"
+    tie = f"neither leads in test accuracy ({bounds(e)} points)"
     return Claim(
         "cnn-wins-small",
         f"On the least data (n = {n:,}) {p.first} is better than {p.second}.",
         effect=e,
         sizes=(n,),
-        found=f"At n = {n:,} {who} leads by {points(e, absolute=True)} in test accuracy.",
+        found=f"At n = {n:,} {tie if level(e) else leads}.",
     )
 
 
@@ -43,14 +45,17 @@ def gap_closes(p: Pair) -> Claim:
         effect=e,
         sizes=(small, large),
         found=(
-            f"{p.first} minus {p.second} goes from {at[0]:+.1f} points at n = {small:,} to {at[1]:+.1f} at "
+            f"{p.first} minus {p.second} goes from {at[0]:+z.1f} points at n = {small:,} to {at[1]:+z.1f} at "
             f"n = {large:,}, a change of {signed(-e.value, -e.high, -e.low)} points{_of_late(p)}.{_inside(p)}"
         ),
     )
 
 
 def _of_late(p: Pair) -> str:
-    """How the lead changes at the end; nothing where no two seeds have both of the last sizes."""
+    """How the lead changes at the end; nothing where that is all there is, or no two seeds have both of the last
+    sizes."""
+    if len(p.sizes) == 2:
+        return ""
     before, large = p.sizes[-2:]
     factor, each = pace(before, large)
     try:
@@ -71,7 +76,7 @@ def _inside(p: Pair) -> str:
         over = [here.estimate(weights) for weights in ([1, -1, 0], [1, 0, -1])]
         if all(e.low > 0 for e in over) or all(e.high < 0 for e in over):
             which = "larger" if over[0].value > 0 else "smaller"
-            said = f" In between it is {which} than at both: {here.mean[0]:+.1f} at n = {n:,}."
+            said = f" In between it is {which} than at both: {here.mean[0]:+z.1f} at n = {n:,}."
             found[min(abs(e.value) for e in over)] = said
     return found[max(found)] if found else ""
 
@@ -118,7 +123,7 @@ def cnn_saturates(p: Pair) -> Claim:
         sizes=(before, large),
         found=(
             f"From n = {before:,} to n = {large:,} {f'{each} of the data' if each == DOUBLING else 'the data'} brings "
-            f"{helps[0]} and {helps[1]}, a difference of {signed(e.value, e.low, e.high, '+.3f')} in log error."
+            f"{helps[0]} and {helps[1]}, a difference of {signed(e.value, e.low, e.high, '+z.3f')} in log error."
         ),
     )
 

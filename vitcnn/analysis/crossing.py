@@ -62,7 +62,7 @@ class Stretch:
         """The number at shares (P,) of the way, and by how much each is further from 0 than half its interval; below 0
         where nothing varies, since there nothing is rejected."""
         values, errors, images = self.sample.along(np.stack([1 - share, share], 1))
-        beyond = np.abs(values) - critical(level, self.sample.seeds, images) * errors
+        beyond = np.abs(values) - critical(level, self.sample.seeds, images, self.sample.images) * errors
         return values, np.where(errors > 0, beyond, -1.0)
 
     def n(self, share: float) -> float:

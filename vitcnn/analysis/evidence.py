@@ -50,6 +50,8 @@ class Evidence:
         seeds = sorted(common)
         values = np.array([[sum(w * self._value(x, s) for w, x in c) for c in combinations] for s in seeds])
         sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}
+        if sizes == {1}:
+            raise NotEnough("it takes two test images, and there is one")
         if len(sizes) > 1:
             raise NotEnough(f"the records' test sets differ in size ({', '.join(map(str, sorted(sizes)))})")
         for x in (number for number in wanted if number.scale == "log error"):

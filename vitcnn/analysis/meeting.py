@@ -29,7 +29,7 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
         _same_seeds(place.above, -at_large.value)
     except NotEnough as reason:
         return f"{_ends(p, at_small, at_large)}; where they meet cannot be said: {reason}."
-    if _level(at_small) or _level(at_large):
+    if level(at_small) or level(at_large):
         turned = [f"n ≈ {n:,.0f}" for n in place.turns if n < large * (1 - TIE)]
         return f"{_ends(p, at_small, at_large)}{'; the lead changes at ' if turned else ''}{', '.join(turned)}."
     if place.passes:
@@ -51,7 +51,7 @@ def _met(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     return f"At n = {small:,} {p.first} leads by {points(at_small)}, at n = {large:,} {p.second} by {last}."
 
 
-def _level(e: Estimate) -> bool:
+def level(e: Estimate) -> bool:
     """Is a difference in points none but of rounding?"""
     return abs(e.value) < 100 * TIE
 
@@ -61,7 +61,7 @@ def _ends(p: Pair, at_small: Estimate, at_large: Estimate) -> str:
     ends = ((p.ends[0], at_small, at_small.value), (p.ends[1], at_large, -at_large.value))
     told = [
         f"neither leads at n = {n:,}"
-        if _level(e)
+        if level(e)
         else f"{p.first if lead > 0 else p.second} leads at n = {n:,} by {points(e, absolute=True)}"
         for n, e, lead in ends
     ]

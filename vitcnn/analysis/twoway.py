@@ -6,13 +6,13 @@ of image i on seed s's value, two-way random effects (Cornfield & Tukey 1956) gi
 
     variance = seeds' variance / S + images' own variance / N.
 
-The first part is known with S − 1 degrees of freedom only, the second nearly exactly: the critical value is the mean of
-Student's t and the normal one, weighted by the parts (Cochran 1964), and never less than makes the interval that of the
-seeds alone. Where the images add nothing this is Student's paired t.
+The first part is known with S − 1 degrees of freedom, the second with N − 1: the critical value is the mean of both
+Student's t, weighted by the parts (Cochran 1964), and never less than makes the interval that of the seeds alone. Where
+the images add nothing this is Student's paired t.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -23,18 +23,20 @@ from threadpoolctl import ThreadpoolController
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its standard error, the share of its variance that the finite test set is behind, and its seeds."""
+    """A value, its standard error, the share of its variance that the finite test set is behind, its seeds and test
+    images."""
 
     value: float
     se: float
     image_share: float
     seeds: int
     level: float = 0.95
+    images: int | None = None  # None: they are known exactly
 
     @property
     def half(self) -> float:
         """Half the two-sided interval; nan where nothing varies."""
-        return critical(self.level, self.seeds, self.image_share) * self.se if self.se else np.nan
+        return critical(self.level, self.seeds, self.image_share, self.images) * self.se if self.se else np.nan
 
     @property
     def low(self) -> float:
@@ -52,7 +54,7 @@ class Estimate:
         ratio = abs(self.value) / self.se
 
         def short(log_p: float) -> float:
-            return critical(1 - np.exp(log_p), self.seeds, self.image_share) - ratio
+            return critical(1 - np.exp(log_p), self.seeds, self.image_share, self.images) - ratio
 
         if short(-1e-12) > 0:
             return 1.0
@@ -60,15 +62,20 @@ class Estimate:
 
 
 @lru_cache(maxsize=1000)
-def _quantiles(level: float, seeds: int) -> tuple[float, float]:
-    return float(stdtrit(seeds - 1, (1 + level) / 2)), float(ndtri((1 + level) / 2))
+def _quantile(level: float, count: int | None) -> float:
+    """Of Student's t with one degree of freedom less than `count`; None: of the normal distribution."""
+    share = (1 + level) / 2
+    return float(stdtrit(count - 1, share) if count else ndtri(share))
 
 
-def critical(level: float, seeds: int, image_share: float | np.ndarray) -> float | np.ndarray:
-    """How many standard errors half an interval is: the mean of Student's t (S − 1 degrees of freedom) and the normal
-    quantile, weighted by the seeds' and the images' shares of the variance; at least t·√(seeds' share)."""
-    t, z = _quantiles(level, seeds)
-    return np.maximum((1 - image_share) * t + image_share * z, t * np.sqrt(1 - image_share))
+def critical(
+    level: float, seeds: int, image_share: float | np.ndarray, images: int | None = None
+) -> float | np.ndarray:
+    """How many standard errors half an interval is: the mean of Student's t with S − 1 and with N − 1 degrees of
+    freedom (None: of the normal quantile), weighted by the seeds' and the images' shares of the variance; at least the
+    first times √(seeds' share)."""
+    of_seeds, of_images = _quantile(level, seeds), _quantile(level, images)
+    return np.maximum((1 - image_share) * of_seeds + image_share * of_images, of_seeds * np.sqrt(1 - image_share))
 
 
 @dataclass(frozen=True)
@@ -76,35 +83,42 @@ class Sample:
     """K numbers of each of S seeds, ready for any weighted sum of them.
 
     `mean` (K,); `seed_cov` (K, K): covariance of the K over seeds; `image_cov` (K, K): the test images' own,
-    already divided by their number; `seeds`: how many.
+    already divided by their number; `seeds`, `images`: how many.
     """
 
     mean: np.ndarray
     seed_cov: np.ndarray
     image_cov: np.ndarray
     seeds: int
+    images: int | None = None
 
     @classmethod
     def of(cls, values: np.ndarray, influence: np.ndarray | None = None) -> "Sample":
         """`values` (S, K); `influence` (S, K, N): what each test image adds to the value beyond the mean; None: no
-        test image has a part in it. Raises ValueError below two seeds and on values that are not finite."""
+        test image has a part in it. Raises ValueError below two seeds or test images, and on values that are not
+        finite."""
         values = np.asarray(values, float)
         S, K = values.shape
         if S < 2:
             raise ValueError(f"{S} seeds; an interval takes two")
         if not np.isfinite(values).all():
             raise ValueError("values that are not finite")
-        images = np.zeros((K, K)) if influence is None else _images(np.asarray(influence))
-        return cls(values.mean(0), np.atleast_2d(np.cov(values, rowvar=False)), images, S)
+        seed_cov = np.atleast_2d(np.cov(values, rowvar=False))
+        if influence is None:
+            return cls(values.mean(0), seed_cov, np.zeros((K, K)), S)
+        if (N := np.shape(influence)[2]) < 2:
+            raise ValueError(f"{N} test image; an interval over images takes two")
+        return cls(values.mean(0), seed_cov, _images(np.asarray(influence)), S, N)
 
     def part(self, which: slice) -> "Sample":
         """Of some of the numbers."""
-        return Sample(self.mean[which], self.seed_cov[which, which], self.image_cov[which, which], self.seeds)
+        some = {key: getattr(self, key)[which, which] for key in ("seed_cov", "image_cov")}
+        return replace(self, mean=self.mean[which], **some)
 
     def estimate(self, weights: Sequence[float], level: float = 0.95) -> Estimate:
         """Of Σ weights · numbers."""
         value, se, share = (float(a[0]) for a in self.along(np.asarray(weights, float)[None]))
-        return Estimate(value, se, share, self.seeds, level)
+        return Estimate(value, se, share, self.seeds, level, self.images)
 
     def along(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(P, K) weights -> (values, standard errors, the images' shares of the variance), (P,) each."""

@@ -93,6 +93,13 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
         out.append(f"{len(results.missing):,} of {counted(len(results.cells), 'cell')} missing.")
     if left := [n for n in results.study.sizes if n not in sizes]:
         out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
+    both = {n: len(results.at(first, n).keys() & results.at(second, n).keys()) for n in sizes}
+    if len(set(both.values())) > 1:
+        each = ", ".join(f"{count} at n = {n:,}" for n, count in both.items())
+        out.append(
+            f"Sizes have not the same seeds of both ({each}): what is said of two sizes is by the seeds that both "
+            "have, and may differ from what is said of one."
+        )
     out += below_floor(results, {first, second})
     out += below_floor_on_little(results, (first, second), sizes)
     out += hardly_learnt(results, (first, second), sizes)

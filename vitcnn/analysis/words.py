@@ -45,12 +45,17 @@ def counted(count: int, what: str) -> str:
 def points(e: Estimate, absolute: bool = False) -> str:
     """`2.3 points (95 %: 1.1 to 3.5)`; `absolute`: of the size, whichever sign it has."""
     sign = -1 if absolute and e.value < 0 else 1
-    return f"{sign * e.value:.1f} points ({_bounds(sign * e.low, sign * e.high, '.1f')})"
+    return f"{sign * e.value:z.1f} points ({_bounds(sign * e.low, sign * e.high, 'z.1f')})"
 
 
-def signed(value: float, low: float, high: float, form: str = "+.1f") -> str:
+def signed(value: float, low: float, high: float, form: str = "+z.1f") -> str:
     """`+2.3 (95 %: +1.1 to +3.5)`."""
     return f"{value:{form}} ({_bounds(low, high, form)})"
+
+
+def bounds(e: Estimate) -> str:
+    """`95 %: 1.1 to 3.5`."""
+    return _bounds(e.low, e.high, "z.1f")
 
 
 def _bounds(a: float, b: float, form: str) -> str:

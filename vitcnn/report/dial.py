@@ -35,8 +35,10 @@ def dial_section(settings: Sequence[Results]) -> str:
         markdown(["", *sizes], each),
         "Each setting judged by itself, its claims corrected among themselves:\n",
     ]
-    for results in settings:
-        judged = {claim.key: claim for claim in verdict(results).claims}
+    verdicts = [verdict(results) for results in settings]
+    for results, judged in zip(settings, verdicts, strict=True):
+        claims = {claim.key: claim for claim in judged.claims}
         parts.append(f"- {results.setting}:")
-        parts += [f"  - {sentence(judged[key])}" for key in CLAIMS]
+        parts += [f"  - {escape(caveat)}" for caveat in judged.caveats if caveat not in verdicts[0].caveats]
+        parts += [f"  - {sentence(claims[key])}" for key in CLAIMS]
     return "\n".join(parts) + "\n"

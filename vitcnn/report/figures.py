@@ -61,7 +61,8 @@ def in_percent(ax: Axes) -> None:
     """An axis of accuracies, within what accuracies can be."""
     ax.yaxis.set_major_formatter(PERCENT)
     low, high = ax.get_ylim()
-    ax.set_ylim(max(0.0, low), min(1.0, high))
+    room = 0.02 * (high - low)  # for markers
+    ax.set_ylim(max(-room, low), min(1.0 + room, high))
 
 
 def overfitting_against_n(ax: Axes, results: Results) -> Axes:
@@ -104,15 +105,20 @@ def series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict
 
 
 def gap_against_n(ax: Axes, results: Results) -> Axes:
-    """The pair's gap in points, paired by seed; hollow: the same with the budget check's longer training."""
+    """The pair's gap in points, paired by seed; hollow, with a line from the same
+    seed: with the budget check's longer training."""
     first, second = results.study.pair
     points = [(n, [100 * g for g in results.gaps(n).values()]) for n in results.study.sizes]
     series(ax, points, {"color": "black", "marker": "o", "linestyle": "-"}, "gap")
     if check := results.study.budget_check:
-        longer = [(n, g) for n in results.study.sizes for g in results.gaps(n, role="budget-check").values()]
-        x, y = [n * 1.08 for n, _ in longer], [100 * g for _, g in longer]
-        if longer:
-            ax.plot(x, y, "o", mfc="none", color=PALETTE[1], label=longer_label(check))
+        longer = [(n, results.gaps(n), results.gaps(n, role="budget-check")) for n in results.study.sizes]
+        moves = [
+            ((n, 100 * gaps[s]), (1.08 * n, 100 * g)) for n, gaps, its in longer for s, g in its.items() if s in gaps
+        ]
+        ends = [(1.08 * n, 100 * g) for n, _, its in longer for g in its.values()]
+        if ends:
+            ax.add_collection(LineCollection(moves, color=PALETTE[1], linewidth=0.8))
+            ax.plot(*zip(*ends, strict=True), "o", mfc="none", color=PALETTE[1], label=longer_label(check))
             legend(ax)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(_of_the_gap(first, second))

@@ -49,7 +49,7 @@ def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Inf
                 _dial_figure(results, places.report)
             if fig := cost_figure(results.first_setting, places):
                 save(fig, places.report / "cost")
-        text = _text(results.first_setting, _missing(results))
+        text = _text(results.first_setting, [*_floor(results), _missing(results)])
         if dial:
             text += f"\n{dial}"
         if pretrained := transfer.transfer_section(results.first_setting):
@@ -114,17 +114,12 @@ def _how_many(results: Results) -> str:
     return f"{seeds(len(results.study.seeds))}{missing}"
 
 
-def _text(results: Results, missing: str) -> str:
-    study = results.study
-    first, few = below_floor(results), few_for_the_floor(results)
-    if not first and above_floor(results):
-        fewer = " (which was fitted on fewer images, see below)" if few else ""
-        first = [f"Every entrant is above the linear floor at its largest finished n{fewer}."]
+def _text(results: Results, first: Sequence[str]) -> str:
+    study, few = results.study, few_for_the_floor(results)
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [
         f"# {tables.escape(study.name)}\n",
-        "\n".join(f"**{tables.escape(sentence)}**" for sentence in first) + "\n" if first else "",
-        missing,
+        *first,
         f"{tables.escape(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × "
         f"{seeds(len(study.seeds))}, {describe_budget(results.cells)}. Test accuracy in percent of the last step's "
         "weights, mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
@@ -159,6 +154,16 @@ def _text(results: Results, missing: str) -> str:
         tables.made_by(results.records.values()),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _floor(results: Results) -> list[str]:
+    """Who is above the linear floor and who is not, of a dial at every setting; empty where that is not known."""
+    settings = results.settings() if len(results.study.shuffle) > 1 else [results]
+    where = [f"{one.setting}: " if len(settings) > 1 else "" for one in settings]
+    said = [there + sentence for there, one in zip(where, settings, strict=True) for sentence in below_floor(one)]
+    if not said and all(above_floor(one) for one in settings):
+        said = [above_floor(settings[0])]
+    return ["\n".join(f"**{tables.escape(sentence)}**" for sentence in said) + "\n"] if said else []
 
 
 def _nearest(study: Study) -> str:

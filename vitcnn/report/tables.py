@@ -36,10 +36,8 @@ def percent(m: Mean | None, signed: bool = False) -> str:
     """`71.9 ± 0.4 (5 seeds)`; no interval below two seeds."""
     if m is None:
         return MISSING
-    sign = "+" if signed else ""
-    if m.count == 1:
-        return f"{100 * m.mean:{sign}.1f} ({seeds(m.count)})"
-    return f"{100 * m.mean:{sign}.1f} ± {100 * m.half:.1f} ({seeds(m.count)})"
+    value = f"{100 * m.mean:{'+' if signed else ''}z.1f}"
+    return f"{value}{'' if m.count == 1 else f' ± {100 * m.half:.1f}'} ({seeds(m.count)})"
 
 
 def nats(m: Mean | None) -> str:
@@ -68,7 +66,9 @@ def beside_accuracy(results: Results) -> str:
     tests = [r.test for r in results.records.values() if r.test.macro_accuracy is not None]
     text = ""
     if all(abs(t.macro_accuracy - t.accuracy) < 1e-6 for t in tests):
-        text += "Macro accuracy (mean over classes) equals accuracy in every record.\n\n" if tests else ""
+        count = len(results.records)
+        which = "every record" if len(tests) == count else f"the {len(tests):,} of {count:,} records that have it"
+        text += f"Macro accuracy (mean over classes) equals accuracy in {which}.\n\n" if tests else ""
     else:
         text += f"Macro accuracy (mean over classes), in percent:\n\n{by_size(results, macro_accuracy)}\n"
     text += f"Negative log-likelihood, in nats:\n\n{by_size(results, loss, nats)}"

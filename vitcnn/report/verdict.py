@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vitcnn.analysis import laws
 from vitcnn.analysis.claims import same_test
+from vitcnn.analysis.crossing import TIE
 from vitcnn.analysis.pair import Claim
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
@@ -14,7 +15,8 @@ from vitcnn.report.tables import escape, markdown
 
 FINE_PRINT = """\
 Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}, so that the chance of
-any false one among them is at most that. The claims are fixed beforehand, at the smallest and the largest n that two
+any false one among them is at most that, for one look: who looks after every seed and stops at a decision has more
+chances to be wrong. The claims are fixed beforehand, at the smallest and the largest n that two
 seeds have finished. Intervals are for one claim each, paired by seed, and speak of new seeds (subset, initialisation,
 order) and new test images alike; the last column says how much of their variance the finite test set is behind. They
 take seeds to scatter evenly: of trainings that fail once in a while a few seeds cannot know. Crossings and multiples
@@ -35,10 +37,10 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
     parts.append("\n".join(f"- {sentence(claim)}" for claim in verdict.claims) + "\n")
     parts.append(_curves(results, verdict))
     same = same_test(verdict.claims)
-    tested = sum(not math.isnan(claim.adjusted) and claim.key not in same for claim in verdict.claims)
-    there = {claim.key for claim in verdict.claims if claim.effect}
-    twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items() if twin in there)
-    told = FINE_PRINT.format(alpha=ALPHA, tested=counted(tested, "claim"), twins=f" ({twins})" if twins else "")
+    tested = {claim.key for claim in verdict.claims if not math.isnan(claim.adjusted)}
+    twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items() if {twin, key} <= tested)
+    count = counted(len(tested - same.keys()), "claim")
+    told = FINE_PRINT.format(alpha=ALPHA, tested=count, twins=f" ({twins})" if twins else "")
     parts.append(textwrap.fill(told, 120) + "\n")
     return "\n".join(parts)
 
@@ -97,7 +99,7 @@ def _curves(results: Results, verdict: Verdict) -> str:
     ]
     sizes = results.study.sizes
     measured = [results.mean(name, sizes[-1]).mean for name in (verdict.first, verdict.second)]
-    if measured[1] > measured[0]:
+    if measured[1] > measured[0] + TIE:
         return f"{markdown(head, rows)}\nAt n = {sizes[-1]:,} {escape(verdict.second)} leads already, as measured.\n"
     return f"{markdown(head, rows)}\n{_extrapolated(both, sizes, escape(verdict.second))}\n"
 
@@ -115,9 +117,9 @@ def _extrapolated(both: laws.Curves, sizes: Sequence[int], second: str) -> str:
             f"beyond {laws.FAR * largest:,}" if v is None else f"{v:,.0f}" if v > largest else f"by {largest:,}"
             for v in both.range
         )
-        where = f"n ≈ {both.crossing:,.0f} (resampled seeds: {low} to {high})"
+        where = f"n ≈ {both.crossing:,.0f} (95 % of curves drawn again within their errors: {low} to {high})"
         said = f"Extrapolated, not measured: the fitted curves cross at {where}"
-    said += f"; {both.share:.0%} of the resamples of whole seeds cross by n = {laws.FAR * largest:,}."
+    said += f"; of curves drawn again within their errors {both.share:.0%} cross by n = {laws.FAR * largest:,}."
     if missed := max((both.first, both.second), key=lambda law: len(law.off)).off:
         said += f" A law that misses {len(missed)} of {len(sizes)} sizes is a weak ground for that."
     return said
