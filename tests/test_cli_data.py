@@ -277,6 +277,17 @@ def test_a_picture_of_a_kind_that_cannot_be_drawn_is_a_mistake(vitcnn, tmp_path)
     assert err.startswith("vitcnn: --out sheet.xyz: Format 'xyz' is not supported")
 
 
+def test_a_folder_of_which_validation_takes_all_is_a_mistake_in_a_sentence(vitcnn, tmp_path):
+    for split in ("train", "test"):
+        for label in "abcd":
+            path = tmp_path / "pets" / split / label / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (40 * ord(label) % 256, 100, 200)).save(path)
+    code, _, err = vitcnn("data", "show", f"folder:{tmp_path / 'pets'}")
+    assert code == 2
+    assert "of its 4 training images validation takes 4, which leaves none to train on; add training images" in err
+
+
 def test_a_subset_larger_than_the_data_set_is_a_mistake_too(vitcnn, tmp_path):
     code, _, err = vitcnn("data", "show", "digits", "--n", "1001")
     assert code == 2

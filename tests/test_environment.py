@@ -12,6 +12,7 @@ import pytest
 from vitcnn.data.cache import FetchError
 from vitcnn.data.fetch import fetch, load
 from vitcnn.data.fetchers import LARGEST, extract, tarfile
+from vitcnn.training import provenance
 
 STUDY = """
 dataset: digits
@@ -195,3 +196,23 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_written(tmp
     with pytest.raises(ValueError, match=f"unpacks to more than {LARGEST:,} bytes"):
         extract(tmp_path / "x.tar", tmp_path)
     assert not (tmp_path / "vast").exists()
+
+
+def test_a_copy_installed_inside_somebody_elses_repository_is_of_no_commit(tmp_path, monkeypatch):
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    package = tmp_path / "installed" / "vitcnn"
+    (package / "training").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / ".gitignore").write_text("installed\n")
+    monkeypatch.setattr(provenance, "__file__", str(package / "training/provenance.py"))
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "theirs")
+    assert provenance.git_revision.__wrapped__() is None
+    git("add", "-f", "installed")
+    git("commit", "-qm", "ours")
+    assert re.fullmatch("[0-9a-f]{12}", provenance.git_revision.__wrapped__())
+    (package / "__init__.py").write_text("x = 1\n")
+    assert provenance.git_revision.__wrapped__().endswith("+")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vitcnn.data.cache import FetchError
+from vitcnn.data.folder import prepare
 from vitcnn.data.images import Squares, eight_bit, kept_size, split_off, square, to_array, usual_validation
 
 CORNERS = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 250]]], np.uint8)
@@ -113,6 +114,17 @@ def test_thirty_two_bits_that_hold_sixteen_are_scaled_as_these():
     image = filed(Image.fromarray(SIXTEEN.astype(np.int32)), "TIFF")
     assert image.mode == "I"
     assert square(image, 2, 1)[..., 0].tolist() == [[0, 1], [1, 255]]
+
+
+@pytest.mark.parametrize(("brightest", "told"), [(1_003, True), (60_000, False)])
+def test_a_folder_whose_sixteen_bits_are_not_filled_is_said_to_be_dark(tmp_path, brightest, told):
+    for k in range(8):
+        path = tmp_path / "pool" / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), brightest - k, np.uint16)).save(path)
+    said = []
+    prepare(f"folder:{tmp_path / 'pool'}", None, tmp_path, False, said.append)
+    assert any("WARNING: the brightest pixel of all images is 4 of 255" in line for line in said) == told
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Networks of one's own as people bring them: what is trained is what was meant, or is refused before it begins."""
 
 import importlib
+import importlib.machinery
+import sys
 
 import pytest
 import torch
@@ -200,6 +202,24 @@ def test_a_network_whose_package_has_changed_is_another_cell_and_is_built_anew(o
     assert facts(after.model, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
     with pytest.raises(ConfigError, match="its code has changed since the study was begun"):
         build(before.model, DIGITS)
+
+
+def test_a_package_that_only_another_finder_knows_is_found_and_not_run(own, monkeypatch):
+    """As setuptools' of what is installed to be edited."""
+    own("raise RuntimeError('run')\n", "elsewhere/edited/__init__.py")
+    file = own(NETS, "elsewhere/edited/net.py")
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "edited":
+                return importlib.machinery.PathFinder.find_spec(name, [str(file.parents[1])])
+            return None
+
+    with pytest.raises(ValueError, match=r"no module 'edited\.net' on Python's path"):
+        sources("edited.net")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    assert sources("edited.net")["edited.net"] == file
 
 
 def test_a_module_of_one_file_keeps_the_hash_that_its_records_have(own):

@@ -1,5 +1,6 @@
 """Cells that begin with the trained weights of another's: which, in what order, from where, and what they then are."""
 
+import resource
 import shutil
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from vitcnn.records import Places, Record, read_record
 from vitcnn.status import states
 from vitcnn.training.cell import train_cell
 from vitcnn.training.keeper import InterruptedCell
-from vitcnn.training.weights import load_weights
+from vitcnn.training.weights import load_weights, save_weights
 
 OPTIONS = Options(device="cpu", tracking="off")
 FAMILY = """
@@ -118,6 +119,30 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
 
 
 # ---- what it begins with ----
+
+
+def test_a_longer_cell_begins_with_the_longer_one_of_what_it_begins_with(study):
+    def starts(*pair: str) -> dict[str, str | None]:
+        mine = {c.title: c for c in cells(study(f"pair=[{', '.join(pair)}]", "budget_check={factor: 2}", text=FAMILY))}
+        names = {c.id: title for title, c in mine.items()}
+        return {title: names.get(c.start) for title, c in mine.items()}
+
+    both = starts("cnn-on", "cnn")
+    assert both["cnn-on-n200-s0"] == "cnn-n200-s0"
+    assert both["cnn-on-n200-s0-long"] == "cnn-n200-s0-long"
+    assert starts("cnn-on", "vit")["cnn-on-n200-s0-long"] == "cnn-n200-s0"  # which has no longer one
+
+
+def test_a_disk_without_room_for_weights_is_an_oserror_that_leaves_nothing_behind(tmp_path):
+    small, network = tmp_path / "weights" / "a.pt", torch.nn.Linear(1000, 100)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_weights(network, small)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(small.parent.iterdir()) == []
 
 
 def test_a_network_that_learns_nothing_more_is_the_one_it_began_with(family):

@@ -242,6 +242,17 @@ def test_with_weights_a_resnet_keeps_the_stem_that_they_were_trained_with(tmp_pa
     assert torch.equal(network.conv1[0].weight, source["conv1.0.weight"])
 
 
+def test_an_option_that_timm_refuses_is_not_told_as_a_matter_of_size():
+    with pytest.raises(ConfigError, match="TypeError") as caught:
+        build(of("test_vit", options={"drop_rate": "x"}), RGB)
+    assert "image_size" not in str(caught.value)
+
+
+def test_a_resnet_of_features_alone_is_not_told_of_a_stem_that_nobody_asked_for():
+    with pytest.raises(ConfigError, match=r"the output for .* is list, not logits of shape"):
+        facts(of("resnet10t", options={"features_only": True}), RGB)
+
+
 def test_a_cifar_stem_for_what_is_no_resnet_is_refused():
     with pytest.raises(
         ConfigError, match="timm/test_vit: stem: cifar is for timm's ResNets, not for VisionTransformer"

@@ -17,6 +17,10 @@ class ConfigError(Exception):
     """A mistake in a study that a person can mend; the message says where it is and what to change."""
 
 
+class NotFiniteLoss(Exception):
+    """The loss is no longer a number: in training, or on the images that a network is scored on."""
+
+
 def suggest(word: str, known: Any, all_of_them: bool = True) -> str:
     """The end of an error message: `; did you mean 'vit'? known: cnn, vit`."""
     known = sorted(map(str, known))

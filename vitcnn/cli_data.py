@@ -124,8 +124,13 @@ def show(
     typer.echo(describe_duplicates(info, facts))
     if "left_out" in facts:
         typer.echo(f"left out: {facts['left_out']:,} images that cannot be read")
-    n = min(SHOWN, info.train - info.validation) if n is None else n
-    if n > (room := info.train - info.validation):
+    if (room := info.train - info.validation) < 1:
+        raise ConfigError(
+            f"{name}: of its {info.train:,} training images validation takes {info.validation:,}, which leaves none to "
+            "train on; add training images"
+        )
+    n = min(SHOWN, room) if n is None else n
+    if n > room:
         raise ConfigError(
             f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
             f"{info.validation:,} of them kept for validation)"
@@ -163,6 +168,7 @@ def _draw(sheet: "tuple[Block, Block]", info: "Info", out: Path | None) -> None:
     from vitcnn.report.sheet import sheet_figure
 
     path = out or Path(f"{info.title.replace(':', '-')}.png")
+    path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         sheet_figure(sheet).savefig(path, dpi=110)

@@ -46,9 +46,12 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
         out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
+        longer: dict[str | None, str] = {}  # by the id of the cell that is prolonged
         for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
-            longer = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
-            out.append(cell.model_copy(update=longer))
+            more = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
+            prolonged = cell.model_copy(update=more | {"start": longer.get(cell.start, cell.start)})
+            longer[cell.id] = prolonged.id
+            out.append(prolonged)
     seen: dict[str, Cell] = {}
     for cell in out:
         if (other := seen.setdefault(cell.id, cell)) is not cell:

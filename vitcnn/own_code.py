@@ -1,6 +1,7 @@
 """The files behind a function of one's own that a study names: found and read, not run."""
 
 import hashlib
+import importlib.util
 import sys
 from importlib.machinery import PathFinder
 from modulefinder import ModuleFinder
@@ -19,6 +20,8 @@ def find_source(module: str) -> Path:
     parts = module.split(".")
     for depth in range(len(parts)):
         spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
+        if spec is None and not depth:
+            spec = importlib.util.find_spec(parts[0])  # of what is installed to be edited, another finder may know
         if spec is None:
             raise ValueError(f"no module {module!r} on Python's path or in {Path.cwd()}")
         path = list(spec.submodule_search_locations or [])

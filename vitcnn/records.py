@@ -148,13 +148,14 @@ class Places:
         return self.run / "weights" / f"{cell_id}.pt"
 
 
-def write_atomically(path: Path, text: str, durable: bool = True) -> None:
-    """The file is there whole, or as it was before; `durable`: also after a power failure, for some milliseconds."""
+def write_atomically(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
+    """The file is there whole, or as it was before; `durable`: also after a power failure, for some milliseconds.
+    Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with scratch.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

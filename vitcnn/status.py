@@ -111,11 +111,10 @@ def _alive(progress: dict) -> bool:
 def process_runs(pid: int) -> bool:
     """On this machine."""
     try:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError):  # another user's runs
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True
 
 

@@ -7,6 +7,7 @@
 The folder is `$VITCNN_DATA`, or the platform's cache folder. Importing this loads neither torch nor scikit-learn.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -115,7 +116,8 @@ def store(about: Info, arrays: Arrays, here: Path, scratch: Path, say: Callable[
     (new / "about.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     old, there = scratch / "old", (here / "about.json").exists()
     if there and (more.get("fingerprint") or read_about(here) is None):  # an earlier state; who has it mapped keeps it
-        here.rename(old)
+        with contextlib.suppress(FileNotFoundError):  # another process, too, is putting it aside
+            here.rename(old)
     try:
         new.rename(here)
     except OSError as error:

@@ -13,6 +13,7 @@ from vitcnn.data.cache import Arrays, FetchError, Info
 from vitcnn.data.class_folders import File, alike, check_classes, find, passed_over, root_of
 from vitcnn.data.images import GREY, Squares, kept_size, opened, split_off, square, to_array, usual_validation
 
+DARK = 32  # of 255: where no pixel of any image is brighter, it is said
 FEW = 3  # training images of a class, validation among them, below which it is said
 
 
@@ -57,6 +58,11 @@ def prepare(
     if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
         told = ", ".join(rare[:20])
         say(f"{name}: WARNING: few training images of {told}: once validation has its part, subsets may hold none")
+    if (brightest := int(images.max())) < DARK:
+        say(
+            f"{name}: WARNING: the brightest pixel of all images is {brightest} of 255; values of 16-bit files that "
+            "do not fill 16 bits have to be scaled up before"
+        )
     about = Info(
         name=name,
         classes=len(names),

@@ -122,5 +122,5 @@ def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.nd
 
 
 def usual_validation(train: int, classes: int) -> int:
-    """15 % of the training pool, at least one image a class and at most 10,000."""
+    """15 % of the training pool, at least as many images as there are classes and at most 10,000."""
     return max(classes, min(10_000, round(0.15 * train)))

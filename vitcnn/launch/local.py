@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
-from vitcnn.base import ConfigError
+from vitcnn.base import ConfigError, NotFiniteLoss
 from vitcnn.cell import Cell
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.lease import Leases
@@ -149,7 +149,7 @@ def _is_ready(job: Job, waiting: Iterable[Job], active: Iterable[Job]) -> bool:
 
 def _final(error: BaseException) -> bool:
     """Errors that a second try cannot mend."""
-    return isinstance(error, ConfigError) or type(error).__name__ == "NotFiniteLoss"
+    return isinstance(error, ConfigError | NotFiniteLoss)
 
 
 def _first_line(error: BaseException) -> str:
@@ -162,7 +162,7 @@ def _give_up(cell: Cell, error: BaseException, places: Places) -> str:
     said = _first_line(error)
     trace = getattr(error, "traceback", None) or "".join(traceback.format_exception(error))
     what = {"error": said, "traceback": str(trace), "time": time.time()}
-    if type(error).__name__ == "NotFiniteLoss":  # would happen again: part of the results
+    if isinstance(error, NotFiniteLoss):  # would happen again: part of the results
         place, what = places.failure(cell.id), what | {"cell": cell.model_dump(mode="json")}
     else:
         place = places.cell(cell.id) / "failure.json"

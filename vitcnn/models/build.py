@@ -178,7 +178,8 @@ def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.P
     """(parameters that weight decay is for, the others), by name: it is for matrices and kernels, not for biases,
     norms, a ViT's positions or bias tables, nor for what the network itself names in `no_weight_decay` (timm's do)."""
     spared = ("positions", "relative_position_bias_table")
-    named_by_it = set(network.no_weight_decay()) if hasattr(network, "no_weight_decay") else set()
+    named_by_it = getattr(network, "no_weight_decay", ())  # a method, or names
+    named_by_it = set(named_by_it() if callable(named_by_it) else named_by_it)
     decays, others = {}, {}
     for name, p in network.named_parameters():
         own = p.ndim > 1 and not name.endswith(spared) and name not in named_by_it

@@ -41,16 +41,16 @@ def network(model: Timm, data: Info, size: int) -> nn.Module:
                 raise
             made = timm.create_model(name, **common)
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
-        more = "" if "unexpected keyword" in str(error) else hint(model, size)
+        more = "" if model.options or "unexpected keyword" in str(error) else hint(model, size)
         raise ConfigError(f"{model.model} at {size} pixels: {_said(error)}{more}") from error
     _check_words(model, made, size)
     if model.pretrained or model.weights:
         torch.set_rng_state(state)
         made = _with_weights(model, name, common, made)
-    if stem(model, size) == "cifar":
-        if not isinstance(made, ResNet):
-            raise ConfigError(f"{model.model}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
+    if stem(model, size) == "cifar" and isinstance(made, ResNet):
         _cifar_stem(made, data.channels)
+    elif model.stem == "cifar":
+        raise ConfigError(f"{model.model}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
     return made
 
 

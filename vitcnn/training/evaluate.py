@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from vitcnn.base import NotFiniteLoss
 from vitcnn.data.cell_data import Part
 from vitcnn.records import Score
-from vitcnn.training.module import CellModule, NotFiniteLoss
+from vitcnn.training.module import CellModule
 
 BATCH = 125  # a fifth faster on a CPU than 500 (measured: ViT, windows)
 TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have

@@ -38,7 +38,7 @@ def train_linear(
     most = MADE_IMAGES if data.info.made else None
     _check_memory(data, most, workers)
     (x, y), validation, test = _flat(data.train, most), _flat(data.validation), _flat(data.test)
-    mean, std = x.mean(0), x.std()
+    mean, std = x.mean(0), x.std() or 1.0
     x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
     validation, test = zip(others, (validation[1], test[1]), strict=True)
 

@@ -10,16 +10,13 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from vitcnn.base import NotFiniteLoss
 from vitcnn.data.augment import Draws, apply, draw, mixed_loss
 from vitcnn.data.batches import Eyes
 from vitcnn.models.build import decay_groups, memory_layout
 from vitcnn.recipe import Recipe, parse_augment
 from vitcnn.records import Point
 from vitcnn.seeds import role_seed
-
-
-class NotFiniteLoss(Exception):
-    """The loss is no longer a number: in training, or on the images that a network is scored on."""
 
 
 class CellModule(LightningModule):

@@ -32,8 +32,12 @@ def git_revision() -> str | None:
     try:
         out = [
             subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True, timeout=20).stdout
-            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", here])
+            for command in (
+                ["ls-files", "--error-unmatch", "--", here / "__init__.py"],  # not another's, around an installed copy
+                ["rev-parse", "--short=12", "HEAD"],
+                ["status", "--porcelain", "--", here],
+            )
         ]
     except (OSError, subprocess.SubprocessError):
         return None
-    return out[0].strip() + ("+" if out[1].strip() else "")
+    return out[1].strip() + ("+" if out[2].strip() else "")

@@ -1,22 +1,21 @@
 """The final weights of a cell: kept where another cell begins with them, or when asked for."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.records import Places, read_record
+from vitcnn.records import Places, read_record, write_atomically
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """The state dict, on the CPU; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".new")
-    state = network.state_dict()
-    torch.save({name: v.cpu() if isinstance(v, Tensor) else v for name, v in state.items()}, scratch)
-    scratch.replace(path)
+    """The state dict, on the CPU; the file is there whole or not at all. Raises OSError where there is no room."""
+    state, buffer = network.state_dict(), io.BytesIO()  # to a file torch would write with errors of its own
+    torch.save({name: v.cpu() if isinstance(v, Tensor) else v for name, v in state.items()}, buffer)
+    write_atomically(path, buffer.getbuffer())
 
 
 def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
