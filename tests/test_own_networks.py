@@ -12,7 +12,7 @@ from vitcnn.base import ConfigError
 from vitcnn.data.fetch import about_data
 from vitcnn.entrants import Imported, Timm
 from vitcnn.matrix import cells
-from vitcnn.models.build import build, memory_layout
+from vitcnn.models.build import build, decayed, memory_layout
 from vitcnn.models.facts import facts
 from vitcnn.own_code import code_hash, sources
 from vitcnn.records import Places
@@ -112,7 +112,7 @@ def one_more(inputs, classes):
 
 def no_decay_set(inputs, classes):
     net = plain(inputs, classes)
-    net.no_weight_decay = {"1.bias"}
+    net.no_weight_decay = {"1.weight"}
     return net
 """
 
@@ -129,7 +129,6 @@ def mine(name: str) -> Imported:
         ("of_two", r"the output for two images in training is tuple, not logits of shape \(2, 10\)"),
         ("one_row", r"the output for two images in training is \(1, 10\), not logits of shape \(2, 10\)"),
         ("one_more", r"the output for two images in training is \(2, 11\), not logits of shape \(2, 10\)"),
-        ("no_decay_set", "at 8 pixels: TypeError: 'set' object is not callable"),
     ],
 )
 def test_what_would_fail_in_training_is_refused_before(own, name, says):
@@ -145,6 +144,15 @@ def test_what_people_bring_is_trained_and_recorded(own, study, tmp_path, name):
     record = train_cell(cell, places=Places("small", tmp_path, tmp_path), device="cpu", keep=True)
     kept = torch.load(Places("small", tmp_path, tmp_path).weights(cell.id), weights_only=True)
     assert weights_hash(kept) == record.weights
+
+
+def test_what_a_network_names_in_no_weight_decay_is_spared_it_be_that_a_set_or_a_method(own):
+    own()
+    network, _ = build(mine("no_decay_set"), DIGITS)
+    assert [list(part) for part in decayed(network)] == [[], ["1.weight", "1.bias"]]
+    names = network.no_weight_decay
+    network.no_weight_decay = lambda: names
+    assert [list(part) for part in decayed(network)] == [[], ["1.weight", "1.bias"]]
 
 
 def test_a_network_that_comes_in_evaluation_mode_is_trained_in_training_mode(own, study, tmp_path):
