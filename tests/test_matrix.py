@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from vitcnn.base import ConfigError, Frozen
 from vitcnn.cell import LABELS, Cell
-from vitcnn.config import Budget, Shuffle
 from vitcnn.entrants import MODELS, Imported, Timm
 from vitcnn.matrix import cells
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.parts import Budget, Shuffle
 from vitcnn.recipe import Recipe
 from vitcnn.seeds import role_seed
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from vitcnn.config import BudgetCheck, Entrant, Pretrain, Shuffle, Study
+from vitcnn.config import Entrant, Study
 from vitcnn.entrants import MODELS
+from vitcnn.parts import BudgetCheck, Pretrain, Shuffle
 from vitcnn.recipe import Recipe
 
 TEXT = (Path(__file__).parents[1] / "configs" / "README.md").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
 from vitcnn.base import ConfigError
-from vitcnn.config import Budget
 from vitcnn.matrix import cells
+from vitcnn.parts import Budget
 from vitcnn.recipe import Recipe
 from vitcnn.records import Score
 from vitcnn.report.report import write_report

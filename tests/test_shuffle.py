@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.config import Shuffle
 from vitcnn.data.augment import apply, draw
 from vitcnn.data.batches import Eyes
 from vitcnn.data.fetch import load
@@ -23,6 +22,7 @@ from vitcnn.data.shuffle import order, word_side
 from vitcnn.matrix import cells
 from vitcnn.models.build import eyes
 from vitcnn.networks import CNN, ViT, ViTWindow
+from vitcnn.parts import Shuffle
 from vitcnn.recipe import Augment, Recipe
 from vitcnn.records import Places
 from vitcnn.seeds import role_seed

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from vitcnn.base import Frozen
-from vitcnn.config import Budget, Shuffle
 from vitcnn.entrants import Model, identity
+from vitcnn.parts import Budget, Shuffle
 from vitcnn.recipe import Recipe
 
 Role = Literal["main", "search", "budget-check"]

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from vitcnn.base import ConfigError, suggest
 from vitcnn.cell import Cell
-from vitcnn.config import Entrant, Shuffle, Study
+from vitcnn.config import Entrant, Study
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
 from vitcnn.data.shuffle import order
+from vitcnn.parts import Shuffle
 from vitcnn.recipe import Recipe, augment_for
 from vitcnn.starts import start_above, starters
 

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from vitcnn import plain_yaml
 from vitcnn.base import ConfigError, suggest
-from vitcnn.config import Budget, BudgetCheck, Pretrain, Shuffle, Study, by_name, several
+from vitcnn.config import Study, by_name, several
 from vitcnn.data.made import canonical
 from vitcnn.entrants import MODELS
+from vitcnn.parts import Budget, BudgetCheck, Pretrain, Shuffle
 from vitcnn.recipe import Recipe
 
 

@@ -6,8 +6,9 @@ from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
 from vitcnn.cell import Cell
-from vitcnn.config import Shuffle, Study
+from vitcnn.config import Study
 from vitcnn.data.cache import Info
+from vitcnn.parts import Shuffle
 from vitcnn.records import Record
 
 Measure = Callable[[Record], float | None]  # None: the record does not have it

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcnn.analysis.results import overfitting
-from vitcnn.config import Shuffle
+from vitcnn.parts import Shuffle
 from vitcnn.records import Record, Score, read_records
 
 if TYPE_CHECKING:

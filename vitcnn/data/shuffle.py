@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Shuffle
+from vitcnn.parts import Shuffle
 from vitcnn.seeds import role_seed
 
 WORDS = 4  # a side, at least: a ViT on fewer than 4×4 words is no ViT

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.config import Shuffle
 from vitcnn.data.batches import Eyes
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import Images, looked_at
@@ -20,6 +19,7 @@ from vitcnn.models.local import local
 from vitcnn.models.neighbourhood import pixel_local
 from vitcnn.models.vit import mixer, rnn, vit
 from vitcnn.networks import CNN, CNNAttention, Hybrid, Local, Words
+from vitcnn.parts import Shuffle
 
 OURS = {
     "mixer": mixer,
