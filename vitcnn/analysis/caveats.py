@@ -188,7 +188,7 @@ def budget_shifts(results: Results) -> list[BudgetShift]:
             continue
         spread, moves = mean(list(gaps.values())), mean([longer[s] - gaps[s] for s in both])
         half = spread.half if spread.count > 1 else None
-        chance = moves.half if len(both) > 1 else half * math.sqrt(2 * spread.count) if half is not None else None
+        alone = half * math.sqrt(2 * spread.count) if half is not None else None
         out.append(
             BudgetShift(
                 n=n,
@@ -197,7 +197,7 @@ def budget_shifts(results: Results) -> list[BudgetShift]:
                 gap=sum(gaps[s] for s in both) / len(both),
                 longer=sum(longer[s] for s in both) / len(both),
                 half_interval=half,
-                chance=chance,
+                chance=moves.half if len(both) > 1 else alone,
             )
         )
     return out

@@ -112,8 +112,8 @@ class Sample:
 
     def part(self, which: slice) -> "Sample":
         """Of some of the numbers."""
-        some = {key: getattr(self, key)[which, which] for key in ("seed_cov", "image_cov")}
-        return replace(self, mean=self.mean[which], **some)
+        seeds, images = self.seed_cov[which, which], self.image_cov[which, which]
+        return replace(self, mean=self.mean[which], seed_cov=seeds, image_cov=images)
 
     def estimate(self, weights: Sequence[float], level: float = 0.95) -> Estimate:
         """Of Σ weights · numbers."""

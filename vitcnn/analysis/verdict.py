@@ -42,11 +42,16 @@ def verdict(results: Results, pair: tuple[str, str] | None = None) -> Verdict:
             raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, results.entrants)}")
     if first == second:
         raise ConfigError(f"pair: {first!r} cannot be compared with itself")
-    sizes = tuple(n for n in results.study.sizes if len(results.at(first, n).keys() & results.at(second, n).keys()) > 1)
+    sizes = tuple(n for n in results.study.sizes if _in_common(results, first, second, n) > 1)
     compared = Pair(Evidence(results), first, second, sizes, _between(results, first, second))
     claims = [_claim(key, compared) for key in CLAIMS]
     caveats = tuple(_caveats(results, first, second, sizes))
     return Verdict(first, second, tuple(_decide(claims)), caveats)
+
+
+def _in_common(results: Results, first: str, second: str, n: int) -> int:
+    """Seeds that both have finished."""
+    return len(results.at(first, n).keys() & results.at(second, n).keys())
 
 
 def _between(results: Results, first: str, second: str) -> str | None:
@@ -93,7 +98,7 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
         out.append(f"{len(results.missing):,} of {counted(len(results.cells), 'cell')} missing.")
     if left := [n for n in results.study.sizes if n not in sizes]:
         out.append(f"Left out for want of two seeds of both: n = {', '.join(f'{n:,}' for n in left)}.")
-    both = {n: len(results.at(first, n).keys() & results.at(second, n).keys()) for n in sizes}
+    both = {n: _in_common(results, first, second, n) for n in sizes}
     if len(set(both.values())) > 1:
         each = ", ".join(f"{count} at n = {n:,}" for n, count in both.items())
         out.append(

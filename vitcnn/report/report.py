@@ -161,8 +161,8 @@ def _floor(results: Results) -> list[str]:
     settings = results.settings() if len(results.study.shuffle) > 1 else [results]
     where = [f"{one.setting}: " if len(settings) > 1 else "" for one in settings]
     said = [there + sentence for there, one in zip(where, settings, strict=True) for sentence in below_floor(one)]
-    if not said and all(above_floor(one) for one in settings):
-        said = [above_floor(settings[0])]
+    if not said and all(above := [above_floor(one) for one in settings]):
+        said = above[:1]
     return ["\n".join(f"**{tables.escape(sentence)}**" for sentence in said) + "\n"] if said else []
 
 
