@@ -105,8 +105,8 @@ def series(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], look: dict
 
 
 def gap_against_n(ax: Axes, results: Results) -> Axes:
-    """The pair's gap in points, paired by seed; hollow, with a line from the same
-    seed: with the budget check's longer training."""
+    """The pair's gap in points, paired by seed; hollow, with a line from the same seed: with the
+    budget check's longer training."""
     first, second = results.study.pair
     points = [(n, [100 * g for g in results.gaps(n).values()]) for n in results.study.sizes]
     series(ax, points, {"color": "black", "marker": "o", "linestyle": "-"}, "gap")

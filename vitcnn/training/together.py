@@ -77,12 +77,12 @@ def train_together(
     groups: dict[int, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(start_of(cell, places), []).append(cell)
-    waiting, where = deque(groups.items()), pick_device(device)
+    waiting, where = deque(groups.values()), pick_device(device)
     while waiting:
         gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
         if where.type == "cuda":
             torch.cuda.empty_cache()
-        start, group = waiting.popleft()
+        group = waiting.popleft()
         left = list(group)
         if len(group) == 1:
             yield group[0], _alone(group[0], device=device, keep=keep(group[0]), **how)
@@ -91,16 +91,16 @@ def train_together(
             fitting = replicas_that_fit(group, where, places, data_folder, workers)
             if fitting < len(group):
                 say(f"{len(group)} {group[0].entrant} cells need more memory than there is: {fitting} at a time")
-                waiting.extendleft((start, part) for part in reversed(evenly(group, fitting)))
+                waiting.extendleft(reversed(evenly(group, fitting)))
                 continue
-            for cell, record in _cohort(group, start, where=where, keep=keep, **how):
+            for cell, record in _cohort(group, where=where, keep=keep, **how):
                 left.remove(cell)
                 yield cell, record
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             say(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
-            waiting.extendleft((start, part) for part in reversed(evenly(left, (len(left) + 1) // 2)))
+            waiting.extendleft(reversed(evenly(left, (len(left) + 1) // 2)))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -117,7 +117,6 @@ def _alone(cell: Cell, **how: object) -> Record | NotFiniteLoss:
 
 def _cohort(
     cells: Sequence[Cell],
-    start: int,
     *,
     where: torch.device,
     places: Places,
@@ -127,11 +126,11 @@ def _cohort(
     stop: Callable[[], bool],
     keep: Callable[[Cell], bool],
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
-    """From the step `start` on, at which all of them have a checkpoint (0: none)."""
     data = data_of(cells, where, data_folder, workers)
     counted = facts(cells[0].model, data[0].info)
     members = [module_of(cell, its, places) for cell, its in zip(cells, data, strict=True)]
     keeper = Keeper([places.cell(cell.id) for cell in cells], val_every(cells[0]), stop)
+    start = start_of(cells[0], places)
     stream = CohortStream([stream_of(member, its, start) for member, its in zip(members, data, strict=True)])
     with contextlib.ExitStack() as open_runs:
         trackers = [tracker(cell, places, tracking) for cell in cells]
