@@ -28,7 +28,7 @@ from torchvision.datasets import CIFAR10, FashionMNIST, VisionDataset
 from vitcnn.base import Frozen
 from vitcnn.cell import Cell
 from vitcnn.data.fetch import load
-from vitcnn.models.build import build, decay_groups, eyes, memory_layout
+from vitcnn.models.build import build, decay_groups, memory_layout, preprocess
 from vitcnn.training.memory import wait_for
 
 WARM = 3
@@ -46,7 +46,7 @@ class Task:
         self.info, self.arrays, _ = load(cell.dataset)
         images = torch.tensor(self.arrays.train_images[: self.recipe.batch_size]).permute(0, 3, 1, 2)
         self.size = build(cell.model, self.info)[1]
-        view = eyes(cell.model, self.info, images, self.size)
+        view = preprocess(cell.model, self.info, images, self.size)
         self.mean, self.std = view.mean.flatten().tolist(), view.std.flatten().tolist()
         self.images = view(images).to(where)  # as the network sees them, (B, C, S, S) float
         self.labels = torch.tensor(self.arrays.train_labels[: self.recipe.batch_size]).to(where)

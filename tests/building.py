@@ -3,10 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.cache import Info
 from vitcnn.data.fetch import about_data
+from vitcnn.data.preprocess import Preprocess
 from vitcnn.entrants import Model
 from vitcnn.models.build import build
+from vitcnn.recipe import Recipe
+from vitcnn.training.lane import Lane
 
 DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
 RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
@@ -35,3 +39,11 @@ class Spy(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.shown.append(images)
         return self.head(images.mean((1, 2, 3))[:, None])
+
+
+def lane_on(network: nn.Module, images: Tensor, seen: Preprocess, recipe: Recipe, steps: int = 5, **feed) -> Lane:
+    """Ready for the first of its steps on images (N, C, H, W) uint8, of which number i is of class i mod 10."""
+    lane = Lane(network, seen, recipe, steps, seed=7)
+    stream = TrainStream(images, torch.arange(len(images)) % 10, batch_size=recipe.batch_size, steps=steps, seed=7)
+    lane.start(Feed(stream, torch.device("cpu"), **{"capacity": steps} | feed))
+    return lane

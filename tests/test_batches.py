@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.data.batches import Eyes, TrainStream
+from vitcnn.data.batches import TrainStream
+from vitcnn.data.preprocess import Preprocess
 
 
 def stream(n: int, **how) -> TrainStream:
@@ -80,31 +81,31 @@ def test_another_seed_is_another_order_and_the_same_seed_the_same():
 
 def test_the_given_images_become_mean_0_and_deviation_1_in_each_channel():
     images = (pictures(50) * torch.tensor([1.0, 0.5, 0.1])[:, None, None]).to(torch.uint8)
-    seen = Eyes.of(images, 6)(images).double()
+    seen = Preprocess.of(images, 6)(images).double()
     assert torch.allclose(seen.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), atol=1e-5)
     assert torch.allclose(seen.std((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64), atol=1e-5)
 
 
 def test_a_channel_of_one_colour_stays_finite():
     images = torch.full((4, 1, 6, 6), 77, dtype=torch.uint8)
-    assert Eyes.of(images, 6)(images).abs().max() < 1e-2
+    assert Preprocess.of(images, 6)(images).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize("size", [3, 5, 6, 12, 64])
 def test_images_are_resized_to_the_networks_size(size):
-    seen = Eyes.of(pictures(4), size)(pictures(4))
+    seen = Preprocess.of(pictures(4), size)(pictures(4))
     assert seen.shape == (4, 3, size, size)
     assert seen.dtype == torch.float32
 
 
 def test_images_of_the_right_size_are_scaled_only():
     images = pictures(4)
-    eyes = Eyes.of(images, 6)
-    assert torch.equal(eyes(images), (images.float() / 255 - eyes.mean) / eyes.std)
+    seen = Preprocess.of(images, 6)
+    assert torch.equal(seen(images), (images.float() / 255 - seen.mean) / seen.std)
 
 
 def test_shrinking_averages_over_all_pixels_and_skips_none():
     """Antialiasing: of stripes that fall between the sampled places, their mean is left and not their absence."""
     stripes = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     stripes[..., ::4] = 255
-    assert Eyes.of(stripes, 4)(stripes)[..., 1:-1].abs().max() < 0.05
+    assert Preprocess.of(stripes, 4)(stripes)[..., 1:-1].abs().max() < 0.05

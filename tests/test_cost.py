@@ -108,27 +108,27 @@ def test_the_resident_peak_is_what_was_held_at_once_and_not_what_was_there(monke
 
 
 def test_a_measured_step_trains_and_a_measured_forward_does_not(tmp_path):
-    runner = cost.Runner(cell_of(tmp_path, "recipe.clip_norm=0.01"), about_data("digits"), CPU)
+    runner = cost.Runner(cell_of(tmp_path, "recipe.clip_norm=0.01"), about_data("digits"), CPU).start()
 
     def weights() -> torch.Tensor:
-        return torch.cat([p.detach().flatten() for p in runner.module.network.parameters()]).clone()
+        return torch.cat([p.detach().flatten() for p in runner.lane.network.parameters()]).clone()
 
     before = weights()
     runner.speed("training", 1)
     after = weights()
     assert (before != after).float().mean() > 0.9
-    norm = torch.stack([p.grad.norm() for p in runner.module.network.parameters()]).norm()
+    norm = torch.stack([p.grad.norm() for p in runner.lane.network.parameters()]).norm()
     assert norm == pytest.approx(0.01, rel=1e-3)
     runner.speed("inference", 1)
     assert torch.equal(weights(), after)
-    assert not runner.module.training
+    assert not runner.lane.training
 
 
 def test_the_measured_precision_is_the_recipes(tmp_path):
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        runner = cost.Runner(cell_of(tmp_path, f"recipe.precision={precision}"), about_data("digits"), CPU)
+        runner = cost.Runner(cell_of(tmp_path, f"recipe.precision={precision}"), about_data("digits"), CPU).start()
         seen = []
-        runner.module.network.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].dtype))
+        runner.lane.network.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].dtype))
         runner.train()
         runner.infer()
         assert seen == [dtype, dtype]

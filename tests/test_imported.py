@@ -16,7 +16,7 @@ from vitcnn.matrix import cells
 from vitcnn.models.build import build
 from vitcnn.models.facts import facts
 from vitcnn.records import Places, read_record
-from vitcnn.training.cell import train_cell
+from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 
 DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
@@ -198,7 +198,7 @@ def test_a_script_that_ends_the_program_is_refused_with_the_line(own, study, cod
     own(code, "ends.py")
     loaded = study("entrants={mine: {model: 'import:ends:build'}, linear: {}}", text=STUDY)
     with pytest.raises(ConfigError, match=said):
-        check(loaded, DIGITS, "cpu")
+        check(loaded, DIGITS, [], "cpu", print)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(o
     own()
     loaded = study(f"entrants={{mine: {{model: 'import:nets:{name}', options: {options}}}}}", text=STUDY)
     with pytest.raises(ConfigError, match=said):
-        check(loaded, DIGITS, "cpu")
+        check(loaded, DIGITS, [], "cpu", print)
 
 
 def test_a_key_that_an_imported_entrant_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):

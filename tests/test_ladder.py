@@ -24,8 +24,8 @@ from vitcnn.models.vit import Recurrence
 from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
 from vitcnn.records import Places
 from vitcnn.study_file import load_study
-from vitcnn.training.cell import train_cell
-from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.train import train_cell
 
 CONVNEXT = Timm(model="timm/convnext_atto", image_size=64, options={"dims": [24, 48, 96, 176], "depths": [1, 1, 2, 1]})
 LADDER = [Mixer(), RNN(), ViT(), ViTWindow(), Hybrid(), Local(), PixelLocal(), CONVNEXT, CNN()]

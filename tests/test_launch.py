@@ -21,7 +21,7 @@ from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record
 from vitcnn.status import process_runs, read_json, states
 from vitcnn.study_file import load_study
-from vitcnn.training.cell import train_cell
+from vitcnn.training.train import train_cell
 
 OPTIONS = Options(device="cpu", tracking="off")
 TEXT = """

@@ -13,10 +13,10 @@ from torch.nn.functional import grid_sample
 from vitcnn.base import ConfigError
 from vitcnn.data import deformed, fractals
 from vitcnn.data.cache import read_about
-from vitcnn.data.draws import draws, noisy, states
 from vitcnn.data.fetch import about_data, fetch, load
 from vitcnn.data.made import TEST, VALIDATION, Deformed, Fractals, canonical, parse
 from vitcnn.data.making import Maker, OnDemand, maker
+from vitcnn.data.rng import noisy, random_bytes, states
 from vitcnn.data.sources import place
 from vitcnn.matrix import cells
 from vitcnn.seeds import role_seed
@@ -114,14 +114,14 @@ def test_what_is_deformed_keeps_its_classes_size_and_channels():
 def test_draws_are_those_of_splitmix64():
     """The first three numbers of the published generator begun at 1234567, and at the state of an image."""
     known = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    got = draws(torch.tensor([1234567]), 0, 3).view(torch.int64)[0].tolist()
+    got = random_bytes(torch.tensor([1234567]), 0, 3).view(torch.int64)[0].tolist()
     assert [value % 2**64 for value in got] == known
 
 
 def test_draws_are_a_function_of_stream_image_and_place_alone():
     numbers = some(50)
     state = states(STREAM, numbers)
-    assert torch.equal(draws(state, 3, 4), draws(state, 0, 9)[:, 24:56])
+    assert torch.equal(random_bytes(state, 3, 4), random_bytes(state, 0, 9)[:, 24:56])
     assert torch.equal(state[7:9], states(STREAM, numbers[7:9]))
     assert (
         len(set(states(STREAM, torch.arange(10_000)).tolist()) | set(states(TEST, torch.arange(10_000)).tolist()))

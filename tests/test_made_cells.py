@@ -8,17 +8,17 @@ import torch
 
 from vitcnn.base import ConfigError
 from vitcnn.data import cell_data as module
-from vitcnn.data.batches import Eyes, TrainStream
+from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import Picked, cells_data, looked_at
 from vitcnn.data.making import OnDemand
+from vitcnn.data.preprocess import Preprocess
 from vitcnn.matrix import cells
 from vitcnn.records import Places, Record, write_record
 from vitcnn.report.report import write_report
 from vitcnn.seeds import role_seed
 from vitcnn.training import linear
-from vitcnn.training.cell import data_of, train_cell
-from vitcnn.training.keeper import InterruptedCell
-from vitcnn.training.together import train_together
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.train import data_of, train_cell, train_cells
 
 CPU = torch.device("cpu")
 FRACTALS, DIGITS = "fractals:classes=5,size=16,test=200", "deformed:digits,test=200"
@@ -45,7 +45,7 @@ def forget(monkeypatch):
 
 def result(record: Record) -> dict:
     """All of a record but when, where and how fast it was made."""
-    return record.model_dump(exclude={"made_by": True, "cost": {"seconds", "images_per_s", "resumed"}})
+    return record.model_dump(exclude={"made_by": True, "cost": {"seconds", "images_per_s", "resumed", "lanes"}})
 
 
 # ---- studies ----
@@ -123,7 +123,7 @@ def test_statistics_are_those_of_the_first_ten_thousand_images_alone_or_shared(m
     assert isinstance(many, OnDemand)
     for images in (few, many):
         assert torch.equal(looked_at(images), many[:70])
-    assert torch.equal(Eyes.of(looked_at(few), 16).mean, Eyes.of(many[:70], 16).mean)
+    assert torch.equal(Preprocess.of(looked_at(few), 16).mean, Preprocess.of(many[:70], 16).mean)
     usual = torch.zeros(100, 1, 2, 2, dtype=torch.uint8)
     assert looked_at(usual) is usual
 
@@ -179,11 +179,11 @@ def test_an_interrupted_cell_goes_on_to_the_same_end(of, places, tmp_path):
 
 
 def test_cells_trained_together_have_the_curves_they_have_alone(of, places, tmp_path):
-    for cell, record in train_together(of("cnn"), places=places):
+    for cell, record in train_cells(of("cnn"), places=places):
         alone = train_cell(cell, places=Places("alone", tmp_path, tmp_path))
-        assert record.cost.cohort == 4
+        assert record.cost.lanes == 4
         assert (record.subset, record.data) == (alone.subset, alone.data)
-        assert [p.train_loss for p in record.curve] == pytest.approx([p.train_loss for p in alone.curve], rel=1e-4)
+        assert result(record) == result(alone)
 
 
 def test_one_cell_after_the_other_leaves_no_images_behind(of, places):
@@ -197,7 +197,7 @@ def test_one_cell_after_the_other_leaves_no_images_behind(of, places):
     gc.disable()  # as between the cells of a worker that has memory to spare: nobody collects unasked
     try:
         for cell in of("cnn", "sizes=[300]", "seeds=3"):
-            list(train_together([cell], places=places))
+            list(train_cells([cell], places=places))
             left.append(count() - before)
     finally:
         gc.enable()

@@ -246,17 +246,14 @@ def test_a_cnn_of_very_few_channels_is_trained_without_damage_to_memory():
     """torch 2.14.1 ends such a process, in channels last; in one of its own, so that the others live on."""
     script = """
 import torch
-from building import DIGITS, made
+from building import DIGITS, lane_on, made
 from vitcnn.recipe import Recipe
-from vitcnn.data.batches import Eyes
+from vitcnn.data.preprocess import Preprocess
 from vitcnn.networks import CNN
-from vitcnn.training.module import CellModule
 
 network = made(CNN(channels=(4, 8), blocks=(1, 1), image_size=16), DIGITS)
 images = torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8)
-module = CellModule(network, Eyes.of(images, 16), Recipe(), steps=30, seed=0)
-for _ in range(30):
-    module.training_step((images, torch.arange(16) % 10, 0), 0).backward()
+lane_on(network, images, Preprocess.of(images, 16), Recipe(batch_size=16), steps=30).advance(0, 30)
 print("alive")
 """
     here = Path(__file__).parent

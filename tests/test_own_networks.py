@@ -16,7 +16,7 @@ from vitcnn.models.build import build, decayed, memory_layout
 from vitcnn.models.facts import facts
 from vitcnn.own_code import code_hash, sources
 from vitcnn.records import Places
-from vitcnn.training.cell import train_cell
+from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 
 DIGITS = about_data("digits")

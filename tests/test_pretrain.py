@@ -18,7 +18,7 @@ from vitcnn.records import Places, write_record
 from vitcnn.report.report import write_report
 from vitcnn.report.transfer import families, transfer_figure
 from vitcnn.starts import with_starters
-from vitcnn.training.cell import data_of, module_of, train_cell
+from vitcnn.training.train import data_of, lane_of, train_cell
 from vitcnn.training.weights import load_weights
 
 BEFORE = """
@@ -96,8 +96,8 @@ def test_all_but_the_head_is_what_was_trained_and_the_head_is_what_it_is_from_sc
     write_record(record, places["before"])
     weights = load_weights(starter.id, places["before"])
     (data,) = data_of([cell], torch.device("cpu"), None)
-    begun = module_of(cell, data, places["after"]).network.state_dict()
-    fresh = module_of(cell.model_copy(update={"start": None, "start_study": None}), data, places["after"])
+    begun = lane_of(cell, data, places["after"]).network.state_dict()
+    fresh = lane_of(cell.model_copy(update={"start": None, "start_study": None}), data, places["after"])
     head = {key for key in weights if key.startswith("head.")}
     assert len(head) == 2
     assert all(torch.equal(begun[key], weights[key]) for key in weights.keys() - head)

@@ -16,9 +16,9 @@ from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.report.report import write_report
 from vitcnn.status import failures, put_aside, states
-from vitcnn.training.cell import train_cell
-from vitcnn.training.checkpoints import CheckedIO
-from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.checkpoints import save_checkpoint
+from vitcnn.training.train import train_cell
 
 TEXT = """
 dataset: digits
@@ -76,7 +76,7 @@ def test_a_broken_checkpoint_is_put_aside_and_the_one_before_serves(damage, cell
     last = interrupted(cell, places, 9)
     assert last.with_name("before.ckpt").exists()
     damage(last)
-    with pytest.warns(UserWarning, match=r"vit-n50-s0 goes on: .*put aside as last\.ckpt\.broken"):
+    with pytest.warns(UserWarning, match=r"vit-n50-s0 goes on: .*quarantined as last\.ckpt\.broken"):
         record = train_cell(cell, places=places)
     assert result(record) == result(undisturbed)
     assert record.cost.resumed == 1  # by the one that was saved first
@@ -105,7 +105,7 @@ class Evil:
 
 def test_a_strangers_checkpoint_runs_no_code(cell, places, tmp_path):
     last = interrupted(cell, places, 5)
-    CheckedIO().save_checkpoint({"global_step": 5, "evil": Evil(str(tmp_path / "pwned"))}, last)
+    save_checkpoint({"step": 5, "evil": Evil(str(tmp_path / "pwned"))}, last)
     with pytest.raises(Exception, match="Weights only load failed"):
         train_cell(cell, places=places)
     assert not (tmp_path / "pwned").exists()

@@ -8,26 +8,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from building import RGB, Spy, made, shaken
+from building import RGB, Spy, lane_on, made, shaken
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.data.augment import apply, draw
-from vitcnn.data.batches import Eyes
 from vitcnn.data.fetch import load
+from vitcnn.data.preprocess import Preprocess
+from vitcnn.data.rng import states
 from vitcnn.data.shuffle import order, word_side
 from vitcnn.matrix import cells
-from vitcnn.models.build import eyes
+from vitcnn.models.build import preprocess
 from vitcnn.networks import CNN, ViT, ViTWindow
 from vitcnn.parts import Shuffle
-from vitcnn.recipe import Augment, Recipe
+from vitcnn.recipe import Recipe
 from vitcnn.records import Places
 from vitcnn.seeds import role_seed
-from vitcnn.training.cell import train_cell
-from vitcnn.training.module import CellModule
+from vitcnn.training.train import train_cell
 
 ALL = Shuffle(words=1, pixels=1)
 
@@ -157,9 +156,9 @@ def test_words_that_are_not_whole_are_refused(size, word, said):
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_pixels_change_places_and_then_each_becomes_a_square(factor, shuffle):
     images, moved = pictures(), order(32, shuffle)
-    eyes = Eyes.of(images, 32 * factor, torch.from_numpy(moved))
-    plain = Eyes.of(images, 32)(images)
-    seen = eyes(images)
+    seen_by = Preprocess.of(images, 32 * factor, torch.from_numpy(moved))
+    plain = Preprocess.of(images, 32)(images)
+    seen = seen_by(images)
     assert seen.shape == (4, 3, 32 * factor, 32 * factor)
     for place, source in enumerate(moved):
         (y, x), (from_y, from_x) = divmod(place, 32), divmod(int(source), 32)
@@ -169,7 +168,7 @@ def test_pixels_change_places_and_then_each_becomes_a_square(factor, shuffle):
 
 def test_without_a_shuffle_images_are_resized_bilinearly_and_with_an_empty_one_by_nearest_neighbour():
     images = pictures()
-    plain, empty = (eyes(ViT(), RGB, images, 64, shuffle) for shuffle in (None, Shuffle()))
+    plain, empty = (preprocess(ViT(), RGB, images, 64, shuffle) for shuffle in (None, Shuffle()))
     scaled = (images.float() / 255 - plain.mean) / plain.std
     torch.testing.assert_close(plain(images), F.interpolate(scaled, (64, 64), mode="bilinear"), rtol=0, atol=1e-6)
     assert torch.equal(empty(images), scaled.repeat_interleave(2, -1).repeat_interleave(2, -2))
@@ -183,7 +182,7 @@ def test_words_stay_whole_at_whatever_size_they_are_shown(size, shown):
     image's pixels (28 at 30), at least no colour is mixed."""
     images, shuffle = pictures(2, size), Shuffle(words=1)
     words, grid = taken_apart(size, shuffle)[0], size // word_side(size, shuffle)
-    straight, moved = (Eyes.of(images, shown, moving(size, s))(images) for s in (Shuffle(), shuffle))
+    straight, moved = (Preprocess.of(images, shown, moving(size, s))(images) for s in (Shuffle(), shuffle))
     if shown % grid == 0:
         side = shown // grid
         patches = F.unfold(straight, side, stride=side)[..., words]
@@ -194,7 +193,7 @@ def test_words_stay_whole_at_whatever_size_they_are_shown(size, shown):
 
 def test_images_that_lie_otherwise_in_memory_are_moved_alike():
     images = pictures()
-    seeing = Eyes.of(images, 64, moving(32, ALL))
+    seeing = Preprocess.of(images, 64, moving(32, ALL))
     assert not images.mT.is_contiguous()
     for other in (images.mT, images.to(memory_format=torch.channels_last), images[..., ::2, ::2].repeat(1, 1, 2, 2)):
         assert torch.equal(seeing(other), seeing(other.contiguous()))
@@ -211,7 +210,7 @@ def ready(model) -> nn.Module:
 
 def seen(size: int, shuffle: Shuffle) -> Tensor:
     images = pictures()
-    return Eyes.of(images, size, moving(32, shuffle))(images)
+    return Preprocess.of(images, size, moving(32, shuffle))(images)
 
 
 @pytest.mark.parametrize("shuffle", SETTINGS, ids=str)
@@ -346,12 +345,13 @@ def test_a_search_is_made_at_one_setting(study):
 
 def test_augmentation_comes_first_and_moves_native_pixels():
     images, moved, spy = pictures(6), order(32, ALL), Spy()
-    seeing = Eyes.of(images, 64, torch.from_numpy(moved))
-    module = CellModule(spy, seeing, Recipe(augment="flip+shift:3"), steps=5, seed=7)
-    module.training_step((images, torch.arange(6), 0), 0)
-    module(images)
-    generator = torch.Generator().manual_seed(role_seed(7, "order", 0, 1))
-    changed = apply(images, draw(Augment(flip=True, shift=3), 6, images.shape[1:], generator))
+    seeing = Preprocess.of(images, 64, torch.from_numpy(moved))
+    lane = lane_on(spy, images, seeing, Recipe(augment="flip+shift:3", batch_size=6))
+    lane.advance(0, 1)
+    lane(images)
+    order_of_step = lane.feed.stream.indices(0)
+    params = lane.augmentation.sample_params(states(role_seed(7, "augment"), torch.arange(6)))
+    changed = lane.augmentation(images[order_of_step], params)
     for raw, shown in zip((changed, images), spy.shown, strict=True):
         pixels = ((raw.float() / 255 - seeing.mean) / seeing.std).flatten(2)[..., moved].view(6, 3, 32, 32)
         assert torch.equal(shown, pixels.repeat_interleave(2, -1).repeat_interleave(2, -2))
@@ -362,13 +362,13 @@ def test_training_validation_and_test_images_are_all_moved_by_the_same_order(stu
     made = cells(
         study("entrants={vit: {width: 8, depth: 1, heads: 1, patch_size: 4}}", "shuffle={words: 1, pixels: 1, seed: 5}")
     )
-    cell, calls, look = made[0].model_copy(update={"budget": made[0].budget.times(0.256)}), [], Eyes.forward
+    cell, calls, look = made[0].model_copy(update={"budget": made[0].budget.times(0.256)}), [], Preprocess.forward
 
-    def recorded(self: Eyes, images: Tensor) -> Tensor:
+    def recorded(self: Preprocess, images: Tensor) -> Tensor:
         calls.append((images, look(self, images), self))
         return calls[-1][1]
 
-    monkeypatch.setattr(Eyes, "forward", recorded)
+    monkeypatch.setattr(Preprocess, "forward", recorded)
     train_cell(cell, places=Places("spied", tmp_path, tmp_path))
     moved, arrays = order(8, cell.shuffle), load("digits").arrays
     for images, shown, self in calls:

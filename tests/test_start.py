@@ -16,8 +16,8 @@ from vitcnn.launch.worker import Options, work
 from vitcnn.matrix import cells
 from vitcnn.records import Places, Record, read_record
 from vitcnn.status import states
-from vitcnn.training.cell import train_cell
-from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.train import train_cell
 from vitcnn.training.weights import load_weights, save_weights
 
 OPTIONS = Options(device="cpu", tracking="off")

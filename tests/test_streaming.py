@@ -8,13 +8,14 @@ import torch
 
 from vitcnn.cell import Cell
 from vitcnn.data import cell_data as module
-from vitcnn.data.batches import Eyes, TrainStream
+from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import OnDisk, cells_data, fits
+from vitcnn.data.preprocess import Preprocess
 from vitcnn.matrix import cells
 from vitcnn.records import Places, Record
-from vitcnn.training.cell import train_cell
+from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.evaluate import BATCH, batches
-from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.train import train_cell
 
 CPU = torch.device("cpu")
 TINY = """
@@ -85,7 +86,7 @@ def test_a_batch_from_the_disk_may_be_written_to_and_the_cache_stays_as_it_is(pa
 
 
 def test_the_statistics_of_images_on_disk_are_those_of_the_same_images_in_memory(pair):
-    tensor, disk = (Eyes.of(images, 5) for images in pair)
+    tensor, disk = (Preprocess.of(images, 5) for images in pair)
     assert torch.equal(tensor.mean, disk.mean)
     assert torch.equal(tensor.std, disk.std)
     assert torch.allclose(disk.mean.ravel(), pair[0].double().mean((0, 2, 3)).float() / 255)

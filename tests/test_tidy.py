@@ -18,7 +18,7 @@ COLUMNS = [
     *("test_accuracy", "test_nll", "test_images", "test_macro_accuracy", "test_ece"),
     *("validation_accuracy", "validation_nll", "validation_images", "validation_macro_accuracy", "validation_ece"),
     *("train_accuracy", "train_nll", "train_images", "train_macro_accuracy", "train_ece", "overfitting"),
-    *("parameters", "macs", "steps", "images_seen", "epochs", "seconds", "images_per_s", "resumed", "cohort"),
+    *("parameters", "macs", "steps", "images_seen", "epochs", "seconds", "images_per_s", "resumed", "lanes"),
     *("image_size", "words", "native_pixels_per_word"),
     *("recipe_lr", "recipe_weight_decay", "recipe_warmup", "recipe_batch_size", "recipe_label_smoothing"),
     *("recipe_clip_norm", "recipe_augment", "recipe_init", "recipe_precision"),

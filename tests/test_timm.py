@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.entrants import Timm
-from vitcnn.models.build import build, decay_groups, eyes, image_size
+from vitcnn.models.build import build, decay_groups, image_size, preprocess
 from vitcnn.models.facts import facts
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.seeds import role_seed
-from vitcnn.training.cell import train_cell
+from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 
 # One small architecture for each of timm's model files named behind it; several where one file holds unlike networks.
@@ -369,12 +369,12 @@ def test_weights_are_adapted_to_another_image_size_in_their_positions_alone(tmp_
 
 
 def test_pixels_are_scaled_as_timm_scaled_them_with_weights_and_by_the_subset_without(file):
-    images, about = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8), timm.get_pretrained_cfg("test_vit")
-    theirs = eyes(of("test_vit", weights=file), RGB, images, 160)
+    images, about = torch.full((4, 3, 32, 32), 51, dtype=torch.uint8), timm.get_pretrained_cfg("test_vit")
+    theirs = preprocess(of("test_vit", weights=file), RGB, images, 160)
     assert theirs.mean.flatten().tolist() == pytest.approx(about.mean)
     assert theirs.std.flatten().tolist() == pytest.approx(about.std)
     assert theirs(images).shape == (4, 3, 160, 160)
-    assert eyes(of("test_vit"), RGB, images, 64).mean.flatten().tolist() == pytest.approx([0.2] * 3)
+    assert preprocess(of("test_vit"), RGB, images, 64).mean.flatten().tolist() == pytest.approx([0.2] * 3)
 
 
 @pytest.mark.parametrize("data", [DIGITS, RGB], ids=lambda d: d.name)
@@ -382,7 +382,7 @@ def test_pixels_are_scaled_with_one_number_a_channel_of_the_data(data, tmp_path)
     model = of("levit_128s", weights=saved(tmp_path / "net.safetensors", "levit_128s")[1])
     mean, std = timm.get_pretrained_cfg("levit_128s").mean, timm.get_pretrained_cfg("levit_128s").std
     assert len({*mean}) == len({*std}) == 3
-    theirs = eyes(model, data, torch.zeros(1, data.channels, 8, 8, dtype=torch.uint8), 64)
+    theirs = preprocess(model, data, torch.zeros(1, data.channels, 8, 8, dtype=torch.uint8), 64)
     grey = data.channels == 1
     assert theirs.mean.flatten().tolist() == pytest.approx([sum(mean) / 3] if grey else mean)
     assert theirs.std.flatten().tolist() == pytest.approx([sum(std) / 3] if grey else std)

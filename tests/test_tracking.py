@@ -9,7 +9,7 @@ import pytest
 from vitcnn.cell import Cell
 from vitcnn.matrix import cells
 from vitcnn.records import Places
-from vitcnn.training.cell import train_cell
+from vitcnn.training.train import train_cell
 
 TEXT = """
 dataset: digits

@@ -13,12 +13,11 @@ from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
-from vitcnn.training.cell import data_of, train_cell, val_every
-from vitcnn.training.checkpoints import CheckedIO
-from vitcnn.training.keeper import InterruptedCell
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.checkpoints import load_checkpoint
+from vitcnn.training.lane import Lane, NotFiniteLoss, schedule_at
 from vitcnn.training.linear import train_linear
-from vitcnn.training.module import CellModule, NotFiniteLoss, schedule_at
-from vitcnn.training.together import train_together
+from vitcnn.training.train import data_of, train_cell, train_cells, val_every
 
 TINY = """
 dataset: digits
@@ -62,7 +61,7 @@ def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(entrant, tiny, plac
         with pytest.raises(InterruptedCell):
             train_cell(cell, places=places, stop=stop)
         assert (places.cell(cell.id) / "last.ckpt").exists()
-    saved = CheckedIO().load_checkpoint(places.cell(cell.id) / "last.ckpt")["callbacks"]["Keeper"]["seconds"]
+    saved = load_checkpoint(places.cell(cell.id) / "last.ckpt")["seconds"]
     resumed = train_cell(cell, places=places, stop=stop)
     assert resumed.cost.seconds > saved > 0
     assert resumed.weights == undisturbed.weights
@@ -155,11 +154,10 @@ recipe: {batch_size: 32}
 def test_a_loss_that_is_no_number_on_images_it_is_scored_on_stops_the_cell_too(curve, study, places, monkeypatch):
     mine = cells(study(text=BLIND))
     if not curve:  # as where the last point was still good
-        monkeypatch.setattr("vitcnn.training.module.CellModule.on_validation_epoch_end", lambda _: None)
-        monkeypatch.setattr("vitcnn.training.cohort.CohortModule.on_validation_epoch_end", lambda _: None)
+        monkeypatch.setattr("vitcnn.training.module.CellsModule.on_validation_epoch_end", lambda _: None)
     with pytest.raises(NotFiniteLoss, match="validation loss is nan" if curve else "images is nan after training"):
         train_cell(mine[0], places=places)
-    assert [type(error) for _, error in train_together(mine, places=places)] == [NotFiniteLoss] * 2
+    assert [type(error) for _, error in train_cells(mine, places=places)] == [NotFiniteLoss] * 2
 
 
 @pytest.mark.parametrize(
@@ -173,18 +171,20 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine(step, factor):
 def test_the_learning_rate_of_a_step_is_what_the_schedule_says(tiny, places, monkeypatch):
     cell, seen = tiny("vit"), {}
 
-    class Watched(CellModule):
-        def on_train_batch_start(self, batch, _):
-            seen[batch[2]] = self.optimizers().param_groups[0]["lr"]
+    class Watched(Lane):
+        def program(self):
+            super().program()
+            seen[self.step.item() - 1] = {group["lr"].item() for group in self.optimizer.param_groups}
 
-    monkeypatch.setattr("vitcnn.training.cell.CellModule", Watched)
+    monkeypatch.setattr("vitcnn.training.train.Lane", Watched)
     train_cell(cell, places=places)
-    expected = [cell.recipe.lr * schedule_at(cell.recipe.warmup, cell.steps, step) for step in range(cell.steps)]
-    assert [seen[step] for step in range(cell.steps)] == pytest.approx(expected)
+    for step in range(cell.steps):
+        (lr,) = seen[step]
+        assert lr == pytest.approx(cell.recipe.lr * schedule_at(cell.recipe.warmup, cell.steps, step))
 
 
 def test_of_a_schedulers_tasks_each_is_the_first_of_its_own_cell():
-    code = "import vitcnn.training.cell, lightning.pytorch.utilities as pl; print(pl.rank_zero_only.rank)"
+    code = "import vitcnn.training.train, lightning.pytorch.utilities as pl; print(pl.rank_zero_only.rank)"
     environment = os.environ | {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "0", done.stderr

@@ -73,11 +73,8 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    cohort: Annotated[
-        str,
-        typer.Option(
-            help="Cells of one entrant trained as one program: auto (on a GPU, as many as fit), off, or how many."
-        ),
+    lanes: Annotated[
+        str, typer.Option(help="Cells trained side by side in one process: auto (16 on a GPU, else 1), or how many.")
     ] = "auto",
     wandb: Annotated[
         str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
@@ -109,8 +106,8 @@ def run(
 
     if wandb not in ("auto", "online", "offline", "off"):
         raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
-    if cohort not in ("auto", "off") and not (cohort.isdecimal() and int(cohort)):
-        raise ConfigError(f"--cohort {cohort}: auto, off, or a number of cells")
+    if lanes != "auto" and not (lanes.isdecimal() and int(lanes)):
+        raise ConfigError(f"--lanes {lanes}: auto, or a number of cells")
     loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir, get=True)
     console = Console(soft_wrap=True)
     check_writable(places)
@@ -135,11 +132,11 @@ def run(
         return
     from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
 
-    on_gpu = check(loaded, about, device)
+    say = partial(console.print, markup=False)  # names may look like markup
+    on_gpu = check(loaded, about, waiting, device, say)
     fetch(loaded.dataset, data_dir, loaded.resolution)
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
-    say = partial(console.print, markup=False)  # names may look like markup
-    jobs = make_jobs(loaded, about, waiting, cohort, on_gpu, say)
+    jobs = make_jobs(waiting, lanes, on_gpu)
     workers = min(workers or (1 if on_gpu else cores()), len(jobs))
     options = Options(
         device=device,

@@ -60,7 +60,7 @@ class Point(Frozen):
 
 class Cost(Frozen):
     """`seconds` of training and its validations, without start-up and the final tests; `images_per_s` follows. Of a
-    cell that was one of a `cohort`, trained as one program: its share of the time."""
+    cell that was trained beside others, in one of `lanes`: its share of the time."""
 
     parameters: int
     macs: int  # of one forward image
@@ -70,7 +70,7 @@ class Cost(Frozen):
     seconds: float
     images_per_s: float | None
     resumed: int = 0  # how often the cell went on from a checkpoint
-    cohort: int = 1
+    lanes: int = 1
 
 
 class Sight(Frozen):

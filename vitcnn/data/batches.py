@@ -1,18 +1,16 @@
-"""Images on the device: which make up step t, and how the network sees them.
+"""Which images make up step t, and how they come to lie where a training step finds them.
 
-Everything random is a function of the seed and the step alone, so a resumed run sees what an undisturbed one sees.
+The order is a function of the seed and the step alone, so a resumed run sees what an undisturbed one sees.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
-from vitcnn.data.cell_data import Images
+from vitcnn.data.cell_data import Images, OnDisk, resident
 from vitcnn.seeds import role_seed
 
 
@@ -22,8 +20,7 @@ class TrainStream(IterableDataset):
     `images` is a tensor, or what stands for one and reads or makes a batch when it is its turn.
 
     The images come from an endless row of epochs, each a fresh permutation, cut into batches of exactly `batch_size`;
-    so a budget in images is kept to the batch whatever n is. (No `__len__`: Lightning would count a resumed stream's
-    batches from 0 and begin it again too early.)
+    so a budget in images is kept to the batch whatever n is.
     """
 
     def __init__(self, images: Images, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0):
@@ -54,59 +51,55 @@ class TrainStream(IterableDataset):
         return self._epoch[1]
 
 
-class Eyes(torch.nn.Module):
-    """From stored pixels to what the network sees: uint8 (B, C, H, W) -> float (B, C, S, S).
+STAGED = 2**28  # bytes of images that are read or made for coming steps, at most
 
-    Scaled to zero mean and unit deviation per channel, by the statistics of the training subset, then resized to the
-    network's own size S (bilinear; antialiased where it shrinks). With `order`, pixels change places before that, and
-    nearest neighbours enlarge: no pixel is mixed with one that came to stand beside it.
+
+class Feed:
+    """Batches at fixed addresses on a device. Once `load(first, last)` was called, row k of `rows` (capacity, B) holds
+    the places in `pool` (N, C, H, W) of the images of step `first` + k, row k of `labels` (capacity, B) their labels.
+
+    `pool` holds all images where these stay in memory; else the batches of the coming steps, read or made by `load`.
     """
 
-    def __init__(self, size: int, mean: Tensor, std: Tensor, order: Tensor | None = None):
-        super().__init__()
-        self.size = size
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("mean", mean[..., None, None], persistent=False)
-        self.register_buffer("std", std[..., None, None], persistent=False)
+    def __init__(self, stream: TrainStream, device: torch.device, capacity: int):
+        self.stream, self.device, B = stream, device, stream.batch_size
+        self.shape = stream.images[:1].shape[1:]
+        self.staged = resident(stream.images, torch.zeros(1, dtype=torch.int64)) is None
+        if self.staged:
+            capacity = max(1, min(capacity, STAGED // (B * self.shape.numel())))
+            self.pool = torch.empty(capacity * B, *self.shape, dtype=torch.uint8, device=device)
+            self._batches = self._read_ahead()
+        else:
+            self.pool = resident(stream.images, self._on_device(stream.indices(stream.start)))[0]
+        self.capacity = capacity
+        rows = torch.arange(capacity * B) if self.staged else torch.zeros(capacity * B, dtype=torch.int64)
+        self.rows = rows.view(capacity, B).to(device)
+        self.labels = torch.zeros(capacity, B, dtype=torch.int64, device=device)
 
-    @classmethod
-    def of(cls, images: Images, size: int, order: Tensor | None = None) -> "Eyes":
-        """With the statistics of `images` (N, C, H, W) uint8."""
-        counts = []
-        for start in range(0, len(images), 1000):  # bounds the memory that counting takes
-            chunk = images[start : start + 1000].transpose(0, 1).flatten(1)
-            counts.append(torch.stack([torch.bincount(channel, minlength=256) for channel in chunk]))
-        histogram = torch.stack(counts).sum(0).double()
-        values, weight = torch.arange(256, dtype=torch.float64, device=histogram.device) / 255, histogram.sum(1)
-        mean = histogram @ values / weight
-        variance = histogram @ values**2 / weight - mean**2
-        return cls(size, mean.float(), variance.clamp_min(1e-6).sqrt().float(), order)
+    def load(self, first: int, last: int) -> None:
+        """The batches of steps `first` … `last` − 1, at most `capacity`; of staged ones, each step once, in order."""
+        count, B = last - first, self.stream.batch_size
+        if not self.staged:
+            index = self._on_device(np.stack([self.stream.indices(step) for step in range(first, last)]))
+            self.rows[:count] = resident(self.stream.images, index.flatten())[1].view(count, B)
+            self.labels[:count] = self.stream.labels[index]
+            return
+        for place in range(count):
+            images, labels, step = next(self._batches)
+            if step != first + place:
+                raise RuntimeError(f"the data is at step {step}, training at {first + place}")
+            self.pool[place * B : (place + 1) * B].copy_(images, non_blocking=True)
+            self.labels[place].copy_(labels, non_blocking=True)
 
-    @classmethod
-    def together(cls, several: Sequence["Eyes"]) -> "Eyes":
-        """K eyes of one size and order as one, for K batches of like length end to end: each batch with its own."""
-        mean, std = (torch.stack([getattr(one, part)[..., 0, 0] for one in several]) for part in ("mean", "std"))
-        return cls(several[0].size, mean, std, several[0].order)
+    def _read_ahead(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        if not isinstance(self.stream.images, OnDisk):
+            return iter(self.stream)
+        pinned = self.device.type == "cuda"
+        return iter(DataLoader(self.stream, batch_size=None, num_workers=1, pin_memory=pinned))  # a process reads ahead
 
-    def forward(self, images: Tensor) -> Tensor:
-        if self.order is not None:
-            images = images.flatten(2)[..., self.order].view(images.shape)
-        mean, std = self.mean, self.std
-        if mean.ndim == 4:  # of K sets of images, whose batches lie end to end
-            mean, std = (part.repeat_interleave(len(images) // len(part), 0) for part in (mean, std))
-        x = (images.float() / 255 - mean) / std
-        if x.shape[-2:] == (self.size, self.size):
-            return x
-        rows, columns = (resizing(side, self.size, self.order is not None).to(x) for side in x.shape[-2:])
-        with torch.autocast(x.device.type, enabled=False):
-            return rows @ (x @ columns.T)
-
-
-@cache
-def resizing(before: int, after: int, sharp: bool) -> Tensor:
-    """(after, before): the matrix that resizes one side of an image. torch's `interpolate` as a product, which enlarges
-    two to five times as fast on a CPU. `sharp`: nearest neighbours enlarge."""
-    one = torch.eye(before)[None, None]
-    if sharp and after >= before:
-        return F.interpolate(one, (after, before), mode="nearest-exact")[0, 0]
-    return F.interpolate(one, (after, before), mode="bilinear", antialias=after < before)[0, 0]
+    def _on_device(self, index: np.ndarray) -> Tensor:
+        """Without waiting for the device."""
+        index = torch.from_numpy(index)
+        if self.device.type == "cuda":
+            return index.pin_memory().to(self.device, non_blocking=True)
+        return index.to(self.device)

@@ -64,6 +64,15 @@ Images = Tensor | Picked | OnDisk | OnDemand
 Part = tuple[Images, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
 
 
+def resident(images: Images, index: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(a tensor that stays in memory and holds images `index`, their places in it); None where they are not kept."""
+    if isinstance(images, Picked):
+        return resident(images.pool, images.rows[index.to(images.rows.device)])
+    if isinstance(images, OnDemand):
+        return (images.kept(index), index) if images.remember else None
+    return (images, index) if isinstance(images, Tensor) else None
+
+
 @dataclass(frozen=True)
 class CellData:
     """What one cell is trained, watched and tested on; `facts`: origin, sums and duplicates of the whole data set, of

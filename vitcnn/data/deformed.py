@@ -20,8 +20,8 @@ from torch import Tensor
 
 from vitcnn.base import ConfigError
 from vitcnn.data.cache import Arrays, Info
-from vitcnn.data.draws import draws, noisy, pairs, portions, states
 from vitcnn.data.made import TEST, VALIDATION, Deformed
+from vitcnn.data.rng import noisy, portions, random_bytes, random_uint16, states
 from vitcnn.data.subsets import split
 
 CELLS = 4  # of the elastic field, along a side
@@ -105,9 +105,10 @@ def warped(images: Tensor, state: Tensor, strength: float) -> Tensor:
     outside is 0 in grey images, whose things lie on black, and the nearest pixel in others."""
     (B, _, H, W), device = images.shape, images.device
     moves = torch.zeros(B, 2, KNOTS + 2, KNOTS + 2, dtype=torch.int64, device=device)  # displacements, across and down
-    knots = draws(state, 0, KNOTS**2).view(B, 2, KNOTS, KNOTS, 4).int().sum(-1) - 510  # as of a normal, deviation 148
+    knots = random_bytes(state, 0, KNOTS**2).view(B, 2, KNOTS, KNOTS, 4).int().sum(-1) - 510
+    # as of a normal of deviation 148
     moves[..., :KNOTS, :KNOTS] = knots * round(strength * ELASTIC * H * 256 / 147.8 * 512) // 512
-    affine = 2 * pairs(state, 50, 2)[:, :6] - 0xFFFF
+    affine = 2 * random_uint16(state, 50, 2)[:, :6] - 0xFFFF
     most = [ROTATION, SHEAR, STRETCH, STRETCH, 2 * SHIFT * W, 2 * SHIFT * H]
     most = torch.tensor([round(strength * share * 2**27) for share in most], device=device)
     turn, shear, wide, high, right, down = (affine * most // 0xFFFF).unbind(1)

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcnn.data.draws import draws, noisy, pairs, portions, states
 from vitcnn.data.made import Fractals
+from vitcnn.data.rng import histogram, noisy, portions, random_bytes, random_uint16, states
 from vitcnn.seeds import role_seed
 
 MAPS = 8  # at most; at least 2
@@ -59,12 +59,12 @@ def _make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tens
     state, mine = states(stream, numbers), systems.pick(numbers % how.classes)
     steps = max(1, round(how.density * how.size**2 / CHAINS))
     words = (BURN + steps) * CHAINS // 8
-    maps = _varied(mine.maps, pairs(state, 2, MAPS * 6 // 4), how.vary)
-    x, y = _orbit(maps, mine, draws(state, 14, words))
-    first = draws(state, 0, 2)
+    maps = _varied(mine.maps, random_uint16(state, 2, MAPS * 6 // 4), how.vary)
+    x, y = _orbit(maps, mine, random_bytes(state, 14, words))
+    first = random_bytes(state, 0, 2)
     counts = _counted(x, y, how.size, first[:, 0] if how.flips else None)
     if how.patch > 1:
-        counts = _patched(counts, how.patch, pairs(state, 1, 1)[:, 0])
+        counts = _patched(counts, how.patch, random_uint16(state, 1, 1)[:, 0])
     tones = torch.tensor(TONES, dtype=torch.uint8, device=counts.device)
     images = tones[counts.clamp_max_(len(TONES) - 1)][:, None]
     if how.channels == 3:
@@ -118,10 +118,7 @@ def _counted(x: Tensor, y: Tensor, size: int, flips: Tensor | None) -> Tensor:
             place = torch.where(mirrored, size - 1 - place, place)
         places.append(place)
     across, down = places
-    first = size**2 * torch.arange(len(x), device=x.device)[:, None]
-    where = (down.mul_(size).add_(across) + first).view(-1)
-    counts = torch.zeros(len(x) * size**2, dtype=torch.int32, device=x.device)
-    counts.scatter_add_(0, where, torch.ones_like(where, dtype=torch.int32))
+    counts = histogram(down.mul_(size).add_(across).long(), size**2)
     return counts.view(-1, size, size)
 
 
@@ -142,7 +139,7 @@ def categories(count: int, seed: int) -> Systems:
     while found < count:
         numbers = torch.arange(tried, tried + CHUNK)
         systems, there = _drawn(stream, numbers)
-        x, y = _orbit(systems.maps, systems, draws(states(stream + 1, numbers), 0, (BURN + 16) * CHAINS // 8))
+        x, y = _orbit(systems.maps, systems, random_bytes(states(stream + 1, numbers), 0, (BURN + 16) * CHAINS // 8))
         filled = (_counted(x, y, 32, None) > 0).flatten(1).sum(1)
         good = there & (filled >= FILLING[0] * 32**2) & (filled <= FILLING[1] * 32**2)
         kept.append(systems.pick(good.nonzero()[:, 0]))
@@ -153,16 +150,16 @@ def categories(count: int, seed: int) -> Systems:
 def _drawn(stream: int, numbers: Tensor) -> tuple[Systems, Tensor]:
     """Candidates, and which of them have maps that contract."""
     B, state = len(numbers), states(stream, numbers)
-    used = 2 + pairs(state, 0, 1)[:, 0] % (MAPS - 1)
-    tries = (pairs(state, 1, MAPS * TRIES).view(B, MAPS, TRIES, 4) - 2**15) >> 1  # ONE is 2¹⁴
+    used = 2 + random_uint16(state, 0, 1)[:, 0] % (MAPS - 1)
+    tries = (random_uint16(state, 1, MAPS * TRIES).view(B, MAPS, TRIES, 4) - 2**15) >> 1  # ONE is 2¹⁴
     fits = _contracts(tries)[..., 0]
     chosen = fits.int().argmax(-1)  # the first that does
     matrices = tries.gather(2, chosen[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
-    shifts = pairs(state, 1 + MAPS * TRIES, MAPS // 2).view(B, MAPS, 2) - 2**15
+    shifts = random_uint16(state, 1 + MAPS * TRIES, MAPS // 2).view(B, MAPS, 2) - 2**15
     # |shift| ≤ √2 · 2¹⁵ and half as much again where it varies; the orbit stays within that by 1 / (1 − CONTRACTS)
     shifts = shifts * int(BOUND * (1 - CONTRACTS) / 1.5 / 2**0.5 - 50) >> 15
     systems = Systems(torch.cat([matrices, shifts], -1), _slots(matrices, used), torch.zeros(B, CHAINS, 2).int())
-    x, y = _orbit(systems.maps, systems, draws(states(stream + 2, numbers), 0, 40 * CHAINS // 8))
+    x, y = _orbit(systems.maps, systems, random_bytes(states(stream + 2, numbers), 0, 40 * CHAINS // 8))
     starts = torch.stack([x[:, -CHAINS:], y[:, -CHAINS:]], -1)
     return systems._replace(starts=starts), (fits.any(-1) | (torch.arange(MAPS) >= used[:, None])).all(1)
 

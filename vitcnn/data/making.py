@@ -57,17 +57,20 @@ class OnDemand:
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         if isinstance(index, slice):
             index = torch.arange(*index.indices(self.count), device=self.device)
-        if not self.remember:
-            return self._make(index)
+        return self.kept(index)[index] if self.remember else self._make(index)
+
+    def kept(self, index: Tensor) -> Tensor:
+        """(N, C, H, W), where those of `index` (M,) are made by now; the same tensor at every call."""
         if self._images is None:
             # takes no memory of a CPU until it is written to
             self._images = torch.empty(self.count, *self.image_shape, dtype=torch.uint8, device=self.device)
             self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
+        index = index.to(self.device)
         new = index[~self._known[index]]
         for part in new.split(CHUNK):
             self._images[part] = self._make(part)
             self._known[part] = True
-        return self._images[index]
+        return self._images
 
     def _make(self, index: Tensor) -> Tensor:
         if len(index):

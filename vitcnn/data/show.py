@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcnn.data.augment import apply, draw
+from vitcnn.data.augment.augmentation import Augmentation
 from vitcnn.data.cache import Arrays, Info
 from vitcnn.data.making import Maker
+from vitcnn.data.rng import states
 from vitcnn.data.subsets import split
 from vitcnn.recipe import augment_for, parse_augment
 from vitcnn.seeds import role_seed
@@ -72,8 +73,8 @@ def _sheet(
     shown = _classes(info)
     names = info.class_names or tuple(map(str, range(info.classes)))
     augment = augment_for(augment, info.size, info.flip, info.name)
-    how, generators = parse_augment(augment), [torch.Generator().manual_seed(column) for column in range(ACROSS - 1)]
-    columns = [apply(pixels, draw(how, len(pixels), pixels.shape[1:], generator)) for generator in generators]
+    augmentation, rows = Augmentation(parse_augment(augment), pixels.shape[1:]), torch.arange(len(pixels))
+    columns = [augmentation(pixels, augmentation.sample_params(states(k, rows))) for k in range(ACROSS - 1)]
     rows = torch.stack([pixels, *columns], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)
 
     line = ":\n" if len(info.title) > 40 else ": "

@@ -12,7 +12,7 @@ from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.data.cache import Info
-from vitcnn.launch.jobs import MOST, Job, jobs
+from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.matrix import describe_budget
 from vitcnn.models.build import check_sight, image_size
@@ -20,35 +20,28 @@ from vitcnn.models.facts import Facts, facts
 from vitcnn.networks import Words
 from vitcnn.records import Places
 from vitcnn.status import State, to_train
-from vitcnn.training.device import pick_device
-from vitcnn.training.together import why_alone
+from vitcnn.training.device import caveat, pick_device
 
 # Forward and backward are about three forwards (Kaplan et al. 2020), two FLOPs a MAC. One core of a server CPU of 2020
 # sustained 40-50 GFLOP/s on the three entrants at batch 128; used only where no cell has been timed yet.
 GUESSED_FLOPS = 4e10
 
 
-def check(study: Study, about: Info, device: str) -> bool:
-    """Is the device a GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
+def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> bool:
+    """Is the device a CUDA GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
     where = pick_device(device)
+    if said := caveat(where, (cell.recipe.precision for cell in waiting if cell.recipe)):
+        log(said)
     _check_sight(study, about)
     for entrant in study.entrants:
         facts(entrant.model, about)
     return where.type == "cuda"
 
 
-def make_jobs(
-    study: Study, about: Info, waiting: Sequence[Cell], cohort: str, on_gpu: bool, say: Callable[[str], None]
-) -> list[Job]:
-    """`cohort`: auto, off or how many cells at most train as one program. On a CPU auto is off: there a cohort is
-    slower than its cells one after the other (results/benchmarks/cohort.md). Says who trains alone, and why."""
-    most = {"auto": MOST if on_gpu else 1, "off": 1}.get(cohort) or int(cohort)
-    alone: dict[str, str] = {}
-    for entrant in study.entrants if most > 1 else ():
-        if entrant.model.model != "linear" and (why := why_alone(entrant.model, about)):
-            alone[entrant.name] = why
-            say(f"{entrant.name} trains each cell alone: {why}")
-    return jobs(waiting, most, alone)
+def make_jobs(waiting: Sequence[Cell], lanes: str, on_gpu: bool) -> list[Job]:
+    """`lanes`: auto, or how many cells at most are trained side by side. On a CPU auto is 1: cells share its cores."""
+    most = (LANES if on_gpu else 1) if lanes == "auto" else int(lanes)
+    return jobs(waiting, most)
 
 
 def plan(study: Study, about: Info, where: Sequence[State], places: Places, workers: int) -> RenderableType:

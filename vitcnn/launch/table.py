@@ -35,7 +35,7 @@ def headline(all_states: Sequence[State], places: Places, workers: int | None = 
         *((f"{counts[kind]} {kind}  ", COLOUR[kind]) for kind in KINDS if counts[kind]),
         f"of {len(all_states)} cells",
     )
-    at_work = {(s.detail["host"], s.detail["pid"]) for s in all_states if s.kind == "running"}  # a cohort's share one
+    at_work = {(s.detail["host"], s.detail["pid"]) for s in all_states if s.kind == "running"}  # lanes share one
     left = seconds_left(all_states, speeds(all_states, places), workers or len(at_work))
     if left is not None and counts["done"] < len(all_states):
         out.append(f"   about {duration(left)} left", "bold")

@@ -44,7 +44,7 @@ def start(stop: Event, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
-    import vitcnn.training.together  # noqa: F401  the 7 seconds are paid here, once
+    import vitcnn.training.train  # noqa: F401  the 7 seconds are paid here, once
 
     torch.set_num_threads(threads)
 
@@ -71,15 +71,15 @@ class Done(NamedTuple):
 def work(job: Job, places: Places, options: Options, starts: Collection[str | None] = ()) -> Done:
     """Trains the cells of a job and writes their records; goes on from their checkpoints where there are any. The final
     weights of those whose id is in `starts` are kept."""
-    from vitcnn.training.keeper import InterruptedCell
-    from vitcnn.training.together import train_together
+    from vitcnn.training.callback import InterruptedCell
+    from vitcnn.training.train import train_cells
 
     for cell in job:
         (places.cell(cell.id) / "failure.json").unlink(missing_ok=True)
         write_progress(places.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None)
     done = Done({cell.id: "stopped" for cell in job}, [])
     with contextlib.suppress(InterruptedCell):
-        for cell, record in train_together(
+        for cell, record in train_cells(
             job,
             places=places,
             data_folder=options.data_folder,
@@ -88,7 +88,7 @@ def work(job: Job, places: Places, options: Options, starts: Collection[str | No
             workers=options.workers,
             stop=_stop,
             keep=lambda cell: options.keep_weights or cell.id in starts,
-            say=done.said.append,
+            log=done.said.append,
         ):
             if isinstance(record, Exception):
                 done.cells[cell.id] = record

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.base import ConfigError
-from vitcnn.data.batches import Eyes
 from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import Images, looked_at
+from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.shuffle import WORDS, order, words_along
 from vitcnn.entrants import Imported, Model, Timm
 from vitcnn.models import from_timm, imported
@@ -129,14 +129,16 @@ def image_size(model: Model, data: Info) -> int:
     return model.image_size or vit // 2
 
 
-def eyes(model: Model, data: Info, images: Images, size: int, shuffle: Shuffle | None = None) -> Eyes:
+def preprocess(model: Model, data: Info, images: Images, size: int, shuffle: Shuffle | None = None) -> Preprocess:
     """Pixels scaled by the training subset's statistics (of its first 10,000 images where they are made), or by those
     that loaded weights were trained with. Raises ConfigError where shuffled pixels would be mixed, because the network
     is shown fewer than there are."""
     check_sight(model, data, shuffle)
     known = from_timm.pixel_statistics(model, data) if isinstance(model, Timm) else None
     moved = torch.from_numpy(order(data.size, shuffle)) if shuffle else None
-    return Eyes(size, *map(torch.tensor, known), moved) if known else Eyes.of(looked_at(images), size, moved)
+    if known:
+        return Preprocess(data.size, size, *map(torch.tensor, known), moved)
+    return Preprocess.of(looked_at(images), size, moved)
 
 
 def check_sight(model: Model, data: Info, shuffle: Shuffle | None) -> None:

@@ -1,7 +1,5 @@
 """Attention over each pixel's neighbourhood: "a convolution kernel with attention added"."""
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +26,10 @@ class NeighbourhoodAttention(nn.Module):
         self.reach, self.head_width = window // 2, head_width
         self.qkv = nn.Linear(channels, 3 * out, bias=False)
         self.r = nn.Parameter(torch.randn(window**2, head_width) * head_width**-0.5)
+        for reach in {0, self.reach}:
+            offset, near = _offsets(self.reach, reach)
+            self.register_buffer(f"offset{reach}", offset, persistent=False)
+            self.register_buffer(f"near{reach}", near, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         B, _, H, W = x.shape
@@ -43,17 +45,15 @@ class NeighbourhoodAttention(nn.Module):
 
         tall = t + 2 * reach
         q, k, v = cut(q, spare, t) / d**0.5, cut(k, around, tall), cut(v, around, tall)
-        offset, near = _offsets(self.reach, reach)
-        alpha = q @ k.transpose(-2, -1) + torch.einsum("bthid,ijd->bthij", q, self.r[offset.to(x.device)])
+        offset, near = self.get_buffer(f"offset{reach}"), self.get_buffer(f"near{reach}")
+        alpha = q @ k.transpose(-2, -1) + torch.einsum("bthid,ijd->bthij", q, self.r[offset])
         there = cut(x.new_ones(1, 1, H, W), around, tall).transpose(-2, -1)[0] > 0  # (T, 1, 1, tall²): in the image
-        alpha = alpha.masked_fill(~(near.to(x.device) & there), torch.finfo(alpha.dtype).min)
+        alpha = alpha.masked_fill(~(near & there), torch.finfo(alpha.dtype).min)
         b = (alpha.softmax(-1) @ v).permute(0, 2, 4, 3, 1)  # (B, h, d, t², T)
         b = F.fold(b.reshape(B, -1, b.shape[-1]), (H + spare[3], W + spare[1]), t, stride=t)
         return b[..., :H, :W]
 
 
-@cache
-@torch.inference_mode(False)  # training may follow on what inference has computed
 def _offsets(window_reach: int, reach: int) -> tuple[Tensor, Tensor]:
     """For a tile's pixels and those up to `reach` around it, (16, (4 + 2 reach)²) each: the number that the offset
     between the two has in a window, and whether it lies in one."""

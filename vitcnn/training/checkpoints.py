@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there: a checksum in front, the one before kept, what is broken put aside.
+"""Checkpoints that are whole or not there: a checksum in front, the one before kept, what is broken quarantined.
 
-<cell>/last.ckpt      one line (`vitcnn checkpoint`, SHA-256 of what follows, the step), then what torch.save wrote
+<cell>/last.ckpt      one line (`vitcnn checkpoint 2`, SHA-256 of what follows, the step), then what torch.save wrote
 <cell>/before.ckpt    the one before
-<cell>/*.broken       what was no whole checkpoint
+<cell>/*.broken       what was not a whole checkpoint
 """
 
 import hashlib
@@ -12,41 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 
-MARK = b"vitcnn checkpoint"
+MARK = b"vitcnn checkpoint 2"
+EARLIER = b"vitcnn checkpoint"
 
 
-class CheckedIO(CheckpointIO):
-    """Lightning's checkpoints in this form. Loads tensors and plain values only: no file can run code."""
+def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Atomically; raises OSError, and then leaves what was there before. `checkpoint` has a `step`."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    content, scratch = buffer.getbuffer(), path.with_suffix(".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with scratch.open("wb") as file:
+            file.write(b"%s %s %d\n" % (MARK, _sum(content), checkpoint["step"]))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            path.replace(path.with_name("before.ckpt"))
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Atomically; raises OSError, and then leaves what was there before."""
-        buffer, path = io.BytesIO(), Path(path)
-        torch.save(checkpoint, buffer)
-        content, scratch = buffer.getbuffer(), path.with_suffix(".new")
-        try:
-            with scratch.open("wb") as file:
-                file.write(b"%s %s %d\n" % (MARK, _sum(content), checkpoint["global_step"]))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.exists():
-                path.replace(path.with_name("before.ckpt"))
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Raises ValueError where the file is not what was written."""
-        content = Path(path).read_bytes()
-        _check(content)
-        return torch.load(io.BytesIO(content[content.index(b"\n") + 1 :]), map_location="cpu", weights_only=True)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink(missing_ok=True)
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """On the CPU: tensors and plain values only, no file can run code. Raises ValueError where the file is not what was
+    written."""
+    content = path.read_bytes()
+    _check(content)
+    return torch.load(io.BytesIO(content[content.index(b"\n") + 1 :]), map_location="cpu", weights_only=True)
 
 
 def last_good(path: Path) -> tuple[int, list[str]]:
@@ -61,7 +56,7 @@ def last_good(path: Path) -> tuple[int, list[str]]:
         except ValueError as error:
             aside = _free(file.with_name(f"{file.name}.broken"))
             file.rename(aside)
-            said.append(f"{file}: {error}; put aside as {aside.name}")
+            said.append(f"{file}: {error}; quarantined as {aside.name}")
             continue
         if file != path:
             file.rename(path)
@@ -72,6 +67,8 @@ def last_good(path: Path) -> tuple[int, list[str]]:
 def _check(content: bytes) -> int:
     head = content[:200].partition(b"\n")[0]
     words = head.rsplit(b" ", 2)
+    if words[0] == EARLIER:
+        raise ValueError("of an earlier version, which augmented images by other random numbers")
     if len(words) != 3 or words[0] != MARK or not words[2].isdigit():
         raise ValueError("no checkpoint of this version")
     if _sum(memoryview(content)[len(head) + 1 :]) != words[1]:

@@ -22,15 +22,17 @@ import torch
 from vitcnn.cell import Cell
 from vitcnn.config import Study
 from vitcnn.costs import Costs, EntrantCost, Speed
+from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.cache import Info
 from vitcnn.entrants import identity
 from vitcnn.machine import cores
-from vitcnn.models.build import build, eyes
+from vitcnn.models.build import build, preprocess
 from vitcnn.models.facts import facts
+from vitcnn.training.capture import capture_all
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH
+from vitcnn.training.lane import Lane
 from vitcnn.training.memory import peak_during, wait_for
-from vitcnn.training.module import CellModule
 from vitcnn.training.provenance import made_by
 
 TURN = 1.0  # seconds, about, that one entrant is measured before the next one's turn
@@ -43,48 +45,49 @@ Kind = Literal["training", "inference"]
 
 
 class Runner:
-    """A network of the cell's, as `train_cell` makes it, ready to be trained and asked on noise."""
+    """A network of the cell's, as `train_cell` makes it, ready to be trained and asked on noise; on a GPU, once
+    `start` was called, with a captured step. `batch`: images of a step, by default the recipe's."""
 
-    def __init__(self, cell: Cell, data: Info, where: torch.device):
-        draws, batch = torch.Generator().manual_seed(0), cell.recipe.batch_size
-        shape = (max(batch, BATCH), data.channels, data.size, data.size)
-        images = torch.randint(256, shape, generator=draws, dtype=torch.uint8)
-        labels = torch.randint(data.classes, (batch,), generator=draws)
+    def __init__(self, cell: Cell, data: Info, where: torch.device, batch: int | None = None):
+        generator, recipe = torch.Generator().manual_seed(0), cell.recipe
+        recipe = recipe.model_copy(update={"batch_size": batch or recipe.batch_size})
+        shape = (max(recipe.batch_size, BATCH), data.channels, data.size, data.size)
+        images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        labels = torch.randint(data.classes, shape[:1], generator=generator)
         torch.manual_seed(0)
-        network, size = build(cell.model, data, cell.recipe.init)
-        view = eyes(cell.model, data, images, size, cell.shuffle)
-        self.module = CellModule(network, view, cell.recipe, cell.steps, seed=0).to(where)
-        self.images, self.labels, self.where, self.batch = images.to(where), labels.to(where), where, batch
-        self.forget()
+        network, size = build(cell.model, data, recipe.init)
+        seen = preprocess(cell.model, data, images, size, cell.shuffle)
+        self.lane, self.batch, self.where = (
+            Lane(network, seen, recipe, cell.steps, seed=0).to(where),
+            recipe.batch_size,
+            where,
+        )
+        self.images, self.labels = images.to(where), labels.to(where)
 
-    def forget(self) -> None:
-        """As before the first step: no gradients, no moments."""
-        self.module.zero_grad(set_to_none=True)
-        self.optimizer = self.module.configure_optimizers()["optimizer"]
+    def start(self, capture: bool = True) -> "Runner":
+        """Makes the optimiser, as before the first step."""
+        stream = TrainStream(self.images, self.labels, batch_size=self.batch, steps=self.lane.steps, seed=0)
+        self.lane.start(Feed(stream, self.where, capacity=1))
+        if capture:
+            capture_all([self.lane])
+        self.lane.load(0, 1)
+        return self
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.where.type, torch.bfloat16, enabled=self.module.recipe.precision == "bf16")
-
-    def train(self, images: int | None = None) -> None:
-        """One step, on the whole batch or on its first `images`."""
-        count = images or self.batch
-        with self._precision():
-            loss = self.module.training_step((self.images[:count], self.labels[:count], 0), 0)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.module.configure_gradient_clipping()
-        self.optimizer.step()
+    def train(self) -> None:
+        """One step, on the same batch each time."""
+        with self.lane.on_stream():
+            self.lane.cursor.zero_()
+            self.lane.run()
 
     @torch.inference_mode()
     def infer(self) -> None:
         """Logits of one batch of inference, in the precision of training."""
-        with self._precision():
-            self.module(self.images[:BATCH])
+        self.lane(self.images[:BATCH])
 
     def speed(self, kind: Kind, count: int) -> float:
         """Images a second over `count` steps."""
         step, images = (self.train, self.batch) if kind == "training" else (self.infer, BATCH)
-        self.module.train(kind == "training")
+        self.lane.train(kind == "training")
         wait_for(self.where)
         began = time.perf_counter()
         for _ in range(count):
@@ -110,13 +113,13 @@ def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None
     """
     if threads:
         torch.set_num_threads(threads)
-    runner = Runner(cell, data, where)
-    runner.module.train()
+    warm = Runner(cell, data, where, batch=2).start(capture=False)
     for _ in range(STEPS):
-        runner.train(min(2, runner.batch))
-    runner.forget()
+        warm.train()
+    del warm
+    runner = Runner(cell, data, where)
     gc.collect()
-    return peak_during(lambda: [runner.train() for _ in range(STEPS)], where)
+    return peak_during(lambda: [runner.start(capture=False), *(runner.train() for _ in range(STEPS))], where)
 
 
 def peak_memory_apart(cell: Cell, data: Info, where: torch.device, threads: int) -> int | None:
@@ -151,7 +154,7 @@ def measure_costs(
         say(f"{name}: memory")
         apart = where.type == "cpu"
         memory[name] = peak_memory_apart(cell, data, where, threads) if apart else peak_memory(cell, data, where)
-    speeds = _in_turns({name: Runner(cell, data, where) for name, cell in chosen.items()}, repeats, turn, say)
+    speeds = _in_turns({name: Runner(cell, data, where).start() for name, cell in chosen.items()}, repeats, turn, say)
     return Costs(
         machine=machine(where),
         threads=threads,

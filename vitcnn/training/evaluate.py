@@ -12,10 +12,11 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from vitcnn.base import NotFiniteLoss
 from vitcnn.data.cell_data import Part
 from vitcnn.records import Score
-from vitcnn.training.module import CellModule
+from vitcnn.training.lane import Lane
 
 BATCH = 125  # a fifth faster on a CPU than 500 (measured: ViT, windows)
 TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have
+GPU_PIXELS = 2**26  # numbers of a batch of images, as the network sees them: 256 MB
 BINS = 15  # Guo et al. 2017
 
 
@@ -27,15 +28,21 @@ def batches(part: Part, limit: int | None = None, size: int = BATCH) -> Iterator
         yield images[start : min(end, start + size)], labels[start : min(end, start + size)]
 
 
+def batch_for(lane: Lane) -> int:
+    """Images at once: thousands on a GPU, which is else idle."""
+    device = lane.feed.device
+    if device.type != "cuda":
+        return BATCH
+    return int(max(BATCH, min(4000, GPU_PIXELS // (lane.feed.shape[0] * lane.preprocess.size**2))))
+
+
 @torch.inference_mode()
-def evaluate(module: CellModule, part: Part, limit: int | None = None) -> tuple[np.ndarray, Score]:
-    """(right or wrong (N,) bool, the score) of the network in evaluation mode, in the precision it was trained in."""
-    module.eval()
-    device, logits = module.device, []
-    with torch.autocast(device.type, torch.bfloat16, enabled=module.recipe.precision == "bf16"):
-        for images, _ in batches(part, limit):
-            logits.append(module(images.to(device)).float().cpu())
-    return measure(torch.cat(logits), part[1][:limit].cpu())
+def logits_of(lane: Lane, part: Part, limit: int | None = None) -> Tensor:
+    """(N, classes) float32 of the network in evaluation mode, in the precision of training; on the lane's device, which
+    may still be at work on them."""
+    lane.eval()
+    found = batches(part, limit, batch_for(lane))
+    return torch.cat([lane(images.to(lane.feed.device)) for images, _ in found])
 
 
 def measure(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, Score]:

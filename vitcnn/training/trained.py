@@ -7,19 +7,19 @@ from torch import nn
 
 from vitcnn.base import ConfigError
 from vitcnn.cell import Cell
-from vitcnn.data.batches import Eyes
 from vitcnn.data.cell_data import CellData
-from vitcnn.models.build import build, eyes
+from vitcnn.data.preprocess import Preprocess
+from vitcnn.models.build import build, preprocess
 from vitcnn.records import Places
-from vitcnn.training.cell import data_of
+from vitcnn.training.train import data_of
 from vitcnn.training.weights import load_weights
 
 
-def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tuple[nn.Module, Eyes, CellData]:
+def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tuple[nn.Module, Preprocess, CellData]:
     """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
     if cell.recipe is None:
         raise ConfigError(f"{cell.title}: logistic regression is no network")
     weights = load_weights(cell.id, places)
     (data,) = data_of([cell], torch.device("cpu"), folder)
     network, size = build(cell.model, data.info, weights=weights)
-    return network.eval(), eyes(cell.model, data.info, data.train[0], size, cell.shuffle), data
+    return network.eval(), preprocess(cell.model, data.info, data.train[0], size, cell.shuffle), data

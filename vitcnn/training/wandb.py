@@ -67,7 +67,7 @@ class Tracker(WandbLogger):
             dir=places.run,
             mode="offline" if offline else "online",
             resume="allow",
-            reinit="create_new",  # beside those of the same cohort
+            reinit="create_new",  # beside those of other lanes
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=30, x_save_requirements=False
             ),  # the list of all packages: 0.1 s a cell

@@ -1,0 +1,185 @@
+"""Cells trained side by side in the lanes of one process are what they are alone, to the last bit."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from test_tracking import inspect
+
+from vitcnn.cell import Cell
+from vitcnn.launch.jobs import jobs
+from vitcnn.matrix import cells
+from vitcnn.records import Places, Record
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.checkpoints import load_checkpoint
+from vitcnn.training.lane import NotFiniteLoss
+from vitcnn.training.train import train_cell, train_cells
+
+TEXT = """
+dataset: digits
+sizes: [50, 300]
+seeds: 2
+entrants:
+  vit: {width: 32, depth: 2, heads: 2, drop_path: 0.5, recipe: {lr: 0.003, weight_decay: 0.3}}
+  cnn: {channels: [8, 16], blocks: [1, 1], recipe: {lr: 0.003, augment: "shift:1+mixup:0.8"}}
+  local: {width: 16, depths: [1, 1], heads: [1, 2], recipe: {augment: "trivial+erase:0.5+cutmix:1"}}
+  mixer: {width: 32, depth: 1}
+budget: {images_seen: 1600}
+recipe: {batch_size: 32}
+"""
+ENTRANTS = ["vit", "cnn", "local", "mixer"]
+
+
+@pytest.fixture
+def of(study):
+    def pick(entrant: str, *overrides: str) -> list[Cell]:
+        made = cells(study(*overrides, text=TEXT))
+        return [c for c in made if c.entrant == entrant and c.role == "main"]
+
+    return pick
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """The record of a cell trained alone and undisturbed."""
+    return lambda cell: train_cell(cell, places=Places("alone", tmp_path, tmp_path))
+
+
+def outcome(record: Record) -> tuple:
+    """All of a record but what it cost."""
+    return record.id, record.weights, record.curve, record.test, record.validation, record.train, record.subset
+
+
+def interrupting(at: int):
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] == at
+
+    return stop
+
+
+@pytest.mark.parametrize("entrant", ENTRANTS)
+def test_a_cell_ends_as_it_ends_alone(entrant, of, places, alone):
+    mine = of(entrant)
+    found = dict(train_cells(mine, places=places))
+    assert list(found) == mine
+    for cell, record in found.items():
+        assert record.cost.lanes == 4
+        assert outcome(record) == outcome(alone(cell))
+
+
+@pytest.mark.parametrize("entrant", ["vit", "local"])
+def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(entrant, of, places, alone):
+    mine = of(entrant)
+    with pytest.raises(InterruptedCell):
+        list(train_cells(mine, places=places, stop=interrupting(9)))
+    assert {load_checkpoint(places.cell(cell.id) / "last.ckpt")["step"] for cell in mine} == {9}
+    first = train_cell(mine[0], places=places)
+    with pytest.raises(InterruptedCell):
+        train_cell(mine[1], places=places, stop=interrupting(9))
+    mixed = dict(train_cells(mine[1:], places=places))  # the first goes on later than the other two
+    assert [mixed[cell].cost.resumed for cell in mine[1:]] == [2, 1, 1]
+    assert [mixed[cell].cost.lanes for cell in mine[1:]] == [1, 2, 2]
+    for record in (first, *mixed.values()):
+        assert outcome(record) == outcome(alone(record.cell))
+
+
+def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, places, alone):
+    good, bad = of("vit"), of("vit", "entrants.vit.recipe.lr=1e30", "sizes=[50]", "seeds=1")
+    found = dict(train_cells([*good[:2], *bad, *good[2:]], places=places))
+    with pytest.raises(NotFiniteLoss) as error:
+        alone(bad[0])
+    assert str(found.pop(bad[0])) == str(error.value)
+    assert list(found) == good
+    for cell, record in found.items():
+        assert outcome(record) == outcome(alone(cell))
+
+
+def test_lanes_that_all_fail_end_at_once(of, places):
+    bad = of("vit", "entrants.vit.recipe.lr=1e30", "budget.images_seen=320000")
+    assert {type(error) for _, error in train_cells(bad, places=places)} == {NotFiniteLoss}
+
+
+def test_every_lane_has_its_own_run_in_wandb(of, places, monkeypatch, tmp_path):
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    mine = of("vit", "sizes=[50]", "budget.images_seen=128")
+    records = dict(train_cells(mine, places=places, tracking="offline"))
+    for cell, record in records.items():
+        said = inspect(next((places.run / "wandb").glob(f"offline-run-*-{cell.id}")))
+        assert cell.title in said
+        assert said.count("val/nll") >= len(record.curve) > 0
+        assert f"{record.curve[-1].val_nll:.9f}"[:5] in said
+        assert "test/acc" in said
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+from vitcnn.matrix import cells
+from vitcnn.records import Places
+from vitcnn.study_file import load_study
+from vitcnn.training.train import train_cells
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+mine = cells(load_study(folder / "wide.yaml"))
+list(train_cells(mine[:1], places=Places("warm", folder, folder), device="cpu"))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), -1))
+records = dict(train_cells(mine, places=Places("cut", folder, folder), device="cpu", log=print))
+print(len(records), "records, lanes:", {r.cost.lanes for r in records.values()})
+"""
+
+
+def test_lanes_that_run_out_of_memory_are_halved_and_go_on(tmp_path):
+    """In a process of its own, whose memory the system limits."""
+    (tmp_path / "wide.yaml").write_text(
+        "dataset: digits\nsizes: [50]\nseeds: 4\nentrants: {vit: {width: 576, heads: 3}}\nbudget: {images_seen: 128}"
+    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=200)
+    assert "4 vit cells ran out of memory; half of them at a time" in done.stdout, done.stderr[-2000:]
+    assert "4 records, lanes: {" in done.stdout, done.stderr[-2000:]
+    assert "{4}" not in done.stdout
+
+
+def test_jobs_hold_cells_of_one_model_with_equal_numbers_of_steps(of, study):
+    mine = of("vit") + of("cnn")
+    longer = of("vit", "budget.images_seen=3200")
+    start = of("vit", "sizes=[50]", "seeds=1")[0].model_copy(update={"start": mine[0].id})
+    assert [len(job) for job in jobs([*mine, *longer, start], 32)] == [4, 4, 4, 1]
+    assert [len(job) for job in jobs(mine, 3)] == [2, 2, 2, 2]
+    assert [len(job) for job in jobs(mine, 1)] == [1] * 8
+    assert [cell for job in jobs(mine, 3) for cell in job] == mine
+    linear = cells(study("seeds=2"))
+    assert all(len(job) == 1 for job in jobs(linear, 32) if job[0].model.model == "linear")
+
+
+def test_training_imports_nothing_that_it_does_not_use(tmp_path):
+    """A machine that is lent for some minutes may lack them."""
+    blocked = "wandb typer rich platformdirs pebble pandas sklearn filelock"
+    script = f"""
+import sys
+from pathlib import Path
+
+sys.modules |= dict.fromkeys({blocked.split()})  # `import` then finds none
+from vitcnn.cell import Cell
+from vitcnn.networks import ViT
+from vitcnn.parts import Budget
+from vitcnn.recipe import Recipe
+from vitcnn.records import Places
+from vitcnn.training.train import train_cell
+
+cell = Cell(dataset="fractals:classes=3,size=16,test=30", validation=20, n=20, seed=0, recipe=Recipe(batch_size=8),
+            model=ViT(width=8, depth=1, heads=1, patch_size=4), budget=Budget(images_seen=16))
+print(train_cell(cell, places=Places("bare", Path(sys.argv[1]), Path(sys.argv[1])), device="cpu").test.images)
+"""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=120, env=env
+    )
+    assert done.stdout == "30\n", done.stderr[-2000:]

@@ -1,0 +1,101 @@
+"""A Lightning callback that saves the lanes of a process and says where they are."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from vitcnn.status import write_progress
+from vitcnn.training.checkpoints import save_checkpoint
+from vitcnn.training.module import CellsModule
+
+CHECKPOINT_EVERY = 30.0  # seconds; what a kill -9 can cost ($VITCNN_CHECKPOINT_EVERY)
+PROGRESS_EVERY = 1.0
+
+
+class InterruptedCell(Exception):
+    """The cell was asked to stop and has saved a checkpoint."""
+
+
+class CheckpointCallback(Callback):
+    """Saves every lane's `last.ckpt` in its folder, every half minute and when `stop()` says so; then raises
+    InterruptedCell.
+
+    `seconds` (of each lane) are its share of the time of training. Nothing is saved at a point of the curve, so that a
+    resumed run repeats and skips none.
+    """
+
+    def __init__(self, folders: Sequence[Path], stop: Callable[[], bool]):
+        self.folders, self.stop = folders, stop
+        self.every = float(os.environ.get("VITCNN_CHECKPOINT_EVERY", CHECKPOINT_EVERY))
+        self.seconds, self.resumed = [0.0] * len(folders), [0] * len(folders)  # of training, over all sittings
+        self._saved = self._told = self._began = time.monotonic()
+        self._from = 0
+        self._sigterm = signal.getsignal(signal.SIGTERM)
+
+    def goes_on(self, lane: int, checkpoint: dict[str, Any]) -> None:
+        self.seconds[lane], self.resumed[lane] = checkpoint["seconds"], checkpoint["resumed"] + 1
+
+    def on_train_start(self, trainer: Trainer, module: CellsModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._sigterm)  # Lightning's own may end a cell before it is saved
+        self._saved = self._told = self._began = time.monotonic()
+        self._from = module.position
+        self._report(module)
+
+    def on_train_batch_end(self, trainer: Trainer, module: CellsModule, *_: Any) -> None:
+        now = time.monotonic()
+        if now - self._told > PROGRESS_EVERY:
+            self._told = now
+            self._report(module)
+        if module.position % module.val_every == 0 or module.position >= module.steps:
+            return
+        stop = self.stop()
+        if stop or now - self._saved > self.every:
+            self._save(module)
+            self._saved = now
+        if stop:
+            self._report(module, stopped=True)
+            raise InterruptedCell
+
+    def on_validation_start(self, trainer: Trainer, module: CellsModule) -> None:
+        self._report(module, phase="validation")
+
+    def on_validation_end(self, trainer: Trainer, module: CellsModule) -> None:
+        self._report(module)
+
+    def on_train_end(self, trainer: Trainer, module: CellsModule) -> None:
+        module.wait()
+        self.seconds = [before + self._share() for before in self.seconds]
+        self._report(module, phase="scoring")
+
+    def _share(self) -> float:
+        return (time.monotonic() - self._began) / len(self.folders)
+
+    def _save(self, module: CellsModule) -> None:
+        """A disk that is full costs the checkpoint and not the cell."""
+        self._report(module, phase="checkpoint")
+        module.wait()
+        share = self._share()
+        for lane, folder, seconds, resumed in zip(module.lanes, self.folders, self.seconds, self.resumed, strict=True):
+            if lane.failed is not None:
+                continue
+            more = {"seconds": seconds + share, "resumed": resumed}
+            try:
+                save_checkpoint(lane.checkpoint() | more, folder / "last.ckpt")
+            except OSError as error:
+                warnings.warn(f"{folder}: no checkpoint: {error.strerror or error}; training goes on", stacklevel=2)
+        self._report(module)
+
+    def _report(self, module: CellsModule, **more: Any) -> None:
+        seen = (module.position - self._from) * module.lanes[0].recipe.batch_size * len(self.folders)
+        speed = seen / max(1e-9, time.monotonic() - self._began)
+        what = {"step": module.position, "steps": module.steps, "images_per_s": speed, "phase": "step", **more}
+        for folder, lane in zip(self.folders, module.lanes, strict=True):
+            write_progress(folder, accuracy=lane.curve[-1].val_accuracy if lane.curve else None, **what)

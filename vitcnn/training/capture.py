@@ -1,0 +1,129 @@
+"""A lane's step as one captured CUDA graph, launched as a whole instead of as hundreds of small kernels.
+
+What cannot be captured runs eagerly, with the reason: a network that makes the host wait for the device, or that
+decides something in Python at every step, which a graph would repeat for ever.
+"""
+
+import copy
+import random
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitcnn.training.lane import Lane, default_generator
+
+WARM_UP = 3  # eager steps before a capture, in which libraries choose their kernels and take their memory
+
+
+def capture_all(lanes: Sequence[Lane]) -> list[str]:
+    """Gives every lane of a GPU a stream and its captured step, or a reason in `eager_reason`; returns the operations
+    that have no deterministic form. Elsewhere it does nothing. What the lanes hold is as before."""
+    device = lanes[0].feed.device
+    if device.type != "cuda":
+        return []
+    found: list[str] = []
+    for lane in lanes:
+        lane.stream = torch.cuda.Stream(device)
+        lane.stream.wait_stream(torch.cuda.current_stream(device))
+        before = [value.clone() for value in lane.changing()]
+        python = _python_state(lane)
+        generator = default_generator(device)
+        try:
+            with lane.on_stream():
+                found += _warm_up(lane)
+                drawn = generator.get_offset() > 0
+                lane.eager_reason = _decides_in_python(python, _python_state(lane)) or _waits(lane) or _capture(lane)
+        finally:
+            torch.cuda.synchronize(device)
+            with torch.no_grad():
+                for value, old in zip(lane.changing(), before, strict=True):
+                    value.copy_(old)
+        if drawn:  # graphs read their random numbers' seed at one address, so those that draw take turns
+            lane.stream = lanes[0].stream
+            lane.stream.wait_stream(torch.cuda.current_stream(device))
+    return list(dict.fromkeys(found))
+
+
+def _warm_up(lane: Lane) -> list[str]:
+    """A few steps; returns the operations that have no deterministic form, which are then allowed to be as they are."""
+    generator, found = default_generator(lane.feed.device), []
+    for _ in range(WARM_UP):
+        lane.cursor.zero_()
+        generator.manual_seed(0)
+        try:
+            lane.program()
+        except RuntimeError as error:
+            if "deterministic" not in str(error) or torch.is_deterministic_algorithms_warn_only_enabled():
+                raise
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                lane.program()
+            found += re.findall(
+                r"(\S+) does not have a deterministic implementation", "\n".join(str(w.message) for w in said)
+            )
+    return found
+
+
+def _waits(lane: Lane) -> str | None:
+    """Does a step make the host wait for the device?"""
+    lane.cursor.zero_()
+    torch.cuda.synchronize(lane.feed.device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        lane.program()
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        return "its network makes the host wait for the GPU (.item(), nonzero, a copy from the host)"
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return None
+
+
+def _capture(lane: Lane) -> str | None:
+    graph = torch.cuda.CUDAGraph()
+    lane.optimizer.zero_grad()  # the gradients then lie in the graph's own memory
+    torch.cuda.synchronize(lane.feed.device)
+    try:
+        with torch.cuda.graph(graph, stream=lane.stream, capture_error_mode="thread_local"):
+            lane.program()
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return f"it cannot be captured as a CUDA graph ({str(error).splitlines()[0][:160]})"
+    lane.run = graph.replay
+    return None
+
+
+def _python_state(lane: Lane) -> dict[str, Any]:
+    """What a network could decide by in Python: random numbers, and what its modules hold that is not a tensor."""
+    simple = (bool, int, float, str, bytes, list, tuple, dict, set)
+    held = {
+        f"{name}.{key}".lstrip("."): copy.copy(value)
+        for name, module in lane.network.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, simple) and not key.startswith("_")
+    }
+    return held | {" random": random.getstate(), " numpy": str(np.random.get_state())}
+
+
+def _decides_in_python(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    for key, value in after.items():
+        if not _same(before.get(key), value):
+            if key in (" random", " numpy"):
+                return f"its network draws from{key}'s random numbers in Python"
+            return f"its network keeps something in Python that changes from step to step ({key})"
+    return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Values whose comparison is no plain yes or no (tensors in a list) count as the same."""
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError):
+        return True

@@ -1,0 +1,187 @@
+"""One cell in training: its network, its optimiser, and a step of training as one program.
+
+A process trains one cell or several side by side, each in its lane. Lanes share images and nothing else.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitcnn.base import NotFiniteLoss
+from vitcnn.data.augment.augmentation import Augmentation, mixed_loss
+from vitcnn.data.batches import Feed
+from vitcnn.data.preprocess import Preprocess
+from vitcnn.data.rng import states
+from vitcnn.models.build import decay_groups, memory_layout
+from vitcnn.recipe import Recipe, parse_augment
+from vitcnn.records import Point
+from vitcnn.seeds import role_seed
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of each parameter
+
+
+class Lane(nn.Module):
+    """AdamW, warm-up and cosine, label smoothing; every random number of step t is a function of `seed` and t alone.
+
+    `program` is a whole step. All that it needs lies on the device: `feed` holds the batches of the coming steps,
+    `rates` their learning rates, `cursor` which of them is next. It returns nothing, and never waits for the device, so
+    that a CUDA graph can hold it (`training.capture`).
+    """
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, recipe: Recipe, steps: int, seed: int):
+        super().__init__()
+        self.layout = memory_layout(network)
+        self.network = network.to(memory_format=self.layout)
+        self.preprocess, self.recipe, self.steps, self.seed = preprocess, recipe, steps, seed
+        self.curve: list[Point] = []
+        self.failed: str | None = None  # why: a loss that is not a number
+        self.eager_reason: str | None = None  # on a GPU, why its steps are not one captured graph
+        self.position = 0  # steps done
+        self.run: Callable[[], None] = self.program
+        self.stream: torch.cuda.Stream | None = None
+
+    def start(self, feed: Feed) -> None:
+        """Moves to the feed's device and makes the optimiser. Before the first step, or before `restore`."""
+        self.feed, device, B = feed, feed.device, self.recipe.batch_size
+        self.to(device)
+        self.augmentation = Augmentation(parse_augment(self.recipe.augment), feed.shape).to(device)
+        self.offsets = torch.arange(B, device=device)
+        self.step, self.cursor = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
+        self.rates = torch.zeros(feed.capacity, device=device)
+        self.loss_sum, self.loss_count = (
+            torch.zeros((), device=device) for _ in range(2)
+        )  # since the curve's last point
+        self.lr = torch.zeros((), device=device)
+        self.optimizer = torch.optim.AdamW(
+            decay_groups(self.network, self.recipe.weight_decay),
+            lr=self.lr,
+            fused=device.type in ("cpu", "cuda"),
+            capturable=device.type == "cuda",
+        )
+        for p in self._trained():
+            step = torch.zeros((), device=device if device.type == "cuda" else "cpu")
+            self.optimizer.state[p] = dict(zip(MOMENTS, (step, torch.zeros_like(p), torch.zeros_like(p)), strict=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) -> logits (B, classes) float32, in the precision of training."""
+        x = self.preprocess(images).to(memory_format=self.layout)
+        half = self.recipe.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+            return self.network(x).float()
+
+    def program(self) -> None:
+        """One step of training."""
+        rows, labels, lr = (
+            part.index_select(0, self.cursor)[0] for part in (self.feed.rows, self.feed.labels, self.rates)
+        )
+        self.lr.copy_(lr)
+        images = self.feed.pool.index_select(0, rows)
+        numbers = self.step * self.recipe.batch_size + self.offsets  # places in the endless row of epochs
+        params = self.augmentation.sample_params(states(role_seed(self.seed, "augment"), numbers))
+        self.optimizer.zero_grad()
+        loss = mixed_loss(self(self.augmentation(images, params)), labels, params, self.recipe.label_smoothing)
+        loss.backward()
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        self.step += 1
+        self.cursor += 1
+
+    def load(self, first: int, last: int) -> None:
+        """Lays out what the program needs for steps `first` … `last` − 1."""
+        with self.on_stream():
+            self.feed.load(first, last)
+            rates = torch.from_numpy(np.array([self.lr_at(step) for step in range(first, last)], np.float32))
+            if self.feed.device.type == "cuda":
+                rates = rates.pin_memory()
+            self.rates[: last - first].copy_(rates, non_blocking=True)
+            self.step.fill_(first)
+            self.cursor.zero_()
+
+    def advance(self, first: int, last: int) -> None:
+        """Trains steps `first` … `last` − 1. On a GPU it returns before they are done."""
+        self.load(first, last)
+        generator = default_generator(self.feed.device)
+        with self.on_stream():
+            for step in range(first, last):
+                generator.manual_seed(role_seed(self.seed, "order", step, 2))  # the network's own draws (drop path)
+                self.run()
+        self.position = last
+
+    def on_stream(self) -> AbstractContextManager:
+        return torch.cuda.stream(self.stream) if self.stream else nullcontext()
+
+    def lr_at(self, step: int) -> float:
+        return self.recipe.lr * schedule_at(self.recipe.warmup, self.steps, step)
+
+    def mean_loss(self) -> float:
+        """Since the last point of the curve. Raises NotFiniteLoss, with the step and the learning rate."""
+        return self.finite("training", (self.loss_sum / self.loss_count).item())
+
+    def finite(self, which: str, loss: float) -> float:
+        """`loss`; raises NotFiniteLoss where it is not a number."""
+        if not math.isfinite(loss):
+            raise NotFiniteLoss(
+                f"the {which} loss is {loss} at step {self.position} (learning rate {self.lr_at(self.position):.3g})"
+            )
+        return loss
+
+    def forget_loss(self) -> None:
+        self.loss_sum.zero_()
+        self.loss_count.zero_()
+
+    def _trained(self) -> Iterator[nn.Parameter]:
+        return (p for group in self.optimizer.param_groups for p in group["params"])
+
+    def changing(self) -> list[Tensor]:
+        """All that a step of training changes and that the next one reads."""
+        moments = (value for p in self._trained() for value in self.optimizer.state[p].values())
+        return [*self.network.parameters(), *self.network.buffers(), *moments, self.loss_sum, self.loss_count]
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What `restore` goes on from, on any device: plain values and tensors."""
+        names = {p: name for name, p in self.network.named_parameters()}
+        return {
+            "step": self.position,
+            "network": self.network.state_dict(),
+            "moments": {names[p]: self.optimizer.state[p] for p in self._trained()},
+            "loss": (self.loss_sum, self.loss_count),
+            "curve": [point.model_dump() for point in self.curve],
+        }
+
+    @torch.no_grad()
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        self.position = checkpoint["step"]
+        self.network.load_state_dict(checkpoint["network"])
+        named = dict(self.network.named_parameters())
+        for name, moments in checkpoint["moments"].items():
+            for key in MOMENTS:
+                self.optimizer.state[named[name]][key].copy_(moments[key])
+        for own, value in zip((self.loss_sum, self.loss_count), checkpoint["loss"], strict=True):
+            own.copy_(value)
+        self.curve = [Point.model_validate(point) for point in checkpoint["curve"]]
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """What a network on the device draws from. (`torch.manual_seed` seeds those of all devices: 1.5 ms, measured.)"""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    return torch.default_generator
+
+
+def schedule_at(warmup: float, steps: int, step: int) -> float:
+    """What the learning rate is multiplied with at `step`: up in a line over that share of the steps, then a cosine
+    down to 0 (Loshchilov & Hutter 2017)."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

@@ -1,0 +1,356 @@
+"""Trains cells and returns their records. `train_cell` is what a notebook calls."""
+
+import contextlib
+import gc
+import logging
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from vitcnn.base import NotFiniteLoss, evenly
+from vitcnn.cell import Cell
+from vitcnn.data.batches import Feed, TrainStream
+from vitcnn.data.cell_data import CellData, cells_data
+from vitcnn.models.build import build, preprocess
+from vitcnn.models.facts import Facts, facts
+from vitcnn.records import Cost, Places, Record, TestScore, pack_bits
+from vitcnn.seeds import role_seed
+from vitcnn.status import write_progress
+from vitcnn.training.callback import CheckpointCallback, InterruptedCell
+from vitcnn.training.capture import capture_all
+from vitcnn.training.checkpoints import last_good, load_checkpoint
+from vitcnn.training.device import pick_device
+from vitcnn.training.evaluate import TRAIN_IMAGES, batch_for, batches, logits_of, measure
+from vitcnn.training.lane import Lane
+from vitcnn.training.module import CellsModule, Spans
+from vitcnn.training.provenance import made_by
+from vitcnn.training.wandb import Tracker, Tracking, tracker
+from vitcnn.training.weights import load_weights, save_weights, weights_hash
+
+CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
+CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
+CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
+STEPS = 256  # that a GPU is given at once, at most
+
+rank_zero_only.rank = 0  # a cell is one process, whichever of a scheduler's tasks it is: its W&B run is its own
+for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def train_cell(
+    cell: Cell,
+    *,
+    places: Places,
+    data_folder: str | Path | None = None,
+    device: str = "auto",
+    tracking: Tracking = "off",
+    workers: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+    keep: bool = False,
+) -> Record:
+    """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
+
+    `workers`: how many processes share the memory. Checkpoints and progress go to `places.cell(cell.id)`, with `keep`
+    the final weights to `places.weights(cell.id)`; the record is returned, not written. Raises `InterruptedCell` once
+    `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is not a number.
+    """
+    ((_, record),) = train_cells(
+        [cell],
+        places=places,
+        data_folder=data_folder,
+        device=device,
+        tracking=tracking,
+        workers=workers,
+        stop=stop,
+        keep=lambda _: keep,
+    )
+    if isinstance(record, NotFiniteLoss):
+        raise record
+    return record
+
+
+def train_cells(
+    cells: Sequence[Cell],
+    *,
+    places: Places,
+    data_folder: str | Path | None = None,
+    device: str = "auto",
+    tracking: Tracking = "off",
+    workers: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+    keep: Callable[[Cell], bool] = lambda _: False,
+    log: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
+    """As `train_cell`, of cells on one data set with equal numbers of steps, side by side in lanes; each with its
+    record or, where its loss is not a number, the error. Every cell ends as it would have ended alone.
+
+    Cells that were interrupted at different steps go on one group after the other; where memory runs out, half of the
+    lanes do. Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
+    """
+    where, waiting = pick_device(device), deque(_groups(cells, places))
+    while waiting:
+        gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
+        group = waiting.popleft()
+        left = list(group)
+        try:
+            for cell, record in _train_group(group, where, places, data_folder, tracking, workers, stop, keep, log):
+                left.remove(cell)
+                yield cell, record
+        except RuntimeError as error:
+            if len(left) == 1 or not _is_out_of_memory(error):
+                raise
+            log(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
+            for half in reversed(evenly(left, (len(left) + 1) // 2)):
+                waiting.extendleft(reversed(_groups(half, places)))
+
+
+def _groups(cells: Sequence[Cell], places: Places) -> list[list[Cell]]:
+    """By the step that they go on from; logistic regressions each alone."""
+    groups: dict[object, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(start_of(cell, places) if cell.recipe else cell.id, []).append(cell)
+    return list(groups.values())
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On a GPU torch has a name for it, on the CPU only words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _train_group(
+    cells: Sequence[Cell],
+    where: torch.device,
+    places: Places,
+    data_folder: str | Path | None,
+    tracking: Tracking,
+    workers: int,
+    stop: Callable[[], bool],
+    keep: Callable[[Cell], bool],
+    log: Callable[[str], None],
+) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
+    data = data_of(cells, where, data_folder, workers)
+    if cells[0].recipe is None:
+        yield cells[0], _train_linear(cells[0], data[0], where, places, tracking, workers, stop)
+        return
+    counted = facts(cells[0].model, data[0].info)  # now: an edited module or a moved file must not cost a trained cell
+    callback = CheckpointCallback([places.cell(cell.id) for cell in cells], stop)
+    lanes = [
+        _start(cell, its, where, places, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
+    ]
+    about = _step_facts(lanes, capture_all(lanes), log, cells[0].entrant)
+    with contextlib.ExitStack() as open_runs:
+        trackers = [tracker(cell, places, tracking) for cell in cells]
+        for one in filter(None, trackers):
+            open_runs.callback(one.abandon)  # which does nothing once it is finished
+        fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
+        logits = [_logits(lane, its) for lane, its in zip(lanes, data, strict=True)]  # a GPU does not wait in between
+        for k, (cell, its, lane) in enumerate(zip(cells, data, lanes, strict=True)):
+            try:
+                if lane.failed is not None:
+                    raise NotFiniteLoss(lane.failed)
+                record = record_of(cell, its, lane, logits[k], callback, k, made_by(where) | about[k], counted)
+            except NotFiniteLoss as error:
+                yield cell, error
+                continue
+            if keep(cell):
+                save_weights(lane.network, places.weights(cell.id))
+            if trackers[k]:
+                trackers[k].finish(record)
+            yield cell, record
+
+
+def _train_linear(
+    cell: Cell,
+    data: CellData,
+    where: torch.device,
+    places: Places,
+    tracking: Tracking,
+    workers: int,
+    stop: Callable[[], bool],
+) -> Record:
+    from vitcnn.training.linear import train_linear
+
+    def alive() -> None:
+        write_progress(places.cell(cell.id), step=0, steps=0, stopped=stop())
+        if stop():
+            raise InterruptedCell
+
+    record = train_linear(cell, data, made_by(where), alive, workers)
+    if logger := tracker(cell, places, tracking):
+        logger.finish(record)
+    return record
+
+
+def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | None, workers: int = 1) -> list[CellData]:
+    """The images of cells of one data set, on the device where they fit; `workers`: how many such share the memory."""
+    return cells_data(
+        cells[0].dataset,
+        [(cell.n, role_seed(cell.seed, "subset")) for cell in cells],
+        resolution=cells[0].resolution,
+        content=cells[0].content,
+        validation=cells[0].validation,
+        folder=folder,
+        device=device,
+        workers=workers,
+    )
+
+
+def lane_of(cell: Cell, data: CellData, places: Places) -> Lane:
+    """As it is before the first step. Sets torch's seed."""
+    torch.manual_seed(role_seed(cell.seed, "init"))
+    weights = load_weights(cell.start, places.of(cell.start_study)) if cell.start else None
+    network, size = build(cell.model, data.info, cell.recipe.init, weights, own_head=bool(cell.start_study))
+    seen = preprocess(cell.model, data.info, data.train[0], size, cell.shuffle)
+    return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"))
+
+
+def _start(
+    cell: Cell, data: CellData, where: torch.device, places: Places, k: int, callback: CheckpointCallback
+) -> Lane:
+    """On the device, with its optimiser and its images, where it was interrupted."""
+    lane, file = lane_of(cell, data, places), places.cell(cell.id) / "last.ckpt"
+    saved: dict[str, Any] | None = load_checkpoint(file) if file.exists() else None
+    stream = TrainStream(
+        *data.train,
+        batch_size=cell.recipe.batch_size,
+        steps=cell.steps,
+        seed=lane.seed,
+        start=saved["step"] if saved else 0,
+    )
+    lane.start(Feed(stream, where, capacity=min(cell.steps, STEPS) if where.type == "cuda" else 1))
+    if saved:
+        lane.restore(saved)
+        callback.goes_on(k, saved)
+    return lane
+
+
+def _step_facts(
+    lanes: Sequence[Lane], not_deterministic: Sequence[str], log: Callable[[str], None], name: str
+) -> list[dict[str, str]]:
+    """What a record says of how the steps of each lane ran on a GPU, where it is not the usual way; logged once."""
+    if lanes[0].eager_reason:
+        log(f"{name}: its steps run eagerly, several times slower: {lanes[0].eager_reason}")
+    if not_deterministic:
+        log(f"{name}: a second run may end with other weights: {', '.join(not_deterministic)} is not deterministic")
+    shared = {"not_deterministic": ", ".join(not_deterministic)} if not_deterministic else {}
+    return [shared | ({"eager": lane.eager_reason} if lane.eager_reason else {}) for lane in lanes]
+
+
+def val_every(cell: Cell) -> int:
+    """Steps between two points of the curve. A forward pass is taken for a third of training on an image."""
+    afforded = CURVE_SHARE * 3 * cell.images_seen / min(CURVE_IMAGES, cell.validation)
+    points = min(max(afforded, CURVE_POINTS[0]), CURVE_POINTS[1])
+    return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
+
+
+def start_of(cell: Cell, places: Places) -> int:
+    """The step that training begins with: of the last whole checkpoint. Broken ones are quarantined, with a warning."""
+    step, said = last_good(places.cell(cell.id) / "last.ckpt")
+    for line in said:
+        warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
+    return step
+
+
+def fit(
+    lanes: Sequence[Lane],
+    trackers: Sequence[Tracker | None],
+    every: int,
+    data: CellData,
+    where: torch.device,
+    callback: CheckpointCallback,
+) -> None:
+    """Lightning's loop, from where the lanes are to their last step, with a point of the curve every `every` steps.
+
+    A cell is one process whatever a cluster's scheduler has put into the environment, and saves itself.
+    """
+    module = CellsModule(lanes, trackers, every)
+    validation = list(batches(data.validation, CURVE_IMAGES, batch_for(lanes[0])))  # the batches are ready made
+    known = where.type in ("cpu", "cuda", "mps")
+    trainer = Trainer(
+        accelerator=where.type if known else _OtherAccelerator(),
+        strategy="auto" if known else SingleDeviceStrategy(where),
+        devices=[where.index or 0] if where.type == "cuda" else 1,
+        max_epochs=math.ceil(module.steps / every) - module.position // every,
+        num_sanity_val_steps=0,
+        callbacks=[callback],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=callback.folders[0].parent,
+        plugins=[LightningEnvironment()],
+        logger=False,
+    )
+    with warnings.catch_warnings():
+        # Lightning's notes on a loop without an optimiser of its own, and on workers: chosen on purpose here
+        warnings.filterwarnings("ignore", module="lightning.*")
+        trainer.fit(module, Spans(module), DataLoader(validation, batch_size=None))
+    for lane in lanes:
+        lane.to(where)
+
+
+class _OtherAccelerator(CPUAccelerator):
+    """Of devices that torch knows and Lightning does not (xpu): there is nothing to set up."""
+
+    def setup_device(self, device: torch.device) -> None: ...
+
+
+def _logits(lane: Lane, data: CellData) -> list[torch.Tensor] | None:
+    """On validation, training (its first 10,000 images) and test images, still on the device."""
+    if lane.failed is not None:
+        return None
+    parts = ((data.validation, None), (data.train, TRAIN_IMAGES), (data.test, None))
+    return [logits_of(lane, part, limit) for part, limit in parts]
+
+
+def record_of(
+    cell: Cell,
+    data: CellData,
+    lane: Lane,
+    logits: Sequence[torch.Tensor],
+    callback: CheckpointCallback,
+    k: int,
+    made: dict[str, object],
+    counted: Facts,
+) -> Record:
+    """Scores what training ended with; `counted`: the network's size, `k`: the lane's place."""
+    parts = zip(logits, (data.validation, data.train, data.test), strict=True)
+    (_, validation), (_, train), (correct, test) = (
+        measure(found.cpu(), labels[: len(found)].cpu()) for found, (_, labels) in parts
+    )
+    return Record(
+        id=cell.id,
+        cell=cell,
+        test=TestScore(**test.model_dump(), bits=pack_bits(correct)),
+        validation=validation,
+        train=train,
+        curve=tuple(lane.curve),
+        cost=Cost(
+            parameters=counted.parameters,
+            macs=counted.macs,
+            steps=cell.steps,
+            images_seen=cell.images_seen,
+            epochs=cell.images_seen / cell.n,
+            seconds=callback.seconds[k],
+            images_per_s=cell.images_seen / callback.seconds[k],
+            resumed=callback.resumed[k],
+            lanes=len(callback.folders),
+        ),
+        sight=counted.sight,
+        subset=data.subset,
+        data=data.facts,
+        weights=weights_hash(lane.network.state_dict()),
+        made_by=made,
+    )
