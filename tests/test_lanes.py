@@ -161,7 +161,7 @@ def test_jobs_hold_cells_of_one_model_with_equal_numbers_of_steps(of, study):
 
 def test_training_imports_nothing_that_it_does_not_use(tmp_path):
     """A machine that is lent for some minutes may lack them."""
-    blocked = "wandb typer platformdirs pebble pandas sklearn filelock"
+    blocked = "wandb typer platformdirs pebble pandas sklearn"
     script = f"""
 import sys
 from pathlib import Path

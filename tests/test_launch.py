@@ -176,6 +176,21 @@ def test_the_cell_of_a_run_that_died_is_taken_over(file, places, tmp_path):
     assert read_record(places.record(cell.id)).weights == undisturbed.weights
 
 
+def test_lanes_of_a_run_that_was_killed_go_on_to_the_same_end(file, places, tmp_path, monkeypatch):
+    monkeypatch.setenv("VITCNN_CHECKPOINT_EVERY", "0.2")
+    only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=9600", "seeds=3", "--lanes", "3"]
+    mine = [c for c in cells(load_study(file, only[:3])) if c.role == "main"]
+    run = subprocess.Popen(command(file, *only), stdout=subprocess.DEVNULL, start_new_session=True)
+    wait_for(lambda: all((places.cell(cell.id) / "last.ckpt").exists() for cell in mine))
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert subprocess.run(command(file, *only), capture_output=True, timeout=300).returncode == 0
+    for cell in mine:
+        record = read_record(places.record(cell.id))
+        assert (record.cost.resumed, record.cost.lanes) == (1, 3)
+        assert record.weights == train_cell(cell, places=Places("other", tmp_path, tmp_path)).weights
+
+
 def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file, places, vitcnn):
     only = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=64"]
     larger = [*only, "seeds=2", "sizes=[50,60]"]

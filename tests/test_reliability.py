@@ -103,6 +103,16 @@ class Evil:
         return open, (self.path, "w")
 
 
+def test_a_checkpoint_of_the_old_random_numbers_is_refused_in_a_sentence(cell, places, tmp_path):
+    last = interrupted(cell, places, 5)
+    last.write_bytes(last.read_bytes().replace(b"vitcnn checkpoint 2 ", b"vitcnn checkpoint ", 1))
+    with pytest.warns(
+        UserWarning, match="begins anew: .*earlier version, which augmented images by other random numbers"
+    ):
+        record = train_cell(cell, places=places)
+    assert record.cost.resumed == 0
+
+
 def test_a_strangers_checkpoint_runs_no_code(cell, places, tmp_path):
     last = interrupted(cell, places, 5)
     save_checkpoint({"step": 5, "evil": Evil(str(tmp_path / "pwned"))}, last)

@@ -16,6 +16,7 @@ from vitcnn.records import Places, read_record, write_record
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import load_checkpoint
 from vitcnn.training.lane import Lane, NotFiniteLoss, schedule_at
+from vitcnn.training.device import caveat
 from vitcnn.training.linear import train_linear
 from vitcnn.training.train import data_of, train_cell, train_cells, val_every
 
@@ -202,10 +203,23 @@ def test_bf16_is_another_cell_with_another_result(tiny, places):
     assert train_cell(full, places=places).weights != train_cell(half, places=places).weights
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta", "mps"])
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta", "mps", "xpu"])
 def test_a_device_that_is_not_there_is_an_error_that_says_so(device, tiny, places):
     with pytest.raises(ConfigError, match=device):
         train_cell(tiny("vit"), places=places, device=device)
+
+
+def test_devices_that_nobody_has_tried_are_said_to_be_so_and_train_in_float32():
+    assert "untried" in caveat(torch.device("mps"), ["float32"])
+    assert caveat(torch.device("cpu"), ["bf16"]) is None
+    with pytest.raises(ConfigError, match="float32 only, and the study asks for bf16"):
+        caveat(torch.device("xpu"), ["bf16"])
+
+
+def test_a_device_that_lightning_does_not_know_gets_a_trainer(tiny, places, monkeypatch):
+    """A CPU under another name: what the loop of such a device is made of."""
+    monkeypatch.setattr("vitcnn.training.train.KNOWN", ())
+    assert train_cell(tiny("vit", "budget.images_seen=64"), places=places).cost.images_seen == 64
 
 
 def test_the_floor_keeps_the_c_that_is_best_on_validation(tiny, places):

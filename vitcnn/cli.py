@@ -133,11 +133,11 @@ def run(
     from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
 
     say = partial(console.print, markup=False)  # names may look like markup
-    on_gpu = check(loaded, about, waiting, device, say)
+    kind = check(loaded, about, waiting, device, say)
     fetch(loaded.dataset, data_dir, loaded.resolution)
     console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
-    jobs = make_jobs(waiting, lanes, on_gpu)
-    workers = min(workers or (1 if on_gpu else cores()), len(jobs))
+    jobs = make_jobs(waiting, lanes, kind)
+    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
     options = Options(
         device=device,
         threads=threads,

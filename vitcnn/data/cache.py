@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import platformdirs
 
 from vitcnn.base import Frozen
 
@@ -68,7 +67,11 @@ class KeptInfo(Frozen):
 
 def cache_folder(folder: str | Path | None = None) -> Path:
     """The option, else `$VITCNN_DATA`, else the platform's cache folder."""
-    return Path(folder or os.environ.get("VITCNN_DATA") or platformdirs.user_cache_path("vitcnn"))
+    if chosen := folder or os.environ.get("VITCNN_DATA"):
+        return Path(chosen)
+    import platformdirs  # only here: a machine that is told where its data lie may lack it
+
+    return platformdirs.user_cache_path("vitcnn")
 
 
 def read_about(here: Path) -> dict[str, Any] | None:

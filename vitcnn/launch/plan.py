@@ -27,20 +27,20 @@ from vitcnn.training.device import caveat, pick_device
 GUESSED_FLOPS = 4e10
 
 
-def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> bool:
-    """Is the device a CUDA GPU? Raises ConfigError where it is not there, or where an entrant does not fit the data."""
+def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> str:
+    """The device's type. Raises ConfigError where it is not there, or where an entrant does not fit the data."""
     where = pick_device(device)
     if said := caveat(where, (cell.recipe.precision for cell in waiting if cell.recipe)):
         log(said)
     _check_sight(study, about)
     for entrant in study.entrants:
         facts(entrant.model, about)
-    return where.type == "cuda"
+    return where.type
 
 
-def make_jobs(waiting: Sequence[Cell], lanes: str, on_gpu: bool) -> list[Job]:
+def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
     """`lanes`: auto, or how many cells at most are trained side by side. On a CPU auto is 1: cells share its cores."""
-    most = (LANES if on_gpu else 1) if lanes == "auto" else int(lanes)
+    most = (LANES if device == "cuda" else 1) if lanes == "auto" else int(lanes)
     return jobs(waiting, most)
 
 

@@ -50,4 +50,4 @@ def caveat(device: torch.device, precisions: Iterable[str]) -> str | None:
         return None
     if other := set(precisions) - {"float32"}:
         raise ConfigError(f"device {device.type!r}: float32 only, and the study asks for {', '.join(sorted(other))}")
-    return f"device {device.type!r}: untried by us; cells are trained eagerly, in float32, one at a time"
+    return f"device {device.type!r}: untried by us; cells are trained eagerly, in float32, by one process"

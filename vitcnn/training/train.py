@@ -41,6 +41,7 @@ from vitcnn.training.weights import load_weights, save_weights, weights_hash
 CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
 CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
 CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
+KNOWN = ("cpu", "cuda", "mps")  # to Lightning
 STEPS = 256  # that a GPU is given at once, at most
 
 rank_zero_only.rank = 0  # a cell is one process, whichever of a scheduler's tasks it is: its W&B run is its own
@@ -278,7 +279,7 @@ def fit(
     """
     module = CellsModule(lanes, trackers, every)
     validation = list(batches(data.validation, CURVE_IMAGES, batch_for(lanes[0])))  # the batches are ready made
-    known = where.type in ("cpu", "cuda", "mps")
+    known = where.type in KNOWN
     trainer = Trainer(
         accelerator=where.type if known else _OtherAccelerator(),
         strategy="auto" if known else SingleDeviceStrategy(where),
