@@ -15,8 +15,8 @@ from vitcnn.matrix import cells
 from vitcnn.records import Places, read_record, write_record
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import load_checkpoint
-from vitcnn.training.lane import Lane, NotFiniteLoss, schedule_at
 from vitcnn.training.device import caveat
+from vitcnn.training.lane import Lane, NotFiniteLoss, schedule_at
 from vitcnn.training.linear import train_linear
 from vitcnn.training.train import data_of, train_cell, train_cells, val_every
 

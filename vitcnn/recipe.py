@@ -20,6 +20,7 @@ class Recipe(Frozen):
     clip_norm: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient; 0: no clipping
     augment: str = "none"  # a set (none, basic, strong) or parts joined by +: see `parse_augment`
     init: Literal["xavier", "normal"] = "xavier"  # of linear layers and patch embeddings
+    # float32 on a GPU too, without TF32: a record means the same wherever it was made. bf16 has to be asked for
     precision: Literal["float32", "bf16"] = "float32"
 
     @field_validator("augment")
