@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, FashionMNIST, VisionDataset
 
-from vitcnn.base import Frozen
-from vitcnn.cell import Cell
-from vitcnn.data.fetch import load
+from vitcnn.data.sources.fetch import load
+from vitcnn.errors import Frozen
+from vitcnn.inspect.memory import wait_for
 from vitcnn.models.build import build, decay_groups, memory_layout, preprocess
-from vitcnn.training.memory import wait_for
+from vitcnn.study.cell import Cell
 
 WARM = 3
 MODES = {"eager": None, "compile": "default", "max-autotune": "max-autotune-no-cudagraphs", "graphs": "reduce-overhead"}

@@ -7,7 +7,7 @@ from typing import Any
 from bench_cell_loops import Configuration
 from vitcnn.training.cell import CURVE_IMAGES
 
-from vitcnn.base import Frozen
+from vitcnn.errors import Frozen
 from vitcnn.report.tables import markdown
 
 WHOLE = 100_000  # images seen by a cell of configs/fashion-mnist.yaml and reference.yaml

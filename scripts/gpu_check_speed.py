@@ -9,17 +9,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vitcnn.data.augment.spec import write_out
 from vitcnn.data.batches import Feed, TrainStream
-from vitcnn.data.cache import Info
 from vitcnn.data.preprocess import Preprocess
+from vitcnn.data.sources.cache import Info
+from vitcnn.inspect.memory import wait_for
 from vitcnn.models.build import build
-from vitcnn.networks import CNN, Local, ViT
-from vitcnn.recipe import Recipe, write_out
+from vitcnn.models.config import CNN, Local, ViT
+from vitcnn.study.recipe import Recipe
 from vitcnn.training.capture import capture_all
 from vitcnn.training.lane import Lane
-from vitcnn.training.memory import wait_for
 from vitcnn.training.module import CellsModule, Spans
-from vitcnn.training.train import STEPS
+from vitcnn.training.setup import STEPS
 
 NOISE = Info(name="noise", classes=10, train=50_000, test=10_000, size=32, channels=3, validation=5_000, flip=True,
              licence="", source="noise")  # fmt: skip

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.data.batches import Feed, TrainStream
-from vitcnn.data.cache import Info
-from vitcnn.data.fetch import about_data
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.entrants import Model
+from vitcnn.data.sources.cache import Info
+from vitcnn.data.sources.fetch import about_data
 from vitcnn.models.build import build
-from vitcnn.recipe import Recipe
+from vitcnn.models.registry import Model
+from vitcnn.study.recipe import Recipe
 from vitcnn.training.lane import Lane
 
 DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from vitcnn import cli
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.data.fetch import fetch
-from vitcnn.matrix import cells
-from vitcnn.records import Places
-from vitcnn.study_file import load_study
+from vitcnn.data.sources.fetch import fetch
+from vitcnn.store.paths import Places
+from vitcnn.study.cell import Cell
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.study.schema import Study
 
 SMALL = """
 dataset: digits

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vitcnn import records
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.data.fetch import about_data
-from vitcnn.matrix import cells
-from vitcnn.records import Cost, Places, Point, Record, Score, Sight
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.models.config import Sight
 from vitcnn.seeds import role_seed
-from vitcnn.study_file import load_study
+from vitcnn.store import records
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Cost, Point, Record, Score
+from vitcnn.study.cell import Cell
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.study.schema import Study
 
 TRIO = """
 dataset: digits

@@ -13,11 +13,11 @@ from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms.v2 import functional as TF
 
 from vitcnn.data.augment.augmentation import Augmentation, AugmentParams, mixed_loss
+from vitcnn.data.augment.spec import Augment, parse_augment, write_out
 from vitcnn.data.augment.trivial_augment import BINS, OPERATIONS, TrivialAugment, levels, signed_levels
 from vitcnn.data.rng import states
-from vitcnn.data.sources import BUILT_IN
-from vitcnn.matrix import cells
-from vitcnn.recipe import Augment, parse_augment, write_out
+from vitcnn.data.sources.registry import BUILT_IN
+from vitcnn.study.matrix import cells
 
 STRONG = write_out("strong", 32, True)
 

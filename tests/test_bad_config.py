@@ -7,10 +7,10 @@ import tracemalloc
 import pytest
 import yaml
 
-from vitcnn.base import ConfigError
-from vitcnn.matrix import cells
-from vitcnn.plain_yaml import LIMIT
-from vitcnn.study_file import load_study
+from vitcnn.errors import ConfigError
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.study.yaml_file import LIMIT
 
 REST = {"dataset": "digits", "sizes": "[50, 200]", "seeds": "2", "entrants": "[vit, cnn, linear]",
         "budget": "{images_seen: 1000}"}  # fmt: skip

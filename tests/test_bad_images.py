@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitcnn.base import ConfigError
-from vitcnn.data.cache import FetchError
-from vitcnn.data.class_folders import find
-from vitcnn.data.fetch import fetch, load
+from vitcnn.data.sources.cache import FetchError
+from vitcnn.data.sources.class_folders import find
+from vitcnn.data.sources.fetch import fetch, load
+from vitcnn.errors import ConfigError
 from vitcnn.report.tables import escape, markdown
 
 
@@ -215,8 +215,8 @@ def test_a_folder_with_the_longest_of_names_is_read(root, read):
 
 FIND = """
 import os, sys
-from vitcnn.base import ConfigError
-from vitcnn.data.class_folders import find
+from vitcnn.errors import ConfigError
+from vitcnn.data.sources.class_folders import find
 from pathlib import Path
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitcnn.base import ConfigError
-from vitcnn.data.cache import FetchError
-from vitcnn.data.class_folders import find, passed_over
-from vitcnn.data.fetch import fetch, load
+from vitcnn.data.sources.cache import FetchError
+from vitcnn.data.sources.class_folders import find, passed_over
+from vitcnn.data.sources.fetch import fetch, load
+from vitcnn.errors import ConfigError
 
 
 def plant(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:

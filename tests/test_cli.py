@@ -26,7 +26,7 @@ def loaded(done: subprocess.CompletedProcess) -> list[str]:
 
 
 def test_reading_records_loads_nothing_that_trains():
-    modules = ["vitcnn.records", "vitcnn.launch.table", "vitcnn.cli", "vitcnn.analysis.select",
+    modules = ["vitcnn.store.records", "vitcnn.launch.table", "vitcnn.cli", "vitcnn.analysis.select",
                "vitcnn.analysis.results", "vitcnn.report.report"]  # fmt: skip
     lines = [f"import {m}\nprint('{m}', *[h for h in {HEAVY} if h in sys.modules])" for m in modules]
     done = process("\n".join(lines))

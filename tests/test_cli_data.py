@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitcnn.data.cache import Info, describe_duplicates
-from vitcnn.data.fetch import about_data, load
-from vitcnn.data.from_torchvision import SETS
-from vitcnn.data.show import contact_sheet
-from vitcnn.data.sources import BUILT_IN
+from vitcnn.data.preview import contact_sheet
+from vitcnn.data.sources.cache import Info, describe_duplicates
+from vitcnn.data.sources.fetch import about_data, load
+from vitcnn.data.sources.registry import BUILT_IN
+from vitcnn.data.sources.torchvision import SETS
 from vitcnn.report.sheet import sheet_figure
 
 

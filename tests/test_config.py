@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from vitcnn.base import ConfigError
-from vitcnn.data.fetch import about_data
-from vitcnn.entrants import MODELS
-from vitcnn.matrix import cells
-from vitcnn.recipe import Augment, parse_augment, write_out
-from vitcnn.study_file import load_study
+from vitcnn.data.augment.spec import Augment, parse_augment, write_out
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError
+from vitcnn.models.registry import MODELS
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
 
 RECIPES = """
 search: digits-search

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from vitcnn.config import Study
-from vitcnn.data.fetch import about_data
-from vitcnn.entrants import Model
-from vitcnn.matrix import cells
-from vitcnn.models.facts import Facts, facts
-from vitcnn.records import Places, Record, read_records
-from vitcnn.study_file import load_study
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.models.profile import Facts, facts
+from vitcnn.models.registry import Model
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record, read_records
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.study.schema import Study
 
 HERE = Path(__file__).resolve().parents[1]
 STUDIES = {path.stem: path for path in sorted(HERE.glob("configs/*.yaml"))}

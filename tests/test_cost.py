@@ -12,13 +12,13 @@ from synthetic import every, make_study
 from test_cli import loaded, process
 
 from vitcnn.analysis.results import Results
-from vitcnn.base import ConfigError
-from vitcnn.costs import Costs, EntrantCost, Speed, read_costs, write_costs
-from vitcnn.data.fetch import about_data
-from vitcnn.entrants import identity
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError
+from vitcnn.inspect import benchmark, memory
+from vitcnn.models.registry import identity
 from vitcnn.report.cost import common_size, cost_figure, cost_section
 from vitcnn.report.figures import style
-from vitcnn.training import cost, memory
+from vitcnn.store.costs import Costs, EntrantCost, Speed, read_costs, write_costs
 from vitcnn.training.evaluate import BATCH
 
 CPU = torch.device("cpu")
@@ -53,8 +53,8 @@ def cell_of(tmp_path, *overrides: str, entrant: str = "shallow"):
 def depths(tmp_path_factory) -> Costs:
     study, all_cells, _ = make_study(tmp_path_factory.mktemp("cost"), text=DEPTHS, name="depths")
     with pytest.MonkeyPatch.context() as patch:  # in this process: the apart is tested below
-        patch.setattr(cost, "peak_memory_apart", cost.peak_memory)
-        return cost.measure_costs(study, about_data("digits"), all_cells, device="cpu", repeats=3, turn=0.05)
+        patch.setattr(benchmark, "peak_memory_apart", benchmark.peak_memory)
+        return benchmark.measure_costs(study, about_data("digits"), all_cells, device="cpu", repeats=3, turn=0.05)
 
 
 def test_every_entrant_but_the_linear_one_is_measured(depths):
@@ -83,7 +83,7 @@ def test_eight_times_the_blocks_cost_more_of_everything(depths):
 
 
 def test_memory_grows_with_the_batch(tmp_path):
-    small, large = (cost.peak_memory(cell_of(tmp_path, f"recipe.batch_size={b}"), about_data("digits"), CPU)
+    small, large = (benchmark.peak_memory(cell_of(tmp_path, f"recipe.batch_size={b}"), about_data("digits"), CPU)
                     for b in (64, 512))  # fmt: skip
     assert 4 * small < large < 16 * small
 
@@ -108,7 +108,7 @@ def test_the_resident_peak_is_what_was_held_at_once_and_not_what_was_there(monke
 
 
 def test_a_measured_step_trains_and_a_measured_forward_does_not(tmp_path):
-    runner = cost.Runner(cell_of(tmp_path, "recipe.clip_norm=0.01"), about_data("digits"), CPU).start()
+    runner = benchmark.Runner(cell_of(tmp_path, "recipe.clip_norm=0.01"), about_data("digits"), CPU).start()
 
     def weights() -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in runner.lane.network.parameters()]).clone()
@@ -126,7 +126,7 @@ def test_a_measured_step_trains_and_a_measured_forward_does_not(tmp_path):
 
 def test_the_measured_precision_is_the_recipes(tmp_path):
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        runner = cost.Runner(cell_of(tmp_path, f"recipe.precision={precision}"), about_data("digits"), CPU).start()
+        runner = benchmark.Runner(cell_of(tmp_path, f"recipe.precision={precision}"), about_data("digits"), CPU).start()
         seen = []
         runner.lane.network.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].dtype))
         runner.train()
@@ -148,7 +148,7 @@ def test_entrants_take_turns():
             calls.append((self.name, kind, steps))
             return float(len(calls))
 
-    found = cost._in_turns({"a": Fake("a"), "b": Fake("b")}, 3, 1.0, lambda _: None)
+    found = benchmark._in_turns({"a": Fake("a"), "b": Fake("b")}, 3, 1.0, lambda _: None)
     one = [(name, kind, 4) for name in "ab" for kind in ("training", "inference")]
     assert calls == one * 3
     assert found["a"]["training"] == Speed(median=5, low=1, high=9)
@@ -289,7 +289,7 @@ def test_ten_names_stand_beside_their_markers_and_cover_none_of_each_other(tmp_p
 
 
 def test_the_report_of_costs_loads_nothing_that_trains():
-    done = process("import vitcnn.report.cost, vitcnn.costs, vitcnn.cli_cost")
+    done = process("import vitcnn.report.cost, vitcnn.store.costs, vitcnn.cli.cost")
     assert done.returncode == 0, done.stderr
     assert loaded(done) == []
 

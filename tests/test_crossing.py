@@ -10,14 +10,14 @@ import pytest
 from synthetic import make_study
 
 from vitcnn.analysis.crossing import Crossing, Stretch, invert
+from vitcnn.analysis.crossing_claims import describe_multiplier, overtakes
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number
-from vitcnn.analysis.meeting import describe_multiplier, overtakes
+from vitcnn.analysis.format import interval, times
 from vitcnn.analysis.pair import Pair
+from vitcnn.analysis.random_effects import Sample
 from vitcnn.analysis.simulate import Truth, draw
-from vitcnn.analysis.twoway import Sample
 from vitcnn.analysis.verdict import verdict
-from vitcnn.analysis.words import interval, times
-from vitcnn.records import pack_bits
+from vitcnn.store.records import pack_bits
 
 SIZES = [50, 100, 200, 400]
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from vitcnn.data.fetch import load
-from vitcnn.data.sources import BUILT_IN
+from vitcnn.data.sources.fetch import load
+from vitcnn.data.sources.registry import BUILT_IN
 from vitcnn.data.subsets import nested_order, split, subset_hash
 
 SEEDS = st.integers(0, 2**63 - 1)

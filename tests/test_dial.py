@@ -14,13 +14,13 @@ from vitcnn.analysis.caveats import below_floor
 from vitcnn.analysis.power import detectable_gaps
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
-from vitcnn.data.fetch import about_data
-from vitcnn.records import Places
-from vitcnn.report.dial import CLAIMS, dial_section
+from vitcnn.data.sources.fetch import about_data
 from vitcnn.report.figures import gap_by_setting
+from vitcnn.report.permutation import CLAIMS, dial_section
 from vitcnn.report.report import write_report
 from vitcnn.report.tables import MISSING
 from vitcnn.report.verdict import sentence, verdict_text
+from vitcnn.store.paths import Places
 
 DIAL = """
 dataset: digits

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitcnn.data.cache import FetchError
-from vitcnn.data.fetch import fetch, load
-from vitcnn.data.fetchers import LARGEST, extract, tarfile
+from vitcnn.data.sources.cache import FetchError
+from vitcnn.data.sources.download import LARGEST, extract, tarfile
+from vitcnn.data.sources.fetch import fetch, load
 from vitcnn.training import provenance
 
 STUDY = """

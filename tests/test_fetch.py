@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitcnn.data.cache import Arrays, FetchError, read_about
-from vitcnn.data.fetch import fetch, load
-from vitcnn.data.fetchers import npm_cifar10, read_idx
-from vitcnn.data.sources import BUILT_IN, Source
+from vitcnn.data.sources.cache import Arrays, FetchError, read_about
+from vitcnn.data.sources.download import npm_cifar10, read_idx
+from vitcnn.data.sources.fetch import fetch, load
+from vitcnn.data.sources.registry import BUILT_IN, Source
 
 
 def tiny(_=None) -> Arrays:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from synthetic import every, make_study
 
 from vitcnn.analysis.results import Results
-from vitcnn.base import ConfigError
+from vitcnn.errors import ConfigError
 from vitcnn.report import figures
 from vitcnn.report.figures import (
     accuracy_against_n,

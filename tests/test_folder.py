@@ -11,15 +11,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vitcnn import cli
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.data.cache import Arrays, FetchError, Info, KeptInfo, read_about
 from vitcnn.data.cell_data import cells_data
-from vitcnn.data.class_folders import SUFFIXES, root_of
-from vitcnn.data.fetch import DataSet, about_data, fetch, load
-from vitcnn.data.sources import place
-from vitcnn.matrix import cells
-from vitcnn.records import Places, Record, read_records
+from vitcnn.data.sources.cache import Arrays, FetchError, Info, KeptInfo, read_about
+from vitcnn.data.sources.class_folders import SUFFIXES, root_of
+from vitcnn.data.sources.fetch import DataSet, about_data, fetch, load
+from vitcnn.data.sources.registry import place
+from vitcnn.errors import ConfigError
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record, read_records
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 
 
 @pytest.fixture

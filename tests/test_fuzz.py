@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitcnn.base import ConfigError
-from vitcnn.data.cache import FetchError
-from vitcnn.data.fetch import fetch
-from vitcnn.matrix import cells
-from vitcnn.records import read_record
-from vitcnn.study_file import load_study
+from vitcnn.data.sources.cache import FetchError
+from vitcnn.data.sources.fetch import fetch
+from vitcnn.errors import ConfigError
+from vitcnn.store.records import read_record
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
 
 RECORDS = Path(__file__).parent.parent / "results" / "fashion-mnist" / "records"
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from vitcnn.analysis.select import choose, recipes_yaml
-from vitcnn.costs import cost_file
-from vitcnn.matrix import cells
-from vitcnn.records import Places, read_records
 from vitcnn.report.report import write_report
-from vitcnn.status import failures
-from vitcnn.study_file import load_study
+from vitcnn.store.costs import cost_file
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_records
+from vitcnn.store.status import failures
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
 
 HERE = Path(__file__).resolve().parents[1]
 STUDIES = [c.stem for c in sorted(HERE.glob("configs/*.yaml")) if (HERE / f"results/{c.stem}/report.md").exists()]

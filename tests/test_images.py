@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitcnn.data.cache import FetchError
-from vitcnn.data.folder import prepare
-from vitcnn.data.images import Squares, eight_bit, kept_size, split_off, square, to_array, usual_validation
+from vitcnn.data.sources.cache import FetchError
+from vitcnn.data.sources.decode import Squares, eight_bit, kept_size, split_off, square, to_array, usual_validation
+from vitcnn.data.sources.folder import prepare
 
 CORNERS = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 250]]], np.uint8)
 SIXTEEN = np.array([[128, 257 + 128], [257 - 128, 65535]], np.uint16)  # rounds to 0, 1, 1 and 255

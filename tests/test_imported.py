@@ -5,17 +5,18 @@ import sys
 import pytest
 import torch
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.data.fetch import about_data
-from vitcnn.entrants import Imported
-from vitcnn.launch.local import run_jobs
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError
 from vitcnn.launch.plan import check
+from vitcnn.launch.scheduler import run_jobs
 from vitcnn.launch.worker import Options
-from vitcnn.matrix import cells
 from vitcnn.models.build import build
-from vitcnn.models.facts import facts
-from vitcnn.records import Places, read_record
+from vitcnn.models.profile import facts
+from vitcnn.models.registry import Imported
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_record
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 

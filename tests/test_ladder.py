@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.entrants import Timm
-from vitcnn.matrix import cells
+from vitcnn.errors import ConfigError
 from vitcnn.models.attention import window_mask
 from vitcnn.models.build import build, decay_groups
-from vitcnn.models.facts import facts
-from vitcnn.models.neighbourhood import NeighbourhoodAttention, _offsets
+from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.models.profile import facts
+from vitcnn.models.registry import Timm
+from vitcnn.models.sasa import NeighbourhoodAttention, _offsets
 from vitcnn.models.vit import Recurrence
-from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
-from vitcnn.records import Places
-from vitcnn.study_file import load_study
+from vitcnn.store.paths import Places
+from vitcnn.study.cell import Cell
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.train import train_cell
 

@@ -7,10 +7,11 @@ import sys
 import pytest
 from test_tracking import inspect
 
-from vitcnn.cell import Cell
 from vitcnn.launch.jobs import jobs
-from vitcnn.matrix import cells
-from vitcnn.records import Places, Record
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import load_checkpoint
 from vitcnn.training.lane import NotFiniteLoss
@@ -120,9 +121,9 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
-from vitcnn.matrix import cells
-from vitcnn.records import Places
-from vitcnn.study_file import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.store.paths import Places
+from vitcnn.study.load import load_study
 from vitcnn.training.train import train_cells
 
 torch.set_num_threads(1)
@@ -167,11 +168,11 @@ import sys
 from pathlib import Path
 
 sys.modules |= dict.fromkeys({blocked.split()})  # `import` then finds none
-from vitcnn.cell import Cell
-from vitcnn.networks import ViT
-from vitcnn.parts import Budget
-from vitcnn.recipe import Recipe
-from vitcnn.records import Places
+from vitcnn.study.cell import Cell
+from vitcnn.models.config import ViT
+from vitcnn.study.budget import Budget
+from vitcnn.study.recipe import Recipe
+from vitcnn.store.paths import Places
 from vitcnn.training.train import train_cell
 
 cell = Cell(dataset="fractals:classes=3,size=16,test=30", validation=20, n=20, seed=0, recipe=Recipe(batch_size=8),

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 from synthetic import every, write
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
+from vitcnn.errors import ConfigError
 from vitcnn.launch.lease import BEAT, Leases
-from vitcnn.launch.local import run_jobs
+from vitcnn.launch.scheduler import run_jobs
 from vitcnn.launch.worker import Options
-from vitcnn.matrix import cells
-from vitcnn.records import Places, read_record
-from vitcnn.status import process_runs, read_json, states
-from vitcnn.study_file import load_study
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_record
+from vitcnn.store.status import process_runs, read_json, states
+from vitcnn.study.cell import Cell
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 
 OPTIONS = Options(device="cpu", tracking="off")

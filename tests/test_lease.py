@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vitcnn.base import ConfigError
+from vitcnn.errors import ConfigError
 from vitcnn.launch import lease
 from vitcnn.launch.lease import Leases
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from vitcnn.base import ConfigError
-from vitcnn.data import deformed, fractals
-from vitcnn.data.cache import read_about
-from vitcnn.data.fetch import about_data, fetch, load
-from vitcnn.data.made import TEST, VALIDATION, Deformed, Fractals, canonical, parse
-from vitcnn.data.making import Maker, OnDemand, maker
 from vitcnn.data.rng import noisy, random_bytes, states
-from vitcnn.data.sources import place
-from vitcnn.matrix import cells
+from vitcnn.data.sources.cache import read_about
+from vitcnn.data.sources.fetch import about_data, fetch, load
+from vitcnn.data.sources.registry import place
+from vitcnn.data.synthetic import deformed, fractals
+from vitcnn.data.synthetic.lazy import Maker, OnDemand, maker
+from vitcnn.data.synthetic.spec import TEST, VALIDATION, Deformed, Fractals, canonical, parse
+from vitcnn.errors import ConfigError
 from vitcnn.seeds import role_seed
+from vitcnn.study.matrix import cells
 
 CPU = torch.device("cpu")
 NAMES = ["fractals", "fractals:channels=3,classes=7,noise=0.3,patch=3,size=24", "deformed:digits,noise=0.1"]

@@ -6,19 +6,21 @@ import time
 import pytest
 import torch
 
-from vitcnn.base import ConfigError
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import Picked, cells_data, looked_at
-from vitcnn.data.making import OnDemand
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.matrix import cells
-from vitcnn.records import Places, Record, write_record
+from vitcnn.data.synthetic.lazy import OnDemand
+from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
 from vitcnn.seeds import role_seed
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record, write_record
+from vitcnn.study.matrix import cells
 from vitcnn.training import linear
 from vitcnn.training.callback import InterruptedCell
-from vitcnn.training.train import data_of, train_cell, train_cells
+from vitcnn.training.setup import data_of
+from vitcnn.training.train import train_cell, train_cells
 
 CPU = torch.device("cpu")
 FRACTALS, DIGITS = "fractals:classes=5,size=16,test=200", "deformed:digits,test=200"

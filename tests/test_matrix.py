@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.base import ConfigError, Frozen
-from vitcnn.cell import LABELS, Cell
-from vitcnn.entrants import MODELS, Imported, Timm
-from vitcnn.matrix import cells
-from vitcnn.networks import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
-from vitcnn.parts import Budget, Shuffle
-from vitcnn.recipe import Recipe
+from vitcnn.data.permutation import Shuffle
+from vitcnn.errors import ConfigError, Frozen
+from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.models.registry import MODELS, Imported, Timm
 from vitcnn.seeds import role_seed
+from vitcnn.study.budget import Budget
+from vitcnn.study.cell import LABELS, Cell
+from vitcnn.study.matrix import cells
+from vitcnn.study.recipe import Recipe
 
 PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}
 VIT = Cell(**PLACE, model=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000))

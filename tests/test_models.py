@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from building import DIGITS, FASHION, RGB, made, shaken
 from torch import nn
 
-from vitcnn.base import ConfigError
+from vitcnn.errors import ConfigError
 from vitcnn.models.attention import SelfAttention, sinusoidal_2d
 from vitcnn.models.build import build, decay_groups, image_size
-from vitcnn.models.facts import facts
-from vitcnn.networks import CNN, Linear, Local, ViT
+from vitcnn.models.config import CNN, Linear, Local, ViT
+from vitcnn.models.profile import facts
 
 NETWORKS = [ViT(), Local(), CNN()]
 
@@ -247,9 +247,9 @@ def test_a_cnn_of_very_few_channels_is_trained_without_damage_to_memory():
     script = """
 import torch
 from building import DIGITS, lane_on, made
-from vitcnn.recipe import Recipe
+from vitcnn.study.recipe import Recipe
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.networks import CNN
+from vitcnn.models.config import CNN
 
 network = made(CNN(channels=(4, 8), blocks=(1, 1), image_size=16), DIGITS)
 images = torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from synthetic import make_study
 
-from vitcnn.cell import Cell
+from vitcnn.inspect.receptive_fields import IMAGES, receptive_fields
+from vitcnn.inspect.trained import trained
 from vitcnn.launch.worker import Options, work
 from vitcnn.models.attention import window_mask
-from vitcnn.records import Places, read_record
-from vitcnn.report.receptive import save_receptive_fields
-from vitcnn.training.receptive import IMAGES, receptive_fields
-from vitcnn.training.trained import trained
+from vitcnn.report.receptive_fields import save_receptive_fields
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_record
+from vitcnn.study.cell import Cell
 
 NETS = """
 dataset: digits

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from synthetic import every, make_study
 
-from vitcnn.analysis import laws
+from vitcnn.analysis import power_law
+from vitcnn.analysis.format import points, signed
+from vitcnn.analysis.random_effects import Estimate
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw
-from vitcnn.analysis.twoway import Estimate
 from vitcnn.analysis.verdict import verdict
-from vitcnn.analysis.words import points, signed
 from vitcnn.report.verdict import verdict_text
 
 LEVELS = [0.2, 0.5, 0.8, 0.995, 1.0]
@@ -109,7 +109,7 @@ def test_where_the_second_leads_already_no_crossing_is_extrapolated(tmp_path):
 
 
 def test_errors_that_do_not_vary_explain_nothing():
-    law = laws.fit([50, 100, 200, 400, 1000], np.zeros(5), np.zeros(5))
+    law = power_law.fit([50, 100, 200, 400, 1000], np.zeros(5), np.zeros(5))
     assert math.isnan(law.r2)
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from vitcnn.base import ConfigError
-from vitcnn.data.fetch import about_data
-from vitcnn.entrants import Imported, Timm
-from vitcnn.matrix import cells
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decayed, memory_layout
-from vitcnn.models.facts import facts
-from vitcnn.own_code import code_hash, sources
-from vitcnn.records import Places
+from vitcnn.models.profile import facts
+from vitcnn.models.registry import Imported, Timm
+from vitcnn.source_hash import code_hash, sources
+from vitcnn.store.paths import Places
+from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 

@@ -10,15 +10,17 @@ from scipy import stats
 from synthetic import every, make_study, write
 
 from vitcnn.analysis.results import Results
-from vitcnn.base import ConfigError
-from vitcnn.data.fetch import about_data
-from vitcnn.matrix import cells
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError
+from vitcnn.launch.ready import with_starters
 from vitcnn.models.build import build
-from vitcnn.records import Places, write_record
 from vitcnn.report.report import write_report
 from vitcnn.report.transfer import families, transfer_figure
-from vitcnn.starts import with_starters
-from vitcnn.training.train import data_of, lane_of, train_cell
+from vitcnn.store.paths import Places
+from vitcnn.store.records import write_record
+from vitcnn.study.matrix import cells
+from vitcnn.training.setup import data_of, lane_of
+from vitcnn.training.train import train_cell
 from vitcnn.training.weights import load_weights
 
 BEFORE = """

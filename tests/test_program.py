@@ -11,13 +11,13 @@ from recording import Waits, on_fake_cuda, recorded
 from torch import nn
 
 from vitcnn.data.augment.augmentation import Augmentation, mixed_loss
+from vitcnn.data.augment.spec import write_out
+from vitcnn.data.permutation import Shuffle, order
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.rng import states
-from vitcnn.data.shuffle import order
-from vitcnn.entrants import Timm
-from vitcnn.networks import CNN, RNN, Hybrid, Local, Mixer, PixelLocal, ViT
-from vitcnn.parts import Shuffle
-from vitcnn.recipe import Recipe, write_out
+from vitcnn.models.config import CNN, RNN, Hybrid, Local, Mixer, PixelLocal, ViT
+from vitcnn.models.registry import Timm
+from vitcnn.study.recipe import Recipe
 from vitcnn.training.capture import _decides_in_python, _python_state, capture_all
 from vitcnn.training.lane import Lane
 
@@ -81,12 +81,13 @@ def dense(monkeypatch):
 NO_LSTM = [name for name in MODELS if name != "rnn"]  # its kernels keep memory of their own from forward to backward
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", NO_LSTM)
-def test_the_operations_of_one_step_done_again_train_as_the_program_does(name, dense):
-    lane = lane_of(MODELS[name])
+def test_the_operations_of_one_step_done_again_train_as_the_program_does(name, precision, dense):
+    lane = lane_of(MODELS[name], precision=precision)
     lane.load(0, 6)
     replay = recorded(lane).replay
-    again, undisturbed = weights_after(lane, replay), weights_after(lane_of(MODELS[name]))
+    again, undisturbed = weights_after(lane, replay), weights_after(lane_of(MODELS[name], precision=precision))
     assert again["loss"][1] == 6
     assert_same(again, undisturbed)
 
@@ -107,10 +108,9 @@ def test_the_dense_form_of_augmentation_trains_as_the_grouped_one(monkeypatch):
     assert_same(grouped, weights_after(lane_of(MODELS["vit"])))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", NO_LSTM)
-def test_a_forward_pass_on_a_gpu_needs_nothing_of_the_host(name, precision):
-    lane = lane_of(MODELS[name], precision=precision)
+def test_a_forward_pass_on_a_gpu_needs_nothing_of_the_host(name):
+    lane = lane_of(MODELS[name])
     with on_fake_cuda(lane):
         rows = lane.feed.rows.index_select(0, lane.cursor)[0]
         images, labels = lane.feed.pool.index_select(0, rows), lane.feed.labels.index_select(0, lane.cursor)[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vitcnn.study_file import load_study
+from vitcnn.study.load import load_study
 
 HERE = Path(__file__).parents[1]
 READMES = [HERE / "README.md", HERE / "configs/README.md", *sorted(HERE.glob("results/**/README.md"))]

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import SEARCH, every, make_study, record, write
 
-from vitcnn import records
-from vitcnn.data.fetch import about_data
-from vitcnn.records import Score, read_record, read_records, write_atomically
-from vitcnn.status import SILENCE, states, write_progress
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.store import records
+from vitcnn.store.paths import write_atomically
+from vitcnn.store.records import Score, read_record, read_records
+from vitcnn.store.status import SILENCE, states, write_progress
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from vitcnn.config import Entrant, Study
-from vitcnn.entrants import MODELS
-from vitcnn.parts import BudgetCheck, Pretrain, Shuffle
-from vitcnn.recipe import Recipe
+from vitcnn.data.permutation import Shuffle
+from vitcnn.models.registry import MODELS
+from vitcnn.study.budget import BudgetCheck, Pretrain
+from vitcnn.study.recipe import Recipe
+from vitcnn.study.schema import Entrant, Study
 
 TEXT = (Path(__file__).parents[1] / "configs" / "README.md").read_text(encoding="utf-8")
 ROWS = {row[0]: row[1:] for row in (re.split(r" \| ", line.strip("| ")) for line in TEXT.splitlines() if "|" in line)}

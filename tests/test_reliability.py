@@ -10,12 +10,13 @@ import yaml
 from synthetic import every, write
 
 from vitcnn.analysis.select import choose
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.matrix import cells
-from vitcnn.records import Places, read_record, write_record
+from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
-from vitcnn.status import failures, put_aside, states
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_record, write_record
+from vitcnn.store.status import failures, put_aside, states
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import save_checkpoint
 from vitcnn.training.train import train_cell
@@ -164,9 +165,9 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from vitcnn.launch.worker import Options, work
-from vitcnn.matrix import cells
-from vitcnn.records import Places
-from vitcnn.study_file import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.store.paths import Places
+from vitcnn.study.load import load_study
 
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 (cell,) = cells(load_study(folder / "small.yaml"))

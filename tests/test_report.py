@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 from synthetic import SEARCH, every, make_study, record, write
 
-from vitcnn.base import ConfigError
-from vitcnn.matrix import describe_budget
+from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
 from vitcnn.report.tables import MISSING, markdown
+from vitcnn.study.matrix import describe_budget
 
 NAMES = ("accuracy", "gap", "overfitting", "curves")
 PARTIAL = """

@@ -8,13 +8,13 @@ import yaml
 from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
-from vitcnn.base import ConfigError
-from vitcnn.matrix import cells
-from vitcnn.parts import Budget
-from vitcnn.recipe import Recipe
-from vitcnn.records import Score
+from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
-from vitcnn.study_file import load_study
+from vitcnn.store.records import Score
+from vitcnn.study.budget import Budget
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.study.recipe import Recipe
 
 
 def searched(tmp_path, validation, *overrides: str, nll=lambda _: 1.0):

@@ -13,19 +13,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.data.fetch import load
+from vitcnn.data.permutation import Shuffle, order, word_side
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.rng import states
-from vitcnn.data.shuffle import order, word_side
-from vitcnn.matrix import cells
+from vitcnn.data.sources.fetch import load
+from vitcnn.errors import ConfigError
 from vitcnn.models.build import preprocess
-from vitcnn.networks import CNN, ViT, ViTWindow
-from vitcnn.parts import Shuffle
-from vitcnn.recipe import Recipe
-from vitcnn.records import Places
+from vitcnn.models.config import CNN, ViT, ViTWindow
 from vitcnn.seeds import role_seed
+from vitcnn.store.paths import Places
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
+from vitcnn.study.recipe import Recipe
 from vitcnn.training.train import train_cell
 
 ALL = Shuffle(words=1, pixels=1)

@@ -10,12 +10,13 @@ import pytest
 import torch
 from synthetic import make_study
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
+from vitcnn.errors import ConfigError
 from vitcnn.launch.worker import Options, work
-from vitcnn.matrix import cells
-from vitcnn.records import Places, Record, read_record
-from vitcnn.status import states
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record, read_record
+from vitcnn.store.status import states
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import load_weights, save_weights

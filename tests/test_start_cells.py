@@ -5,10 +5,10 @@ import csv
 import pytest
 from synthetic import every, make_study, write
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.launch.local import _is_ready
-from vitcnn.matrix import cells
+from vitcnn.errors import ConfigError
+from vitcnn.launch.scheduler import _is_ready
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 
 FAMILY = """
 dataset: digits

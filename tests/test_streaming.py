@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from vitcnn.cell import Cell
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import OnDisk, cells_data, fits
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.matrix import cells
-from vitcnn.records import Places, Record
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.evaluate import BATCH, batches
 from vitcnn.training.train import train_cell

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 from synthetic import every, make_study, write
 
-from vitcnn.data.fetch import about_data
+from vitcnn.data.sources.fetch import about_data
 from vitcnn.launch.plan import plan
 from vitcnn.launch.table import duration, seconds_left, speeds, table
-from vitcnn.records import write_atomically
-from vitcnn.status import State, states, write_progress
+from vitcnn.store.paths import write_atomically
+from vitcnn.store.status import State, states, write_progress
 
 
 def shown(all_cells, places, **how) -> str:

@@ -10,7 +10,7 @@ from synthetic import SEARCH, every, make_study, write
 
 import vitcnn as package
 from vitcnn.analysis.tidy import tidy
-from vitcnn.records import Score, write_record
+from vitcnn.store.records import Score, write_record
 
 SCORES = [f"{part}_{field}" for part in ("test", "validation", "train") for field in Score.model_fields]
 COLUMNS = [

@@ -14,13 +14,14 @@ from building import DIGITS, FASHION, RGB, made, shaken
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.entrants import Timm
+from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decay_groups, image_size, preprocess
-from vitcnn.models.facts import facts
-from vitcnn.records import Places, read_record, write_record
+from vitcnn.models.profile import facts
+from vitcnn.models.registry import Timm
 from vitcnn.seeds import role_seed
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_record, write_record
+from vitcnn.study.cell import Cell
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 

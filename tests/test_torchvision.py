@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from vitcnn.base import ConfigError
-from vitcnn.data.cache import Arrays, FetchError, read_about
-from vitcnn.data.fetch import about_data, fetch, load
-from vitcnn.data.from_torchvision import SETS, _open, known
+from vitcnn.data.sources.cache import Arrays, FetchError, read_about
+from vitcnn.data.sources.fetch import about_data, fetch, load
+from vitcnn.data.sources.torchvision import SETS, _open, known
+from vitcnn.errors import ConfigError
 
 
 @pytest.fixture

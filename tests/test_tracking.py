@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vitcnn.cell import Cell
-from vitcnn.matrix import cells
-from vitcnn.records import Places
+from vitcnn.store.paths import Places
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 
 TEXT = """

@@ -9,16 +9,18 @@ import sys
 import pytest
 import torch
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.matrix import cells
-from vitcnn.records import Places, read_record, write_record
+from vitcnn.errors import ConfigError
+from vitcnn.store.paths import Places
+from vitcnn.store.records import read_record, write_record
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import load_checkpoint
 from vitcnn.training.device import caveat
 from vitcnn.training.lane import Lane, NotFiniteLoss, schedule_at
 from vitcnn.training.linear import train_linear
-from vitcnn.training.train import data_of, train_cell, train_cells, val_every
+from vitcnn.training.setup import data_of, val_every
+from vitcnn.training.train import train_cell, train_cells
 
 TINY = """
 dataset: digits
@@ -177,7 +179,7 @@ def test_the_learning_rate_of_a_step_is_what_the_schedule_says(tiny, places, mon
             super().program()
             seen[self.step.item() - 1] = {group["lr"].item() for group in self.optimizer.param_groups}
 
-    monkeypatch.setattr("vitcnn.training.train.Lane", Watched)
+    monkeypatch.setattr("vitcnn.training.setup.Lane", Watched)
     train_cell(cell, places=places)
     for step in range(cell.steps):
         (lr,) = seen[step]

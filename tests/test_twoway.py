@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vitcnn.analysis.twoway import Estimate, Sample, holm
+from vitcnn.analysis.random_effects import Estimate, Sample, holm
 
 FINITE = st.floats(-1, 1, allow_subnormal=False)
 

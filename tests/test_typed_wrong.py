@@ -10,11 +10,11 @@ import time
 import pytest
 from synthetic import SEARCH, TRIO, every, make_study, write
 
-from vitcnn.base import ConfigError
-from vitcnn.matrix import cells
-from vitcnn.recipe import Augment, parse_augment
-from vitcnn.status import put_aside, states
-from vitcnn.study_file import load_study
+from vitcnn.data.augment.spec import Augment, parse_augment
+from vitcnn.errors import ConfigError
+from vitcnn.store.status import put_aside, states
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
 
 # ---- numbers ----
 

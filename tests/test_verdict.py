@@ -13,14 +13,14 @@ from synthetic import TRIO, every, make_study, record, write
 
 from vitcnn.analysis.caveats import above_floor
 from vitcnn.analysis.claims import CLAIMS, same_test
+from vitcnn.analysis.random_effects import holm
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw
-from vitcnn.analysis.twoway import holm
 from vitcnn.analysis.verdict import ALPHA, verdict
-from vitcnn.base import ConfigError
-from vitcnn.data.fetch import about_data
-from vitcnn.records import pack_bits
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError
 from vitcnn.report.verdict import sentence, verdict_text
+from vitcnn.store.records import pack_bits
 
 # ---- planted truths: accuracy at n = 50, 200, 1,000 ----
 

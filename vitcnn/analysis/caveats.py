@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vitcnn.analysis.crossing import TIE
+from vitcnn.analysis.format import seeds, signed
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean, mean
-from vitcnn.analysis.words import seeds, signed
 
 HARDLY = 0.01  # of the way from chance to no error: nothing to speak of is learnt
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from vitcnn.analysis.crossing_claims import data_multiplier, level, overtakes
 from vitcnn.analysis.evidence import NotEnough, Number
-from vitcnn.analysis.meeting import data_multiplier, level, overtakes
+from vitcnn.analysis.format import bounds, points, signed
 from vitcnn.analysis.pair import Claim, Pair, minus, two_sizes, weaker
 from vitcnn.analysis.results import train_accuracy
-from vitcnn.analysis.words import bounds, points, signed
 
 DOUBLING = "a doubling"
 NEAR = 0.5  # doublings between two sizes below which none is told

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from vitcnn.analysis.evidence import Evidence, Number
-from vitcnn.analysis.twoway import Sample, critical
+from vitcnn.analysis.random_effects import Sample, critical
 
 TIE = 1e-9  # of accuracy: smaller differences are rounding
 STEPS = 60  # of the search between two measured sizes; what it brackets is solved

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from vitcnn.analysis.random_effects import Sample
 from vitcnn.analysis.results import Results, overfitting
-from vitcnn.analysis.twoway import Sample
 
 FEWEST_WRONG = 10  # images, mean over seeds: below it half an image counted as wrong decides the logarithm of an error
 Scale = Literal["accuracy", "log error", "overfitting"]

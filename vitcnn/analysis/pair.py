@@ -6,7 +6,7 @@ from typing import Literal
 
 from vitcnn.analysis.crossing import Crossing, along
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number, Scale
-from vitcnn.analysis.twoway import Estimate
+from vitcnn.analysis.random_effects import Estimate
 
 Outcome = Literal["supported", "contradicted", "undecided", "cannot be said"]
 

@@ -7,8 +7,8 @@ from scipy.special import nctdtr
 from vitcnn.analysis.claims import TESTS
 from vitcnn.analysis.evidence import Evidence, NotEnough
 from vitcnn.analysis.pair import Pair
+from vitcnn.analysis.random_effects import Sample, critical
 from vitcnn.analysis.results import Results
-from vitcnn.analysis.twoway import Sample, critical
 from vitcnn.analysis.verdict import ALPHA
 
 

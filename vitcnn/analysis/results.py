@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.data.cache import Info
-from vitcnn.parts import Shuffle
-from vitcnn.records import Record
+from vitcnn.data.permutation import Shuffle
+from vitcnn.data.sources.cache import Info
+from vitcnn.store.records import Record
+from vitcnn.study.cell import Cell
+from vitcnn.study.schema import Study
 
 Measure = Callable[[Record], float | None]  # None: the record does not have it
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from vitcnn.analysis.words import counted
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.recipe import Recipe
-from vitcnn.records import Score
+from vitcnn.analysis.format import counted
+from vitcnn.errors import ConfigError
+from vitcnn.store.records import Score
+from vitcnn.study.cell import Cell
+from vitcnn.study.recipe import Recipe
+from vitcnn.study.schema import Study
 
 RULE = "highest validation accuracy, mean over seeds; ties: lowest validation loss"
 

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.stats import norm
 
 from vitcnn.analysis.results import Results
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.records import Cost, Record, Score, TestScore, pack_bits
+from vitcnn.store.records import Cost, Record, Score, TestScore, pack_bits
+from vitcnn.study.cell import Cell
+from vitcnn.study.schema import Study
 
 COST = Cost.model_construct(parameters=0)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcnn.analysis.results import overfitting
-from vitcnn.parts import Shuffle
-from vitcnn.records import Record, Score, read_records
+from vitcnn.data.permutation import Shuffle
+from vitcnn.store.records import Record, Score, read_records
 
 if TYPE_CHECKING:
     import pandas as pd

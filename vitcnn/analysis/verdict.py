@@ -15,11 +15,11 @@ from vitcnn.analysis.caveats import (
 )
 from vitcnn.analysis.claims import CLAIMS, same_test
 from vitcnn.analysis.evidence import Evidence, NotEnough
+from vitcnn.analysis.format import counted
 from vitcnn.analysis.pair import Claim, Pair
+from vitcnn.analysis.random_effects import holm
 from vitcnn.analysis.results import Results
-from vitcnn.analysis.twoway import holm
-from vitcnn.analysis.words import counted
-from vitcnn.base import ConfigError, suggest
+from vitcnn.errors import ConfigError, suggest
 
 ALPHA = 0.05  # the chance that any claim at all is decided where the two do not differ
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcnn.base import ConfigError
-from vitcnn.data.cache import Info
-from vitcnn.data.fetch import load
-from vitcnn.data.made import VALIDATION, parse
-from vitcnn.data.making import LOOKED_AT, OnDemand, facts_of, maker, subset_name, test_images
+from vitcnn.data.sources.cache import Info
+from vitcnn.data.sources.fetch import load
 from vitcnn.data.subsets import split, subset_hash
+from vitcnn.data.synthetic.lazy import LOOKED_AT, OnDemand, facts_of, maker, subset_name, test_images
+from vitcnn.data.synthetic.spec import VALIDATION, parse
+from vitcnn.errors import ConfigError
 from vitcnn.machine import free_bytes
 
 NUMBERED = 24  # bytes an image that is made takes though it is not kept: its label, its place in an epoch's order

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from vitcnn.base import evenly
-from vitcnn.cell import Cell
+from vitcnn.errors import evenly
+from vitcnn.study.cell import Cell
 
 LANES = 16  # side by side on a GPU, where nobody says otherwise
 

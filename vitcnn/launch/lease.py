@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from vitcnn.base import ConfigError
-from vitcnn.status import process_runs
+from vitcnn.errors import ConfigError
+from vitcnn.store.status import process_runs
 
 EXPIRES = 60.0  # seconds without a heartbeat after which an owner on another machine counts as dead
 BEAT = 5.0  # seconds between heartbeats

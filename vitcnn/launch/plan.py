@@ -8,18 +8,18 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.data.cache import Info
+from vitcnn.data.sources.cache import Info
+from vitcnn.errors import ConfigError
 from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
-from vitcnn.matrix import describe_budget
 from vitcnn.models.build import check_sight, image_size
-from vitcnn.models.facts import Facts, facts
-from vitcnn.networks import Words
-from vitcnn.records import Places
-from vitcnn.status import State, to_train
+from vitcnn.models.config import Words
+from vitcnn.models.profile import Facts, facts
+from vitcnn.store.paths import Places
+from vitcnn.store.status import State, to_train
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import describe_budget
+from vitcnn.study.schema import Study
 from vitcnn.training.device import caveat, pick_device
 
 # Forward and backward are about three forwards (Kaplan et al. 2020), two FLOPs a MAC. One core of a server CPU of 2020

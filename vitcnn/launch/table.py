@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vitcnn.records import Places
-from vitcnn.status import State, read_json
+from vitcnn.store.paths import Places
+from vitcnn.store.status import State, read_json
 
 KINDS = ("done", "running", "stopped", "failed", "waiting")
 COLOUR = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "waiting": "dim"}

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vitcnn.launch.jobs import Job
-from vitcnn.records import Places, write_record
-from vitcnn.status import write_progress
+from vitcnn.store.paths import Places
+from vitcnn.store.records import write_record
+from vitcnn.store.status import write_progress
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,19 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vitcnn.base import ConfigError
-from vitcnn.data.cache import Info
 from vitcnn.data.cell_data import Images, looked_at
+from vitcnn.data.permutation import WORDS, Shuffle, order, words_along
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.data.shuffle import WORDS, order, words_along
-from vitcnn.entrants import Imported, Model, Timm
-from vitcnn.models import from_timm, imported
-from vitcnn.models.cnn import ResNet
+from vitcnn.data.sources.cache import Info
+from vitcnn.errors import ConfigError
+from vitcnn.models import custom, timm_models
+from vitcnn.models.config import CNN, CNNAttention, Hybrid, Local, Words
 from vitcnn.models.conv_attention import rewrite
-from vitcnn.models.local import local
-from vitcnn.models.neighbourhood import pixel_local
+from vitcnn.models.registry import Imported, Model, Timm
+from vitcnn.models.resnet import ResNet
+from vitcnn.models.sasa import pixel_local
+from vitcnn.models.swin import local
 from vitcnn.models.vit import mixer, rnn, vit
-from vitcnn.networks import CNN, CNNAttention, Hybrid, Local, Words
-from vitcnn.parts import Shuffle
 
 OURS = {
     "mixer": mixer,
@@ -52,9 +51,9 @@ def build(
     """
     size = image_size(model, data)
     if isinstance(model, Timm):
-        network = from_timm.network(model, data, size)
+        network = timm_models.network(model, data, size)
     elif isinstance(model, Imported):
-        network = imported.network(model, data, size)
+        network = custom.network(model, data, size)
     else:
         network = _ours(model, data, size, init)
     if weights and own_head:
@@ -71,7 +70,7 @@ def build(
 
 def _with_head_of(network: nn.Module, model: Model, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Raises ConfigError where the weights are of a network of another shape (other words, other channels)."""
-    heads = from_timm.heads(network) if isinstance(model, Timm) else ("head",)
+    heads = timm_models.heads(network) if isinstance(model, Timm) else ("head",)
     own = network.state_dict()
     out = {
         k: own[k] if k.startswith(tuple(f"{head}." for head in heads)) else v for k, v in weights.items() if k in own
@@ -120,7 +119,7 @@ def image_size(model: Model, data: Info) -> int:
             )
         return model.image_size or words_along(data.size, patch) * patch
     if isinstance(model, Timm):
-        return model.image_size or from_timm.default_size(model, vit, vit // 2)
+        return model.image_size or timm_models.default_size(model, vit, vit // 2)
     if isinstance(model, Imported):
         return model.image_size or data.size
     if isinstance(model, Local):
@@ -134,7 +133,7 @@ def preprocess(model: Model, data: Info, images: Images, size: int, shuffle: Shu
     that loaded weights were trained with. Raises ConfigError where shuffled pixels would be mixed, because the network
     is shown fewer than there are."""
     check_sight(model, data, shuffle)
-    known = from_timm.pixel_statistics(model, data) if isinstance(model, Timm) else None
+    known = timm_models.pixel_statistics(model, data) if isinstance(model, Timm) else None
     moved = torch.from_numpy(order(data.size, shuffle)) if shuffle else None
     if known:
         return Preprocess(data.size, size, *map(torch.tensor, known), moved)

@@ -9,14 +9,14 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from vitcnn.analysis.format import counted
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean
-from vitcnn.analysis.words import counted
-from vitcnn.costs import Costs, EntrantCost, read_costs
-from vitcnn.matrix import describe_budget
-from vitcnn.records import Places
 from vitcnn.report.figures import FLOOR, PERCENT, style
 from vitcnn.report.tables import MISSING, markdown, percent
+from vitcnn.store.costs import Costs, EntrantCost, read_costs
+from vitcnn.store.paths import Places
+from vitcnn.study.matrix import describe_budget
 
 HEAD = ["parameters", "MACs / image", "training images/s", "inference images/s", "peak memory, MB"]
 NONE = "–"

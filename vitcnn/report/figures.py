@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
-from vitcnn.parts import BudgetCheck
+from vitcnn.study.budget import BudgetCheck
 
 # Okabe & Ito's palette, told apart by colour-blind readers too; and a marker each, for print. The second seven: to
 # protanopes and deuteranopes (Machado et al. 2009) too none is as near to any other as the nearest two of the first.

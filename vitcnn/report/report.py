@@ -7,21 +7,22 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts, few_for_the_floor, leak, whole_pool
+from vitcnn.analysis.format import counted, seeds
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
-from vitcnn.analysis.words import counted, seeds
-from vitcnn.cell import Cell
-from vitcnn.config import Study
-from vitcnn.data.cache import Info
-from vitcnn.data.fetch import about_data
-from vitcnn.matrix import describe_budget
-from vitcnn.records import Places, read_records, write_atomically
+from vitcnn.data.sources.cache import Info
+from vitcnn.data.sources.fetch import about_data
 from vitcnn.report import figures, tables, transfer
 from vitcnn.report.cost import cost_figure, cost_section
-from vitcnn.report.dial import dial_section
+from vitcnn.report.permutation import dial_section
 from vitcnn.report.search import search_report
 from vitcnn.report.verdict import verdict_text
-from vitcnn.status import failures
+from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.records import read_records
+from vitcnn.store.status import failures
+from vitcnn.study.cell import Cell
+from vitcnn.study.matrix import describe_budget
+from vitcnn.study.schema import Study
 
 STYLE = {
     "svg.hashsalt": "vitcnn",

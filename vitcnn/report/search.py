@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.select import RULE, Trial, best, edges, gains, trials
-from vitcnn.base import ConfigError
-from vitcnn.matrix import span
+from vitcnn.errors import ConfigError
 from vitcnn.report import tables
+from vitcnn.study.matrix import span
 
 
 def _else(key: str, every: Sequence[Trial]) -> str:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from vitcnn.analysis.format import seeds
 from vitcnn.analysis.results import (
     Measure,
     Results,
@@ -14,8 +15,7 @@ from vitcnn.analysis.results import (
     test_accuracy,
 )
 from vitcnn.analysis.stats import Mean
-from vitcnn.analysis.words import seeds
-from vitcnn.records import Record
+from vitcnn.store.records import Record
 
 MISSING = "missing"
 

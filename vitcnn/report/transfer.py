@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 
 from vitcnn.analysis.results import Results, test_accuracy
-from vitcnn.config import Entrant, Study
-from vitcnn.data.made import parse
+from vitcnn.data.synthetic.spec import parse
 from vitcnn.report import figures
 from vitcnn.report.tables import escape, markdown, percent
+from vitcnn.study.schema import Entrant, Study
 
 Family = dict[int, Entrant]  # one network's entrants, by images of pre-training on one study's data; 0: from scratch
 

@@ -4,13 +4,13 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from vitcnn.analysis import laws
+from vitcnn.analysis import power_law
 from vitcnn.analysis.claims import same_test
 from vitcnn.analysis.crossing import TIE
+from vitcnn.analysis.format import counted
 from vitcnn.analysis.pair import Claim
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
-from vitcnn.analysis.words import counted
 from vitcnn.report.tables import escape, markdown
 
 FINE_PRINT = """\
@@ -80,7 +80,7 @@ def _chance(p: float) -> str:
 def _curves(results: Results, verdict: Verdict) -> str:
     """The laws fitted to both entrants, and the crossing that they promise: flagged as extrapolated."""
     try:
-        both = laws.curves(results, verdict.first, verdict.second)
+        both = power_law.curves(results, verdict.first, verdict.second)
     except ValueError as reason:
         return f"Learning curves (error = a · n^−b + c): none fitted, {escape(str(reason))}.\n"
     rows = []
@@ -95,7 +95,7 @@ def _curves(results: Results, verdict: Verdict) -> str:
         "c",
         "largest miss, points",
         "R² of log error",
-        f"n off by {laws.OFF:g} se or more",
+        f"n off by {power_law.OFF:g} se or more",
     ]
     sizes = results.study.sizes
     measured = [results.mean(name, sizes[-1]).mean for name in (verdict.first, verdict.second)]
@@ -104,22 +104,21 @@ def _curves(results: Results, verdict: Verdict) -> str:
     return f"{markdown(head, rows)}\n{_extrapolated(both, sizes, escape(verdict.second))}\n"
 
 
-def _extrapolated(both: laws.Curves, sizes: Sequence[int], second: str) -> str:
+def _extrapolated(both: power_law.Curves, sizes: Sequence[int], second: str) -> str:
     largest = sizes[-1]
     if both.second.error(largest) < both.first.error(largest):
         return f"At n = {largest:,} the fitted error of {second} is the lower one already."
     if both.crossing is None:
-        said = (
-            f"Extrapolated: the fitted curves do not cross up to n = {laws.FAR * largest:,} (the largest × {laws.FAR})"
-        )
+        far = f"{power_law.FAR * largest:,} (the largest × {power_law.FAR})"
+        said = f"Extrapolated: the fitted curves do not cross up to n = {far}"
     else:
         low, high = (
-            f"beyond {laws.FAR * largest:,}" if v is None else f"{v:,.0f}" if v > largest else f"by {largest:,}"
+            f"beyond {power_law.FAR * largest:,}" if v is None else f"{v:,.0f}" if v > largest else f"by {largest:,}"
             for v in both.range
         )
         where = f"n ≈ {both.crossing:,.0f} (95 % of curves drawn again within their errors: {low} to {high})"
         said = f"Extrapolated, not measured: the fitted curves cross at {where}"
-    said += f"; of curves drawn again within their errors {both.share:.0%} cross by n = {laws.FAR * largest:,}."
+    said += f"; of curves drawn again within their errors {both.share:.0%} cross by n = {power_law.FAR * largest:,}."
     if missed := max((both.first, both.second), key=lambda law: len(law.off)).off:
         said += f" A law that misses {len(missed)} of {len(sizes)} sizes is a weak ground for that."
     return said

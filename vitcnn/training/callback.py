@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
-from vitcnn.status import write_progress
+from vitcnn.store.status import write_progress
 from vitcnn.training.checkpoints import save_checkpoint
 from vitcnn.training.module import CellsModule
 

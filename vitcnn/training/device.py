@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from vitcnn.base import ConfigError
+from vitcnn.errors import ConfigError
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from vitcnn.base import NotFiniteLoss
 from vitcnn.data.cell_data import Part
-from vitcnn.records import Score
+from vitcnn.errors import NotFiniteLoss
+from vitcnn.store.records import Score
 from vitcnn.training.lane import Lane
 
 BATCH = 125  # a fifth faster on a CPU than 500 (measured: ViT, windows)

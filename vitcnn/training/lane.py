@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitcnn.base import NotFiniteLoss
 from vitcnn.data.augment.augmentation import Augmentation, mixed_loss
+from vitcnn.data.augment.spec import parse_augment
 from vitcnn.data.batches import Feed
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.rng import states
+from vitcnn.errors import NotFiniteLoss
 from vitcnn.models.build import decay_groups, memory_layout
-from vitcnn.recipe import Recipe, parse_augment
-from vitcnn.records import Point
 from vitcnn.seeds import role_seed
+from vitcnn.store.records import Point
+from vitcnn.study.recipe import Recipe
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of each parameter
 

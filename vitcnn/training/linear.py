@@ -10,11 +10,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from vitcnn.base import ConfigError
-from vitcnn.cell import Cell
 from vitcnn.data.cell_data import CellData, Part, free_for_each
-from vitcnn.models.facts import facts
-from vitcnn.records import Cost, Record, Score, TestScore, pack_bits
+from vitcnn.errors import ConfigError
+from vitcnn.models.profile import facts
+from vitcnn.store.records import Cost, Record, Score, TestScore, pack_bits
+from vitcnn.study.cell import Cell
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
 
 ITERATIONS = 500  # of L-BFGS

@@ -9,8 +9,8 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from vitcnn.base import NotFiniteLoss
-from vitcnn.records import Point
+from vitcnn.errors import NotFiniteLoss
+from vitcnn.store.records import Point
 from vitcnn.training.lane import Lane
 from vitcnn.training.wandb import Tracker
 

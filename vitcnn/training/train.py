@@ -8,7 +8,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Trainer
@@ -18,31 +17,26 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from vitcnn.base import NotFiniteLoss, evenly
-from vitcnn.cell import Cell
-from vitcnn.data.batches import Feed, TrainStream
-from vitcnn.data.cell_data import CellData, cells_data
-from vitcnn.models.build import build, preprocess
-from vitcnn.models.facts import Facts, facts
-from vitcnn.records import Cost, Places, Record, TestScore, pack_bits
-from vitcnn.seeds import role_seed
-from vitcnn.status import write_progress
+from vitcnn.data.cell_data import CellData
+from vitcnn.errors import NotFiniteLoss, evenly
+from vitcnn.models.profile import facts
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record
+from vitcnn.store.status import write_progress
+from vitcnn.study.cell import Cell
 from vitcnn.training.callback import CheckpointCallback, InterruptedCell
 from vitcnn.training.capture import capture_all
-from vitcnn.training.checkpoints import last_good, load_checkpoint
 from vitcnn.training.device import pick_device
-from vitcnn.training.evaluate import TRAIN_IMAGES, batch_for, batches, logits_of, measure
+from vitcnn.training.evaluate import batch_for, batches
 from vitcnn.training.lane import Lane
 from vitcnn.training.module import CellsModule, Spans
 from vitcnn.training.provenance import made_by
+from vitcnn.training.result import all_logits, record_of
+from vitcnn.training.setup import CURVE_IMAGES, data_of, groups, start_lane, val_every
 from vitcnn.training.wandb import Tracker, Tracking, tracker
-from vitcnn.training.weights import load_weights, save_weights, weights_hash
+from vitcnn.training.weights import save_weights
 
-CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
-CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
-CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
 KNOWN = ("cpu", "cuda", "mps")  # to Lightning
-STEPS = 256  # that a GPU is given at once, at most
 
 rank_zero_only.rank = 0  # a cell is one process, whichever of a scheduler's tasks it is: its W&B run is its own
 for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
@@ -99,7 +93,7 @@ def train_cells(
     Cells that were interrupted at different steps go on one group after the other; where memory runs out, half of the
     lanes do. Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
     """
-    where, waiting = pick_device(device), deque(_groups(cells, places))
+    where, waiting = pick_device(device), deque(groups(cells, places))
     while waiting:
         gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
         if where.type == "cuda":
@@ -115,15 +109,7 @@ def train_cells(
                 raise
             log(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
             for half in reversed(evenly(left, (len(left) + 1) // 2)):
-                waiting.extendleft(reversed(_groups(half, places)))
-
-
-def _groups(cells: Sequence[Cell], places: Places) -> list[list[Cell]]:
-    """By the step that they go on from; logistic regressions each alone."""
-    groups: dict[object, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(start_of(cell, places) if cell.recipe else cell.id, []).append(cell)
-    return list(groups.values())
+                waiting.extendleft(reversed(groups(half, places)))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -149,7 +135,7 @@ def _train_group(
     counted = facts(cells[0].model, data[0].info)  # now: an edited module or a moved file must not cost a trained cell
     callback = CheckpointCallback([places.cell(cell.id) for cell in cells], stop)
     lanes = [
-        _start(cell, its, where, places, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
+        start_lane(cell, its, where, places, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
     ]
     about = _step_facts(lanes, capture_all(lanes), log, cells[0].entrant)
     with contextlib.ExitStack() as open_runs:
@@ -157,7 +143,8 @@ def _train_group(
         for one in filter(None, trackers):
             open_runs.callback(one.abandon)  # which does nothing once it is finished
         fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
-        logits = [_logits(lane, its) for lane, its in zip(lanes, data, strict=True)]  # a GPU does not wait in between
+        # of all lanes at once: a GPU does not wait in between
+        logits = [all_logits(lane, its) for lane, its in zip(lanes, data, strict=True)]
         for k, (cell, its, lane) in enumerate(zip(cells, data, lanes, strict=True)):
             try:
                 if lane.failed is not None:
@@ -195,49 +182,6 @@ def _train_linear(
     return record
 
 
-def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | None, workers: int = 1) -> list[CellData]:
-    """The images of cells of one data set, on the device where they fit; `workers`: how many such share the memory."""
-    return cells_data(
-        cells[0].dataset,
-        [(cell.n, role_seed(cell.seed, "subset")) for cell in cells],
-        resolution=cells[0].resolution,
-        content=cells[0].content,
-        validation=cells[0].validation,
-        folder=folder,
-        device=device,
-        workers=workers,
-    )
-
-
-def lane_of(cell: Cell, data: CellData, places: Places) -> Lane:
-    """As it is before the first step. Sets torch's seed."""
-    torch.manual_seed(role_seed(cell.seed, "init"))
-    weights = load_weights(cell.start, places.of(cell.start_study)) if cell.start else None
-    network, size = build(cell.model, data.info, cell.recipe.init, weights, own_head=bool(cell.start_study))
-    seen = preprocess(cell.model, data.info, data.train[0], size, cell.shuffle)
-    return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"))
-
-
-def _start(
-    cell: Cell, data: CellData, where: torch.device, places: Places, k: int, callback: CheckpointCallback
-) -> Lane:
-    """On the device, with its optimiser and its images, where it was interrupted."""
-    lane, file = lane_of(cell, data, places), places.cell(cell.id) / "last.ckpt"
-    saved: dict[str, Any] | None = load_checkpoint(file) if file.exists() else None
-    stream = TrainStream(
-        *data.train,
-        batch_size=cell.recipe.batch_size,
-        steps=cell.steps,
-        seed=lane.seed,
-        start=saved["step"] if saved else 0,
-    )
-    lane.start(Feed(stream, where, capacity=min(cell.steps, STEPS) if where.type == "cuda" else 1))
-    if saved:
-        lane.restore(saved)
-        callback.goes_on(k, saved)
-    return lane
-
-
 def _step_facts(
     lanes: Sequence[Lane], not_deterministic: Sequence[str], log: Callable[[str], None], name: str
 ) -> list[dict[str, str]]:
@@ -248,21 +192,6 @@ def _step_facts(
         log(f"{name}: a second run may end with other weights: {', '.join(not_deterministic)} is not deterministic")
     shared = {"not_deterministic": ", ".join(not_deterministic)} if not_deterministic else {}
     return [shared | ({"eager": lane.eager_reason} if lane.eager_reason else {}) for lane in lanes]
-
-
-def val_every(cell: Cell) -> int:
-    """Steps between two points of the curve. A forward pass is taken for a third of training on an image."""
-    afforded = CURVE_SHARE * 3 * cell.images_seen / min(CURVE_IMAGES, cell.validation)
-    points = min(max(afforded, CURVE_POINTS[0]), CURVE_POINTS[1])
-    return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
-
-
-def start_of(cell: Cell, places: Places) -> int:
-    """The step that training begins with: of the last whole checkpoint. Broken ones are quarantined, with a warning."""
-    step, said = last_good(places.cell(cell.id) / "last.ckpt")
-    for line in said:
-        warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
-    return step
 
 
 def fit(
@@ -306,52 +235,3 @@ class _OtherAccelerator(CPUAccelerator):
     """Of devices that torch knows and Lightning does not (xpu): there is nothing to set up."""
 
     def setup_device(self, device: torch.device) -> None: ...
-
-
-def _logits(lane: Lane, data: CellData) -> list[torch.Tensor] | None:
-    """On validation, training (its first 10,000 images) and test images, still on the device."""
-    if lane.failed is not None:
-        return None
-    parts = ((data.validation, None), (data.train, TRAIN_IMAGES), (data.test, None))
-    return [logits_of(lane, part, limit) for part, limit in parts]
-
-
-def record_of(
-    cell: Cell,
-    data: CellData,
-    lane: Lane,
-    logits: Sequence[torch.Tensor],
-    callback: CheckpointCallback,
-    k: int,
-    made: dict[str, object],
-    counted: Facts,
-) -> Record:
-    """Scores what training ended with; `counted`: the network's size, `k`: the lane's place."""
-    parts = zip(logits, (data.validation, data.train, data.test), strict=True)
-    (_, validation), (_, train), (correct, test) = (
-        measure(found.cpu(), labels[: len(found)].cpu()) for found, (_, labels) in parts
-    )
-    return Record(
-        id=cell.id,
-        cell=cell,
-        test=TestScore(**test.model_dump(), bits=pack_bits(correct)),
-        validation=validation,
-        train=train,
-        curve=tuple(lane.curve),
-        cost=Cost(
-            parameters=counted.parameters,
-            macs=counted.macs,
-            steps=cell.steps,
-            images_seen=cell.images_seen,
-            epochs=cell.images_seen / cell.n,
-            seconds=callback.seconds[k],
-            images_per_s=cell.images_seen / callback.seconds[k],
-            resumed=callback.resumed[k],
-            lanes=len(callback.folders),
-        ),
-        sight=counted.sight,
-        subset=data.subset,
-        data=data.facts,
-        weights=weights_hash(lane.network.state_dict()),
-        made_by=made,
-    )

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 
-from vitcnn.cell import Cell
-from vitcnn.records import Places, Record
+from vitcnn.store.paths import Places
+from vitcnn.store.records import Record
+from vitcnn.study.cell import Cell
 
 Tracking = Literal["auto", "online", "offline", "off"]
 PROJECT = "vitcnn"

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vitcnn.base import ConfigError
-from vitcnn.records import Places, read_record, write_atomically
+from vitcnn.errors import ConfigError
+from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.records import read_record
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor, nn
 
+from vitcnn.data.augment.spec import Augment
 from vitcnn.data.augment.trivial_augment import TrivialAugment
 from vitcnn.data.rng import below, random_bytes, random_uint32
-from vitcnn.recipe import Augment
 
 AREA = 0.02, 1 / 3  # of an erased rectangle: share of the image; this and the next as in timm
 ASPECT = math.log(1 / 0.3)  # of its height : width, logarithm, up to so much either way

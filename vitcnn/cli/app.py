@@ -1,0 +1,220 @@
+"""The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
+
+import gc
+import os
+import signal
+import sys
+import time
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli.cost import cost
+from vitcnn.cli.data import DataDir, data_app
+from vitcnn.cli.inspect import as_attention, receptive_fields
+from vitcnn.cli.results import export, report, select, verdict
+from vitcnn.machine import cores
+
+app = typer.Typer(
+    name="vitcnn",
+    help="How much data does a Vision Transformer need before it beats a CNN? Runs studies and reads them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(data_app, name="data")
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="For the estimate of the time; by default one a core.")
+    ] = None,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Shows the cells, what is done, what each entrant costs and how long it may take. Trains nothing."""
+    from rich.console import Console
+
+    from vitcnn.analysis.power import detectable_gaps
+    from vitcnn.analysis.results import Results
+    from vitcnn.errors import ConfigError
+    from vitcnn.launch.plan import check_same_words
+    from vitcnn.launch.plan import plan as render
+    from vitcnn.launch.ready import with_starters
+    from vitcnn.store.records import read_records
+    from vitcnn.store.status import states, to_train
+
+    loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir)
+    check_same_words(loaded, about, before)
+    console, where = Console(), states(all_cells, places)
+    console.print(render(loaded, about, where, places, workers or cores()))
+    if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
+        finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
+        console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
+    try:
+        with_starters(to_train(where), places)
+    except ConfigError as error:
+        console.print(f"`vitcnn run` will not begin yet: {error}", soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core on the CPU, one on a GPU.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    lanes: Annotated[
+        str, typer.Option(help="Cells trained side by side in one process: auto (16 on a GPU, else 1), or how many.")
+    ] = "auto",
+    wandb: Annotated[
+        str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
+    ] = "auto",
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long, with checkpoints; the same command goes on.")
+    ] = None,
+    keep_weights: Annotated[
+        bool,
+        typer.Option(
+            "--keep-weights", help="Keep the final weights of the cells trained now, in runs/<study>/weights."
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Trains the cells that have no record yet; goes on where an earlier run stopped."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from vitcnn.data.sources.fetch import fetch
+    from vitcnn.errors import ConfigError
+    from vitcnn.launch.ready import with_starters
+    from vitcnn.launch.scheduler import run_jobs
+    from vitcnn.launch.table import headline, table
+    from vitcnn.launch.worker import Options
+    from vitcnn.store.status import check_writable, put_aside, states, to_train
+
+    if wandb not in ("auto", "online", "offline", "off"):
+        raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
+    if lanes != "auto" and not (lanes.isdecimal() and int(lanes)):
+        raise ConfigError(f"--lanes {lanes}: auto, or a number of cells")
+    loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir, get=True)
+    console = Console(soft_wrap=True)
+    check_writable(places)
+    for line in put_aside(places):
+        console.print(line, markup=False)
+    found = states(all_cells, places)
+    if before:
+        from vitcnn.launch.plan import check_same_words
+
+        check_same_words(loaded, about, before)  # before anybody is sent to train the other study
+    waiting, lost = with_starters(to_train(found), places)
+    if failed := sum(state.detail.get("final", False) for state in found):
+        console.print(
+            f"failed for good, the loss being no number: {failed} of the cells; to try them again, "
+            f"delete {places.failures}"
+        )
+    if lost:
+        console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
+    if not waiting:
+        done = "done, or failed for good" if failed or lost else "done"
+        console.print(f"{places.study}: all {len(all_cells)} cells are {done}")
+        return
+    from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
+
+    say = partial(console.print, markup=False)  # names may look like markup
+    kind = check(loaded, about, waiting, device, say)
+    fetch(loaded.dataset, data_dir, loaded.resolution)
+    console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
+    jobs = make_jobs(waiting, lanes, kind)
+    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
+    options = Options(
+        device=device,
+        threads=threads,
+        data_folder=data_dir,
+        workers=workers,
+        tracking=wandb,
+        keep_weights=keep_weights,
+    )
+    with Live(console=console, auto_refresh=False) as live:
+        shown = began = time.monotonic()
+
+        def tick() -> None:
+            nonlocal shown
+            if minutes is not None and time.monotonic() - began > 60 * minutes:
+                raise KeyboardInterrupt
+            if console.is_terminal:
+                live.update(table(states(all_cells, places), places, workers), refresh=True)
+            elif time.monotonic() - shown > 30:
+                console.print(headline(states(all_cells, places), places, workers))
+                shown = time.monotonic()
+
+        outcome = run_jobs(jobs, places, options, workers, tick, say)
+        last = table(states(all_cells, places), places)
+        live.update(last if console.is_terminal else "", refresh=True)
+    if not console.is_terminal:  # there Live leaves the line open
+        console.print(last)
+    if outcome.interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one more Ctrl-C has nothing to stop
+        console.print("Interrupted. The same command goes on from here.")
+        raise typer.Exit(130)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+    """Shows how far a study is, from its files alone, whether it is running or not."""
+    from rich.console import Console
+
+    from vitcnn.launch.table import table
+    from vitcnn.store.status import states
+
+    _, _, all_cells, places, _ = load(study, overrides, results, runs)
+    Console().print(table(states(all_cells, places), places))
+
+
+@app.command()
+def curves(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+    """Opens W&B's own terminal viewer on the study's offline runs."""
+    from vitcnn.errors import ConfigError
+
+    places = load(study, overrides, results, runs).places
+    folder = places.run / "wandb"
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no W&B runs there; `vitcnn run` writes them unless --wandb off")
+    os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
+
+
+for command in (select, report, verdict, export, cost, as_attention, receptive_fields):
+    app.command()(command)
+
+
+def main() -> None:
+    """Mistakes that a person can mend are one message and exit status 2, not a stack trace."""
+    from vitcnn.data.sources.cache import FetchError
+    from vitcnn.errors import ConfigError
+
+    gc.set_threshold(100_000)  # Python's 700 walks thousands of records again and again while they are read
+    try:
+        app()
+    except (ConfigError, FetchError) as error:
+        said = str(error)
+    except OSError as error:  # a file that cannot be read or written
+        if error.filename is None:
+            raise
+        said = f"{error.filename}: {error.strerror}"
+    else:
+        return
+    typer.secho(f"vitcnn: {said}", fg="red", err=True)
+    raise SystemExit(2)

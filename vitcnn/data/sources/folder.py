@@ -1,0 +1,117 @@
+"""A folder of one's own images, read into the cache."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vitcnn.data.sources.cache import Arrays, FetchError, Info
+from vitcnn.data.sources.class_folders import File, alike, check_classes, find, passed_over, root_of
+from vitcnn.data.sources.decode import GREY, Squares, kept_size, opened, split_off, square, to_array, usual_validation
+
+DARK = 32  # of 255: where no pixel of any image is brighter, it is said
+FEW = 3  # training images of a class, validation among them, below which it is said
+
+
+def prepare(
+    name: str, resolution: int | None, scratch: Path, skip_unreadable: bool, say: Callable[[str], None]
+) -> tuple[Info, Arrays, list[str]]:
+    """(what it is, its arrays, the files left out). Raises FetchError, listing them, for files that cannot be read."""
+    root = root_of(name)
+    found = find(root)
+    say(f"{name}: looking at {len(found):,} images")
+    for told in passed_over(root, found):
+        say(f"{name}: passed over, {told}")
+    for line in alike({file.label for file in found}):
+        say(f"{name}: WARNING: {line}; each counts as a class of its own")
+    heads, wrong = _heads(found)
+    files = [file for file, head in zip(found, heads, strict=True) if head]
+    if not files:
+        raise FetchError(f"{name}: no image can be read; the first: {wrong[0]}")
+    size = kept_size([head[:2] for head in heads if head], resolution)
+    channels = 1 if all(head[2] in GREY for head in heads if head) else 3
+    names = sorted({file.label for file in found})
+    files = _with_test(name, files, names)
+    squares = Squares(files, partial(_read, size=size, channels=channels))
+    images, beside, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
+    wrong += broken
+    if wrong and not skip_unreadable:
+        at = f" --resolution {resolution}" if resolution else ""
+        shown = "\n  ".join(wrong[:50]) + (f"\n  … and {len(wrong) - 50} more" if len(wrong) > 50 else "")
+        raise FetchError(
+            f"{name}: {len(wrong)} of {len(found):,} images cannot be read:\n  {shown}\nMend or remove them, or leave "
+            f"them out with `vitcnn data fetch {name}{at} --skip-unreadable`"
+        )
+    kept = [file for file, _ in beside]
+    check_classes(root, kept, set(names))
+    labels = np.array([names.index(file.label) for file in kept], np.int64)
+    lines = sorted(f"{f.split}/{f.label}/{f.path.relative_to(root)} {digest}\n" for f, digest in beside)
+    told = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may be no UTF-8
+    content = hashlib.sha256(told).hexdigest()[:16]
+    train = sum(file.split == "train" for file in kept)
+    say(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
+    counts = np.bincount(labels[:train], minlength=len(names))
+    if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
+        told = ", ".join(rare[:20])
+        say(f"{name}: WARNING: few training images of {told}: once validation has its part, subsets may hold none")
+    if (brightest := int(images.max())) < DARK:
+        say(
+            f"{name}: WARNING: the brightest pixel of all images is {brightest} of 255; values of 16-bit files that "
+            "do not fill 16 bits have to be scaled up before"
+        )
+    about = Info(
+        name=name,
+        classes=len(names),
+        train=train,
+        test=len(kept) - train,
+        size=size,
+        channels=channels,
+        validation=usual_validation(train, len(names)),
+        flip=True,
+        licence="your own",
+        source=str(root),
+        class_names=tuple(names),
+        content=content,
+    )
+    return about, Arrays(images[:train], labels[:train], images[train:], labels[train:]), wrong
+
+
+def _with_test(name: str, files: list[File], names: list[str]) -> list[File]:
+    """Training files, then test files; where the folder has no test set, a stratified fifth becomes one."""
+    if not any(file.split == "test" for file in files):
+        counts = Counter(file.label for file in files)
+        if single := [label for label in names if counts[label] == 1]:
+            what = "; ".join(["add images or remove the class", *alike(set(names))])
+            raise FetchError(
+                f"{name}: one image only of {', '.join(single)}: without a test folder each class gives a fifth of its "
+                f"images, and at least one, to the test set; {what}"
+            )
+        _, test = split_off(np.array([names.index(file.label) for file in files]))
+        tested = set(test.tolist())
+        files = [file._replace(split="test" if i in tested else "train") for i, file in enumerate(files)]
+    return sorted(files, key=lambda file: file.split != "train")
+
+
+def _read(file: File, size: int, channels: int) -> tuple[np.ndarray, tuple[File, str]]:
+    data = file.path.read_bytes()
+    with opened(io.BytesIO(data)) as image:
+        return square(image, size, channels), (file, hashlib.sha256(data).hexdigest())
+
+
+def _heads(files: list[File]) -> tuple[list[tuple[int, int, str] | None], list[str]]:
+    """((width, height, mode) of each file, None where it has no readable head; what is wrong with those)."""
+    heads, wrong = [], []
+    for file in files:
+        try:
+            if not file.path.is_file():
+                raise OSError("no file, or a link to none")
+            with opened(file.path) as image:
+                heads.append((*image.size, image.mode))
+        except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
+            heads.append(None)
+            wrong.append(f"{file}: {type(error).__name__}: {error}")
+    return heads, wrong

@@ -1,0 +1,104 @@
+"""Tensor-like access to images that are generated on demand."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitcnn.data.sources.cache import Arrays, Info, duplicates
+from vitcnn.data.sources.fetch import load
+from vitcnn.data.synthetic import deformed, fractals
+from vitcnn.data.synthetic.spec import TEST, Fractals, info_of, parse
+
+CHUNK = 1000  # images that are made at once where many are asked for
+ORIGIN = "made from seeds"
+LOOKED_AT = 10_000  # images at most, of training and of test, that the leak check and statistics of pixels look at
+
+
+class Maker(NamedTuple):
+    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device; `labels`: (B,) int64, so too.
+    `of`: facts of the data set that is deformed."""
+
+    info: Info
+    images: Callable[[int, Tensor], Tensor]
+    labels: Callable[[int, Tensor], Tensor]
+    of: dict[str, Any] | None = None
+
+
+def maker(name: str, folder: str | Path | None, resolution: int | None, device: torch.device) -> Maker:
+    """Of a data set that is made; what it deforms is fetched first if need be. Raises ConfigError."""
+    how = parse(name)
+    if isinstance(how, Fractals):
+        systems = fractals.categories(how.classes, how.seed)
+        systems = fractals.Systems(*(part.to(device) for part in systems))
+        return Maker(info_of(how), partial(fractals.make, how, systems), lambda _, numbers: numbers % how.classes)
+    base, arrays, facts = load(how.base, folder, resolution)
+    deformer = deformed.Deformer(how, base, arrays)
+    return Maker(info_of(how, base), deformer.images, deformer.labels, facts)
+
+
+class OnDemand:
+    """Stands for a tensor (N, C, H, W) uint8 on a device: images 0 … N − 1 of a stream, made when they are indexed and,
+    with `remember`, once only."""
+
+    def __init__(self, made: Maker, stream: int, count: int, device: torch.device, remember: bool):
+        self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
+        self.image_shape = (made.info.channels, made.info.size, made.info.size)
+        self._known: Tensor | None = None  # (N,) bool: which of `_images` are there
+        self._images: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        if isinstance(index, slice):
+            index = torch.arange(*index.indices(self.count), device=self.device)
+        return self.kept(index)[index] if self.remember else self._make(index)
+
+    def kept(self, index: Tensor) -> Tensor:
+        """(N, C, H, W), where those of `index` (M,) are made by now; the same tensor at every call."""
+        if self._images is None:
+            # takes no memory of a CPU until it is written to
+            self._images = torch.empty(self.count, *self.image_shape, dtype=torch.uint8, device=self.device)
+            self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
+        index = index.to(self.device)
+        new = index[~self._known[index]]
+        for part in new.split(CHUNK):
+            self._images[part] = self._make(part)
+            self._known[part] = True
+        return self._images
+
+    def _make(self, index: Tensor) -> Tensor:
+        if len(index):
+            return torch.cat([self.made.images(self.stream, part) for part in index.split(CHUNK)])
+        return torch.empty(0, *self.image_shape, dtype=torch.uint8, device=self.device)
+
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+        return self.made.labels(self.stream, torch.arange(self.count, device=self.device))
+
+
+def subset_name(stream: int, n: int) -> str:
+    """16 hexadecimal digits that stand for images 0 … n − 1 of a stream."""
+    return hashlib.sha256(f"{stream}:{n}".encode()).hexdigest()[:16]
+
+
+def facts_of(train: Any, labels: Tensor, test: OnDemand) -> dict[str, Any]:
+    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test;
+    `of`: what it would say of the data set that is deformed. `train`: stands for a tensor too."""
+    parts = []
+    for images, of in ((train, labels), (test, test.labels())):
+        parts += [images[:LOOKED_AT].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:LOOKED_AT].cpu().numpy()]
+    found = duplicates(Arrays(*parts))
+    found.pop("which")
+    sums = [hashlib.sha256(parts[place]).hexdigest() for place in (0, 2)]
+    of = {"of": test.made.of} if test.made.of else {}
+    return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)], **of}
+
+
+def test_images(made: Maker, device: torch.device, remember: bool) -> OnDemand:
+    return OnDemand(made, TEST, made.info.test, device, remember)

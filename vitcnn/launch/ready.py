@@ -1,0 +1,47 @@
+"""Which waiting cells can be trained: those that begin with others' weights need these."""
+
+from collections.abc import Sequence
+
+from vitcnn.errors import ConfigError
+from vitcnn.store.paths import Places
+from vitcnn.study.cell import Cell
+
+
+def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], list[Cell]]:
+    """Those that can be trained, and those whose starter failed for good. Raises ConfigError where a starter's weights
+    are missing and no cell that is waiting will leave them."""
+    coming = {cell.id for cell in waiting}
+    lost: set[str] = set()
+    kept_none: list[Cell] = []
+    untrained: list[Cell] = []
+    for cell in waiting:
+        its = places.of(cell.start_study)
+        here = not cell.start_study
+        if here and cell.start in lost:
+            lost.add(cell.id)
+        elif not cell.start or (here and cell.start in coming) or its.weights(cell.start).exists():
+            continue
+        elif its.failure(cell.start).exists():
+            lost.add(cell.id)
+        else:
+            (kept_none if its.record(cell.start).exists() else untrained).append(cell)
+    if untrained:
+        studies = sorted({places.of(cell.start_study).study for cell in untrained})
+        raise ConfigError(
+            f"{_begin(untrained)} of {', '.join(studies)}, which {'are' if len(untrained) > 1 else 'is'} not trained "
+            "yet: `vitcnn run` that study first, with --keep-weights"
+        )
+    if kept_none:
+        records = sorted({str(places.of(cell.start_study).record(cell.start)) for cell in kept_none})
+        again = " by a run of that study with --keep-weights" if any(cell.start_study for cell in kept_none) else ""
+        raise ConfigError(
+            f"{_begin(kept_none)}, which kept none; delete these records, and they are trained again{again}:\n  "
+            + "\n  ".join(records)
+        )
+    return [cell for cell in waiting if cell.id not in lost], [cell for cell in waiting if cell.id in lost]
+
+
+def _begin(cells: Sequence[Cell]) -> str:
+    if len(cells) == 1:
+        return f"{cells[0].title} begins with the weights of cell {cells[0].start}"
+    return f"{len(cells)} cells, {cells[0].title} the first, begin with the weights of cells"

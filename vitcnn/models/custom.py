@@ -1,0 +1,63 @@
+"""A network of one's own, made by a function that a study names."""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from vitcnn.data.sources.cache import Info
+from vitcnn.errors import ConfigError
+from vitcnn.models.registry import Imported
+from vitcnn.source_hash import code_hash, sources
+
+_running: dict[str, str] = {}  # by module, the hash of the code that this process runs
+
+
+def network(model: Imported, data: Info, size: int) -> nn.Module:
+    """Calls it; the network comes back in training mode. Raises ConfigError where it cannot be found or called, or
+    returns no module."""
+    _, module, name = model.model.split(":")
+    try:
+        files = sources(module)
+        changed = code_hash(files) != model.source_sha256
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{model.model}: {error}") from None
+    if changed:
+        raise ConfigError(f"{model.model}: its code has changed since the study was begun")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        build = getattr(_imported(module, files, model.source_sha256), name)
+        made = build(image_size=size, channels=data.channels, classes=data.classes, **model.options)
+    except (Exception, SystemExit) as error:  # another person's code can raise anything, or be a script that ends
+        raise ConfigError(f"{model.model}: {told(error, files)}") from error
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"{model.model} returned {type(made).__name__}, not an nn.Module")
+    return made.train()
+
+
+def told(error: BaseException, files: dict[str, Path]) -> str:
+    """What kind, its first line, and where in these files it came from."""
+    known = {str(file.resolve()) for file in files.values()}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if str(Path(f.filename).resolve()) in known]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, SystemExit):
+        return f"it ends the program (SystemExit: {error}) when it is imported or called{where}"
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{where}"
+
+
+def _imported(name: str, files: dict[str, Path], sha256: str) -> ModuleType:
+    """The module of these files, run again where they have changed since. Raises ImportError where Python finds another
+    one first."""
+    if _running.setdefault(name, sha256) != sha256:
+        for part in files:
+            sys.modules.pop(part, None)
+        importlib.invalidate_caches()
+        _running[name] = sha256
+    module = importlib.import_module(name)
+    if not module.__file__ or not files[name].samefile(module.__file__):
+        raise ImportError(f"on Python's path {module.__file__} comes before {files[name]}")
+    return module

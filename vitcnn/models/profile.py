@@ -1,0 +1,130 @@
+"""What tables say of a network: parameters, multiply-accumulates, words."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import UninitializedParameter
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitcnn.data.sources.cache import Info
+from vitcnn.errors import ConfigError
+from vitcnn.models import timm_models
+from vitcnn.models.build import build, decay_groups, memory_layout
+from vitcnn.models.config import Sight
+from vitcnn.models.custom import told
+from vitcnn.models.registry import Imported, Model, Timm
+from vitcnn.source_hash import sources
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, what it sees."""
+
+    parameters: int
+    macs: int
+    sight: Sight
+
+
+def facts(model: Model, data: Info) -> Facts:
+    """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; where it sees none in a recurrent layer
+    (those that a library runs), its weights are counted once a word."""
+    if model.model == "linear":
+        inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
+        return Facts((inputs + 1) * rows, inputs * rows, Sight(image_size=data.size))
+    state = torch.get_rng_state()
+    try:
+        return _facts(model, data)
+    finally:
+        torch.set_rng_state(state)
+
+
+def _facts(model: Model, data: Info) -> Facts:
+    network, size = build(model, data)
+    if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+        raise ConfigError(f"{model.model}: its lazy layers have no weights yet; show it an image before it is returned")
+    free = [p for p in network.parameters() if p.requires_grad]
+    network.eval().requires_grad_(False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        recurrent = _count_recurrent(network, counter)
+        with _its_errors(model, size):
+            out = network(torch.zeros(1, data.channels, size, size))
+    _check_logits(model, out, "one image", (1, data.classes))
+    macs = counter.get_total_flops() // 2 + sum(recurrent)
+    if isinstance(model, Imported | Timm):
+        for p in free:
+            p.requires_grad_(True)
+        _try_a_step(model, network, data, size)
+    words = _words(model, network, size)
+    native = data.size / math.sqrt(words) if words else None
+    return Facts(
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=macs,
+        sight=Sight(image_size=size, words=words, native_pixels_per_word=native),
+    )
+
+
+def _try_a_step(model: Model, network: nn.Module, data: Info, size: int) -> None:
+    """One of training, on two images, as a cell takes thousands. Raises ConfigError for whatever stands in its way."""
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ConfigError(f"{model.model}: none of its parameters can be trained (requires_grad)")
+    layout = memory_layout(network.train())
+    images = torch.rand(2, data.channels, size, size).to(memory_format=layout)
+    with _its_errors(model, size):
+        network.to(memory_format=layout)
+        optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-6, fused=True)
+        out = network(images)
+    _check_logits(model, out, "two images in training", (2, data.classes))
+    with _its_errors(model, size):
+        F.cross_entropy(out, torch.tensor([0, data.classes - 1])).backward()
+        optimizer.step()
+
+
+@contextlib.contextmanager
+def _its_errors(model: Model, size: int) -> Iterator[None]:
+    """As ConfigErrors: whatever a network raises, for instance on an image of a size that it cannot take."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        own = isinstance(model, Imported)
+        said = told(error, sources(model.model.split(":")[1])) if own else f"{type(error).__name__}: {error}"
+        more = timm_models.hint(model, size) if isinstance(model, Timm) else ""
+        raise ConfigError(f"{model.model} at {size} pixels: {said}{more}") from error
+
+
+def _check_logits(model: Model, out: object, of: str, shape: tuple[int, int]) -> None:
+    if not isinstance(out, Tensor) or out.shape != shape:
+        what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ConfigError(f"{model.model}: the output for {of} is {what}, not logits of shape {shape}")
+
+
+def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
+    """Filled, in the next forward, with the MACs of every recurrent layer of which the counter sees none."""
+    macs, seen = [], [0]
+
+    def before(*_: object) -> None:
+        seen[0] = counter.get_total_flops()
+
+    def count(layer: nn.RNNBase, inputs: tuple[Tensor, ...], _: object) -> None:
+        if counter.get_total_flops() == seen[0]:
+            words = inputs[0].numel() // inputs[0].shape[-1]
+            macs.append(words * sum(p.numel() for p in layer.parameters() if p.ndim > 1))
+
+    for layer in network.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.register_forward_pre_hook(before)
+            layer.register_forward_hook(count)
+    return macs
+
+
+def _words(model: Model, network: nn.Module, size: int) -> int | None:
+    """How many words the first layer cuts an image into; None where there are none."""
+    if isinstance(model, Timm):
+        embed = timm_models.words_of(network)  # VOLO's has no img_size: it always counts those of 224 pixels
+        return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
+    return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None

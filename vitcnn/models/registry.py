@@ -1,0 +1,112 @@
+"""The models that a study can name: our networks, any of timm's, and a person's own."""
+
+import re
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from vitcnn.errors import Frozen, Positive, suggest
+from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.source_hash import code_hash, file_hash, sources
+
+
+class Timm(Frozen):
+    """Any classification architecture of timm (Wightman 2019), adapted to the data: `timm/resnet18`.
+
+    `pretrained` takes timm's weights from their hub, `weights` a file of them (.safetensors or .pth); either way the
+    head is new, and pixels are scaled as timm scaled them. `options` go to `timm.create_model`.
+    """
+
+    model: Annotated[str, Field(pattern=r"^timm/[\w.-]+$")]
+    image_size: Positive | None = None  # None: timm's own with weights, else a ViT's (behind a cifar stem: the CNN's)
+    pretrained: bool = False
+    weights: str | None = None
+    weights_sha256: str | None = None  # filled in; stands for the file in a cell's id
+    stem: Literal["cifar", "imagenet"] | None = None  # of a ResNet; None: cifar up to 40 pixels and without weights
+    options: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hash_weights(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("weights"), str) or value.get("weights_sha256"):
+            return value
+        if value.get("pretrained"):
+            raise ValueError("give `pretrained` or `weights`, one of the two")
+        try:
+            return value | {"weights_sha256": file_hash(Path(value["weights"]))}
+        except OSError as error:
+            raise ValueError(f"weights: {value['weights']}: {error.strerror or error}") from None
+
+
+class Imported(Frozen):
+    """A network of one's own: `import:mypkg.net:build`, called as
+    `build(image_size=…, channels=…, classes=…, **options)`, to return an `nn.Module` from images (B, channels,
+    image_size, image_size) float to logits (B, classes). Looked for on Python's path and in the current folder.
+    """
+
+    model: str
+    image_size: Positive | None = None  # None: the data's own
+    options: dict[str, Any] = Field(default={})
+    source_sha256: str | None = None  # of its code (`own_code.sources`), filled in: changed code is another cell
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hash_source(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
+            return value
+        _, module, _ = (value["model"] + "::").split(":")[:3]
+        if not re.fullmatch(r"import:[A-Za-z_][\w.]*:[A-Za-z_]\w*", value["model"]) or module.endswith(".py"):
+            raise ValueError(
+                f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not "
+                f"{value['model']!r}"
+            )
+        return value | {"source_sha256": code_hash(sources(module))}
+
+
+def identity(model: "Model") -> dict[str, Any]:
+    """What decides a model's results; fields at their default are left out, so that a new option changes no identity,
+    and so is the way to a file of weights, whose hash stands for it."""
+    own = model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(model, Timm) else None)
+    return {**own, "model": model.model}
+
+
+MODELS = {
+    "mixer": Mixer,
+    "rnn": RNN,
+    "vit": ViT,
+    "vit-window": ViTWindow,
+    "hybrid": Hybrid,
+    "local": Local,
+    "pixel-local": PixelLocal,
+    "cnn": CNN,
+    "cnn-attention": CNNAttention,
+    "linear": Linear,
+    "timm/NAME": Timm,
+    "import:MODULE:FUNCTION": Imported,
+}
+
+
+def kind(model: Any) -> str:
+    """The key of `MODELS` for what stands behind `model:`. Raises ValueError, naming the nearest."""
+    name = model.get("model") if isinstance(model, dict) else getattr(model, "model", None)
+    for prefix, key in (("timm/", "timm/NAME"), ("import:", "import:MODULE:FUNCTION")):
+        if str(name).startswith(prefix):
+            return key
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"unknown model {reprlib.repr(name)}{suggest(str(name)[:80], MODELS)}")
+    return name
+
+
+def _tag(model: Any) -> str | None:
+    try:
+        return kind(model)
+    except ValueError:  # would pass through pydantic as it is, without where it stands
+        return None
+
+
+Model = Annotated[
+    Union[tuple(Annotated[fields, Tag(key)] for key, fields in MODELS.items())],  # noqa: UP007  made, not written out
+    Discriminator(_tag),
+]

@@ -1,0 +1,170 @@
+"""Any classification architecture of timm, adapted to image size, channels and classes.
+
+Of timm's 98 model files, one small architecture each was tried at 64 pixels (colour and grey; forward, backward). All
+fit but crossvit_* (wants image_size 240), efficientformer_l* (224), inception_* (96 or more), those of 14-pixel patches
+(70), and csatv2 on grey images.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers import PatchEmbed
+from timm.models.resnet import ResNet
+from torch import nn
+
+from vitcnn.data.sources.cache import Info
+from vitcnn.errors import ConfigError, suggest
+from vitcnn.models.registry import Timm, file_hash
+
+RESERVED = {  # options that the study sets
+    "pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size", "pretrained_cfg", "pretrained_cfg_overlay"
+}  # fmt: skip
+UNREADABLE = "no file of weights, as torch.save or safetensors write them"
+CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
+
+
+def network(model: Timm, data: Info, size: int) -> nn.Module:
+    """Draws from torch's global generator. Raises ConfigError, with what timm said, where the architecture does not
+    fit or the weights are not its own."""
+    name, state = _known(model), torch.get_rng_state()
+    if taken := sorted(RESERVED & model.options.keys()):
+        raise ConfigError(f"{model.model}: options: {', '.join(taken)} is set by the study, not here")
+    common = {"in_chans": data.channels, "num_classes": data.classes, **model.options}
+    try:
+        try:
+            made = timm.create_model(name, img_size=size, **common)
+            common["img_size"] = size
+        except TypeError as error:  # most convolutional networks take any size and have no such argument
+            if "img_size" not in str(error):
+                raise
+            made = timm.create_model(name, **common)
+    except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
+        more = "" if model.options or "unexpected keyword" in str(error) else hint(model, size)
+        raise ConfigError(f"{model.model} at {size} pixels: {_said(error)}{more}") from error
+    _check_words(model, made, size)
+    if model.pretrained or model.weights:
+        torch.set_rng_state(state)
+        made = _with_weights(model, name, common, made)
+    if stem(model, size) == "cifar" and isinstance(made, ResNet):
+        _cifar_stem(made, data.channels)
+    elif model.stem == "cifar":
+        raise ConfigError(f"{model.model}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
+    return made
+
+
+def heads(network: nn.Module) -> tuple[str, ...]:
+    """The names of its classifiers; timm's distilled ViTs have two."""
+    names = network.pretrained_cfg["classifier"]
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def words_of(made: nn.Module) -> nn.Module | None:
+    """What cuts images into words: timm's mixers call it a stem."""
+    stem = getattr(made, "stem", None)
+    return getattr(made, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
+
+
+def _check_words(model: Timm, made: nn.Module, size: int) -> None:
+    """Most of timm's ViTs leave out, and do not say so, the border that whole patches do not cover."""
+    embed = words_of(made)
+    if isinstance(embed, PatchEmbed) and not embed.dynamic_img_pad and (over := size % (word := embed.patch_size[0])):
+        raise ConfigError(
+            f"{model.model}: an image of {size} pixels is not made of whole {word}×{word} words; "
+            f"try image_size: {size + word - over}"
+        )
+
+
+def _with_weights(model: Timm, name: str, common: dict[str, Any], fresh: nn.Module) -> nn.Module:
+    """The same network with weights; `fresh` is drawn from the same state, to see which tensors were loaded.
+
+    timm loads what fits and says nothing where nothing does, because a new head never fits.
+    """
+    file = {"pretrained_cfg_overlay": {"file": str(Path(model.weights).expanduser())}} if model.weights else {}
+    where = model.weights or "timm's hub"
+    try:
+        changed = model.weights and file_hash(Path(model.weights)) != model.weights_sha256
+    except OSError as error:
+        raise ConfigError(f"{model.model}: weights: {where}: {error.strerror or error}") from None
+    if changed:
+        raise ConfigError(f"{model.model}: {where} is not the file that the study was begun with")
+    try:
+        made = timm.create_model(name, pretrained=True, **file, **common)
+    except Exception as error:  # whatever a host or a file can do wrong
+        said = UNREADABLE if model.weights and not _readable(model.weights) else _said(error)
+        raise ConfigError(f"{model.model}: no weights from {where}: {said}") from error
+    pairs = zip(fresh.parameters(), made.parameters(), strict=True)
+    pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # drawn, not constant to begin with
+    loaded = sum(not torch.equal(p, q) for p, q in pairs)
+    if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
+        raise ConfigError(f"{model.model}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
+    return made
+
+
+def _readable(file: str) -> bool:
+    """Is it a file of tensors at all? Asked once loading it has failed."""
+    try:
+        timm.models.load_state_dict(str(Path(file).expanduser()))
+    except Exception:  # whatever a file of another kind makes torch or safetensors raise
+        return False
+    return True
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}"
+
+
+def stem(model: Timm, cnn: int) -> str | None:
+    """`cifar`, or None for timm's own; `cnn`: the image size that our CNN takes."""
+    if model.stem:
+        return "cifar" if model.stem == "cifar" else None
+    fresh = not (model.pretrained or model.weights)
+    is_resnet = timm.models.model_entrypoint(_known(model)).__module__ == "timm.models.resnet"
+    return "cifar" if is_resnet and fresh and (model.image_size or cnn) <= CIFAR else None
+
+
+def default_size(model: Timm, vit: int, cnn: int) -> int:
+    """With weights, the size that timm trained them at; behind a cifar stem, our CNN's; else a ViT's."""
+    if model.pretrained or model.weights:
+        return timm.get_pretrained_cfg(_known(model)).input_size[-1]
+    return cnn if stem(model, cnn) == "cifar" else vit
+
+
+def pixel_statistics(model: Timm, data: Info) -> tuple[list[float], list[float]] | None:
+    """(mean, deviation) a channel in [0, 1] that weights were trained with; None where training begins anew."""
+    if not (model.pretrained or model.weights):
+        return None
+    about = timm.get_pretrained_cfg(_known(model))
+    mean, std = list(about.mean), list(about.std)
+    return (mean, std) if data.channels == 3 else ([sum(mean) / 3], [sum(std) / 3])
+
+
+def _known(model: Timm) -> str:
+    name = model.model.removeprefix("timm/")
+    if not timm.is_model(name):
+        raise ConfigError(
+            f"timm {timm.__version__} has no {name!r}{suggest(name, timm.list_models(), all_of_them=False)}"
+        )
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # of the part behind the dot
+        architecture, _, tag = name.partition(".")
+        known = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+        why = f"timm {timm.__version__} has no weights {tag!r} of {architecture}{suggest(tag, known)}"
+        raise ConfigError(why) from None
+    return name
+
+
+def hint(model: Timm, size: int) -> str:
+    """What may help where an architecture refuses an image of this size."""
+    about = timm.get_pretrained_cfg(_known(model))
+    own = about.input_size[-1] if about else size
+    return f"; timm's own size is {own}: try image_size: {own}" if own != size else ""
+
+
+def _cifar_stem(made: ResNet, channels: int) -> None:
+    """A 3×3 convolution of stride 1 and no pooling (He et al. 2016, section 4.2)."""
+    made.conv1 = nn.Conv2d(channels, made.bn1.num_features, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(made.conv1.weight, mode="fan_out", nonlinearity="relu")
+    made.maxpool = nn.Identity()

@@ -1,0 +1,77 @@
+"""What `vitcnn cost` leaves behind: results/<study>/cost.json. Files only; loads neither torch nor timm."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vitcnn.errors import ConfigError, Frozen
+from vitcnn.models.registry import Model, identity
+from vitcnn.store.paths import Places, write_atomically
+
+
+class Speed(Frozen):
+    """Images a second: the median over the repeats, the slowest and the fastest of them."""
+
+    median: float
+    low: float
+    high: float
+
+
+class EntrantCost(Frozen):
+    """What one entrant costs. Parameters and multiply-accumulates (of one forward image) are counted, the rest is
+    measured; None where there is nothing to measure (linear) or where it could not be.
+
+    `memory`: bytes that training takes at its peak above what lay there before the first step, when the network's
+    weights and the batch were in place: activations, gradients and the optimiser's moments.
+    """
+
+    model: dict[str, Any]
+    parameters: int
+    macs: int
+    batch: int | None = None  # images of a training step
+    precision: str | None = None
+    training: Speed | None = None
+    inference: Speed | None = None
+    memory: int | None = None
+
+
+class Costs(Frozen):
+    """All entrants of a study on one machine, measured in turns: first, second, … last, and again, `repeats` times."""
+
+    machine: str  # the GPU's name, or the CPU's and its cores
+    threads: int
+    repeats: int
+    seconds: float  # of each turn, about
+    load: float  # processes that wanted a core when it began (the minute's mean): above the threads, others disturbed
+    inference_batch: int
+    memory_is: str  # how `memory` was measured
+    entrants: dict[str, EntrantCost]
+    made_by: dict[str, Any]  # versions, git revision, device, date
+
+    def of(self, name: str, model: Model) -> EntrantCost | None:
+        """None where no entrant of this name was measured, or another model was."""
+        cost = self.entrants.get(name)
+        return cost if cost and cost.model == identity(model) else None
+
+
+def cost_file(places: Places) -> Path:
+    return places.report / "cost.json"
+
+
+def write_costs(costs: Costs, places: Places) -> Path:
+    path = cost_file(places)
+    write_atomically(path, costs.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_costs(places: Places) -> Costs | None:
+    """None where nothing was measured. Raises ConfigError, naming the file, where it is no such thing."""
+    path = cost_file(places)
+    try:
+        return Costs.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        what = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
+        raise ConfigError(f"{path}: no costs ({what}); `vitcnn cost` writes it anew") from None

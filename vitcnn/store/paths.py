@@ -1,0 +1,68 @@
+"""Where the files of a study lie, and how one is written whole or not at all."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of one study."""
+
+    study: str
+    results: Path = Path("results")
+    runs: Path = Path("runs")
+
+    def of(self, study: str | None) -> "Places":
+        """Of another study beside this one; None: of this one."""
+        return replace(self, study=study or self.study)
+
+    @property
+    def report(self) -> Path:
+        return self.results / self.study
+
+    @property
+    def records(self) -> Path:
+        return self.report / "records"
+
+    @property
+    def failures(self) -> Path:
+        """Of cells that would fail again: their loss is no number."""
+        return self.report / "failures"
+
+    @property
+    def dataset(self) -> Path:
+        """What a run knew of its data set, for one that is not built in."""
+        return self.report / "dataset.json"
+
+    @property
+    def run(self) -> Path:
+        return self.runs / self.study
+
+    def record(self, cell_id: str) -> Path:
+        return self.records / f"{cell_id}.json"
+
+    def failure(self, cell_id: str) -> Path:
+        return self.failures / f"{cell_id}.json"
+
+    def cell(self, cell_id: str) -> Path:
+        return self.run / cell_id
+
+    def weights(self, cell_id: str) -> Path:
+        return self.run / "weights" / f"{cell_id}.pt"
+
+
+def write_atomically(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
+    """The file is there whole, or as it was before; `durable`: also after a power failure, for some milliseconds.
+    Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

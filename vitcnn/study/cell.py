@@ -1,0 +1,74 @@
+"""A cell is what is trained; its id hashes what decides the result, and nothing else."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, Literal
+
+from vitcnn.data.permutation import Shuffle
+from vitcnn.errors import Frozen
+from vitcnn.models.registry import Model, identity
+from vitcnn.study.budget import Budget
+from vitcnn.study.recipe import Recipe
+
+Role = Literal["main", "search", "budget-check"]
+
+
+LABELS = {"study", "entrant", "role", "variant", "start_study"}
+WAY = {"dataset", "resolution"}  # left out of the id where `content`, the hash of a folder's files, is set
+
+
+class Cell(Frozen):
+    """One (entrant, n, seed) with its recipe and budget; the unit of work. What stands in `LABELS` is for people."""
+
+    dataset: str
+    validation: int
+    n: int
+    seed: int
+    model: Model
+    recipe: Recipe | None = None  # None: the entrant is not trained by gradient descent (linear)
+    budget: Budget | None = None
+    study: str = ""
+    entrant: str = ""
+    role: Role = "main"
+    variant: str = ""  # in a search, the point of the grid
+    resolution: int | None = None  # pixels that images are kept at; None: the data set's own
+    content: str | None = None  # of a folder
+    shuffle: Shuffle | None = None
+    start: str | None = None  # id of the cell whose trained weights it begins with
+    start_study: str | None = None  # where that is another study's; then all but the head begin so
+
+    @cached_property
+    def id(self) -> str:
+        """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
+        scientific = self.model_dump(
+            mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
+        )
+        scientific["model"] = identity(self.model)
+        if self.start_study:
+            scientific["head"] = "new"
+        text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def model_copy(self, **how: Any) -> "Cell":
+        """A changed cell has an id of its own."""
+        copied = super().model_copy(**how)
+        copied.__dict__.pop("id", None)
+        return copied
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; 0 where nothing is trained by gradient descent."""
+        return self.budget.steps(self.n, self.recipe.batch_size) if self.budget and self.recipe else 0
+
+    @property
+    def images_seen(self) -> int:
+        """The budget in whole batches; 0 where nothing is trained by gradient descent."""
+        return self.steps * self.recipe.batch_size if self.recipe else 0
+
+    @property
+    def title(self) -> str:
+        """`vit-n500-s0`: what a person calls it."""
+        more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
+        more += f" ({self.shuffle})" if self.shuffle else ""
+        return f"{self.entrant}-n{self.n}-s{self.seed}{more}"

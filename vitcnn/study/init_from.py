@@ -1,0 +1,96 @@
+"""Which other cell's trained weights a cell begins with."""
+
+from collections.abc import Sequence
+
+from vitcnn.data.sources.cache import Info
+from vitcnn.data.synthetic.spec import parse
+from vitcnn.errors import ConfigError, suggest
+from vitcnn.models.config import CNNAttention, Linear
+from vitcnn.models.registry import Imported
+from vitcnn.study.cell import Cell
+from vitcnn.study.schema import Entrant
+
+
+def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
+    """The id of the cell that `cell` begins with: of the entrant `name`, with the same shuffle; `above`: the cells of
+    the same n and seed."""
+    if name is None:
+        return None
+    if cell.recipe is None:
+        raise ConfigError(f"entrants.{cell.entrant}.start: logistic regression begins with nobody's weights")
+    where = f"entrants.{cell.entrant}.start"
+    found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
+    if not found:
+        names = {c.entrant for c in above if c.recipe}
+        known = suggest(name, names) if names else "; none stands above it"
+        raise ConfigError(f"{where}: no network further up is called {name!r}{known}")
+    if cell.role == "search":
+        raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
+    rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"
+    wanted = found[0].model.model_dump(exclude={"model"} if rewritten else set())
+    own = cell.model.model_dump()
+    if any(own.get(key) != value for key, value in wanted.items()):
+        raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.entrant!r}")
+    return found[0].id
+
+
+def starters(
+    entrant: Entrant, seeds: Sequence[int], data: Info, validation: int, before: Sequence[Cell], its: Info
+) -> dict[int, Cell]:
+    """By seed, the cells whose weights `entrant` begins with; `before`, `its`: another study's cells and data. Raises
+    ConfigError where there are none, or not of this network, or where they may have seen this study's `validation`
+    images."""
+    where, how = f"entrants.{entrant.name}.pretrain", entrant.pretrain
+    if isinstance(entrant.model, Linear | Imported | CNNAttention):
+        raise ConfigError(f"{where}: {entrant.model.model} cannot begin with another study's weights")
+    same = [c for c in before if c.model == entrant.model and how.entrant in (None, c.entrant) and c.role == "main"]
+    if not same:
+        named = f"is called {how.entrant!r} and " if how.entrant else ""
+        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {entrant.name!r}")
+    if len({c.entrant for c in same}) > 1 or len({c.shuffle for c in same}) > 1:
+        raise ConfigError(
+            f"{where}: {how.study} has several of that network; say which `entrant`, in a study of one setting"
+        )
+    for key, wanted in (("n", how.n), *(("seed", seed) for seed in seeds)):
+        known = sorted({getattr(c, key) for c in same})
+        if wanted not in known:
+            raise ConfigError(
+                f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
+            )
+    _check_held_out(where, how.study, (its, same[0].validation), (data, validation))
+    if its.channels != data.channels:
+        raise ConfigError(
+            f"{where}: images of {its.title} are of {its.channels} channel{'s' * (its.channels > 1)}, those of "
+            f"{data.title} of {data.channels}"
+        )
+    return {c.seed: c for c in same if c.n == how.n}
+
+
+def _check_held_out(where: str, study: str, theirs: tuple[Info, int], ours: tuple[Info, int]) -> None:
+    """Raises ConfigError where validation images of `ours` may be among the training images of `theirs`. Each: what is
+    known of the data, and how many images the study keeps for validation; fewer of one data set are among more."""
+    (name, kept), (own, wanted) = (_underneath(*one) for one in (theirs, ours))
+    same_files = theirs[0].content is not None and theirs[0].content == ours[0].content
+    if not name or not own or not (same_files or _plain(name) == _plain(own)):
+        return
+    if name != own and not same_files:
+        raise ConfigError(f"{where}: {study} calls these images {name}, this study {own}; give both the same name")
+    if wanted > kept:
+        raise ConfigError(
+            f"{where}: {study} keeps {kept:,} images of {own} for validation, this study {wanted:,}: it was trained on "
+            "some of them; give both the same `validation`"
+        )
+
+
+def _underneath(data: Info, validation: int) -> tuple[str | None, int]:
+    """(the data set whose images stand behind, None where there is none; how many of them no training is given)."""
+    if (how := parse(data.name)) is None:
+        return data.name, validation
+    return how.base, data.validation  # of the data set that is deformed, whatever the study says
+
+
+def _plain(name: str) -> str:
+    """What `fashion-mnist` and `torchvision:FashionMNIST` have in common; a folder's name as it is."""
+    if name.startswith("folder:"):
+        return name
+    return "".join(filter(str.isalnum, name.removeprefix("torchvision:").casefold()))

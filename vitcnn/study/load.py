@@ -1,0 +1,189 @@
+"""Reading a study: YAML and `key=value` overrides in, a Study out, or one sentence that says what to change."""
+
+import re
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vitcnn.data.permutation import Shuffle
+from vitcnn.data.synthetic.spec import canonical
+from vitcnn.errors import ConfigError, suggest
+from vitcnn.models.registry import MODELS
+from vitcnn.study import yaml_file
+from vitcnn.study.budget import Budget, BudgetCheck, Pretrain
+from vitcnn.study.recipe import Recipe
+from vitcnn.study.schema import Study, by_name, several
+
+
+def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
+    """Reads a study; `overrides` are `key=value` with dots for nesting (`recipe.lr=1e-3`, `sizes=[50,100]`).
+
+    Raises ConfigError, with the file's name and what to change, for anything that is not a study.
+    """
+    study, here = _study(Path(path), overrides), Path(path).parent
+    files = dict.fromkeys(entrant.pretrain.study for entrant in study.entrants if entrant.pretrain)
+    if bad := [file for file in files if "\0" in file]:
+        raise ConfigError(f"{path}: pretrain: {bad[0]!r} is no name of a file")
+    if own := [file for file in files if (here / file).resolve() == Path(path).resolve()]:
+        raise ConfigError(f"{path}: pretrain: {own[0]} is this study itself; name the one that is trained before it")
+    return study.model_copy(update={"before": {file: _earlier(here / file) for file in files}}) if files else study
+
+
+def _earlier(path: Path) -> Study:
+    """A study whose networks another one's entrants begin with."""
+    try:
+        study = _study(path)
+    except ConfigError as error:
+        raise ConfigError(f"pretrain: {error}") from None
+    if study.grid or any(entrant.pretrain for entrant in study.entrants):
+        raise ConfigError(
+            f"pretrain: {path}: a search, or begun with a third study's weights; neither can be begun with"
+        )
+    return study
+
+
+def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
+    """As `load_study`, without the studies that it names."""
+    try:
+        text = yaml_file.read(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}; a study is a YAML file") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(text, dict):
+        raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
+    text.setdefault("name", path.stem)
+    try:
+        text["entrants"] = by_name(text.get("entrants"))
+        for override in overrides:
+            _override(text, override)
+        text["entrants"] = by_name(text["entrants"])
+    except ValueError as error:
+        raise ConfigError(f"{path}: entrants: {error}") from None
+    if text["entrants"] is None:
+        raise ConfigError(f"{path}: entrants: is missing; a list of names, such as [vit, cnn, linear]")
+    for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
+        if key in text:
+            raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
+    if found := _truth(text):
+        raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
+    files = several(text.get("recipes"))
+    if files and isinstance(files, list) and all(isinstance(file, str) for file in files):
+        text["chosen"], text["search"] = _all_recipes([path.parent / file for file in files], text.get("dataset"))
+    try:
+        return Study.model_validate(text)
+    except ValidationError as error:
+        errors = error.errors()
+        deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}
+        names = list(text["entrants"] if isinstance(text["entrants"], dict) else ())
+        told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
+        more = [f"… and {len(told) - 10} more mistakes"] if len(told) > 10 else []
+        raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
+
+
+def _truth(value: Any, *keys: str) -> str | None:
+    """Where a truth value stands that would be taken for 1 or 0: `pretrained` and `options` may have some."""
+    if keys[-1:] in (("options",), ("pretrained",)):
+        return None
+    if isinstance(value, bool):
+        return ".".join(keys)
+    if not isinstance(value, dict | list):
+        return None
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    return next((found for key, part in inside if (found := _truth(part, *keys, str(key)))), None)
+
+
+def _override(text: dict, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r} is no override; write key=value, for instance seeds=1 or recipe.lr=1e-3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if isinstance(text, dict) and text.get(parent) is None:
+            text[parent] = {}
+        text = text[parent] if isinstance(text, dict) else None
+        if text is None:
+            raise ConfigError(f"{override!r}: {parent!r} holds no keys")
+    if not isinstance(text, dict):
+        raise ConfigError(f"{override!r}: {'.'.join(parents)!r} holds no keys")
+    try:
+        text[last] = yaml_file.parse(value)
+    except ValueError as error:
+        raise ConfigError(f"{override!r}: {error}") from None
+
+
+def _all_recipes(paths: Sequence[Path], dataset: Any) -> tuple[dict, str]:
+    """As `_read_recipes`, of searches made at other sizes each. Raises ConfigError where two were made at one."""
+    chosen: dict[str, dict] = {}
+    found = [_read_recipes(path, dataset) for path in paths]
+    for path, (entrants, _) in zip(paths, found, strict=True):
+        for name, by_size in entrants.items():
+            if twice := by_size.keys() & chosen.setdefault(name, {}).keys():
+                where = f"n = {', '.join(map(str, twice))}"
+                raise ConfigError(f"recipes: {path}: another of these files has {name!r} at {where}, too")
+            chosen[name] |= by_size
+    return chosen, ", ".join(search for _, search in found)
+
+
+def _one_name(dataset: Any) -> Any:
+    try:
+        return canonical(dataset) if isinstance(dataset, str) else dataset
+    except ConfigError:
+        return dataset  # said when the study is made
+
+
+def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
+    """(what it chose, the name of the search, with its data set where that is another)."""
+    try:
+        text = yaml_file.read(path)
+        entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
+        if not isinstance(text["search"], str) or not all(
+            isinstance(by_size, dict) and all(type(n) is int and isinstance(by_size[n], dict) for n in by_size)
+            for by_size in entrants.values()
+        ):
+            raise TypeError
+        return entrants, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
+    except OSError as error:
+        raise ConfigError(
+            f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
+_NAME = (
+    "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit (without "
+    "`name:` it is the file's)"
+)
+_ENTRANT = "an entrant's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
+_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle, "pretrain": Pretrain}
+
+
+def _explain(error: dict, names: list) -> str:
+    """One pydantic error as a sentence: where, what, and the nearest known key. `names`: of the entrants."""
+    where, owner = [str(part) for part in error["loc"]], None
+    if where[:1] == ["entrants"] and len(where) > 2 and isinstance(error["loc"][1], int):
+        if where[2] == "model" and len(where) > 3:
+            owner = MODELS[where[3]]
+        where = ["entrants", str(names[error["loc"][1]]), *where[4 if where[2] == "model" else 2 :]]
+    elif where[:1] == ["grid"] and len(where) > 2:
+        where.pop(1)  # which of several grids; people mostly write one
+    if error["type"] == "extra_forbidden":
+        *parents, key = where
+        owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
+        known = set(owner.model_fields) - {"chosen", "search", "before", "weights_sha256", "source_sha256"}
+        known |= {"recipe", "start", "pretrain"} if owner in MODELS.values() else set()
+        return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{suggest(key, known)}"
+    message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)
+    message = _PLAINLY.get(error["type"], message)
+    if error["type"] == "string_pattern_mismatch" and where[-1] == "name":
+        message = _NAME if len(where) == 1 else _ENTRANT
+    given = "" if error["type"] in ("missing", "value_error") else f" (got {_SHORT.repr(error['input'])})"
+    return f"{'.'.join(where)}: {message}{given}" if where else message + given

@@ -1,0 +1,213 @@
+"""A study becomes cells."""
+
+import itertools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from vitcnn.data.augment.spec import augment_for
+from vitcnn.data.permutation import Shuffle, order
+from vitcnn.data.sources.cache import Info
+from vitcnn.data.sources.fetch import about_data
+from vitcnn.errors import ConfigError, suggest
+from vitcnn.study.cell import Cell
+from vitcnn.study.init_from import start_above, starters
+from vitcnn.study.recipe import Recipe
+from vitcnn.study.schema import Entrant, Study
+
+
+def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | None = None) -> list[Cell]:
+    """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained.
+
+    `data`: what is known of the data set, `before`: of those of the studies that `pretrain` names, by file; by default,
+    what the cache knows.
+    """
+    data = data or about_data(study.dataset, resolution=study.resolution)
+    if study.validation is None:
+        study = study.model_copy(update={"validation": data.validation})
+    _check_sizes(study, data)
+    _check_pair(study)
+    _check_shuffle(study, data)
+    first = _starters(study, data, before or {})
+    out = []
+    for seed, n in itertools.product(study.seeds, study.sizes):
+        here: list[Cell] = []
+        for entrant in study.entrants:
+            for recipe, variant in _recipes(study, entrant, n):
+                for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
+                    cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
+                    if entrant.pretrain:
+                        starter = first[entrant.name][seed]
+                        begun = {"start": starter.id, "start_study": starter.study}
+                    else:
+                        begun = {"start": start_above(cell, entrant.start, here)}
+                    here.append(cell.model_copy(update=begun))
+        out += here
+    if check := study.budget_check:
+        ends = {study.sizes[0], study.sizes[-1]}
+        longer: dict[str | None, str] = {}  # by the id of the cell that is prolonged
+        for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
+            more = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
+            prolonged = cell.model_copy(update=more | {"start": longer.get(cell.start, cell.start)})
+            longer[cell.id] = prolonged.id
+            out.append(prolonged)
+    seen: dict[str, Cell] = {}
+    for cell in out:
+        if (other := seen.setdefault(cell.id, cell)) is not cell:
+            raise ConfigError(f"{cell.title} and {other.title} are the same cell: same model, same recipe")
+    return out
+
+
+def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
+    """By entrant and seed, the cell of another study that a cell begins with."""
+    known = {f: before.get(f) or about_data(s.dataset, resolution=s.resolution) for f, s in study.before.items()}
+    theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
+    return {
+        e.name: starters(e, study.seeds, data, study.validation, theirs[e.pretrain.study], known[e.pretrain.study])
+        for e in study.entrants
+        if e.pretrain
+    }
+
+
+def _check_sizes(study: Study, data: Info) -> None:
+    validation = study.validation
+    if validation >= data.train:
+        raise ConfigError(f"validation: {validation:,} images of {data.train:,} leave none to train on")
+    if validation < data.classes:
+        raise ConfigError(f"validation: {validation:,} images are fewer than the {data.classes} classes")
+    if data.made and data.test < data.classes:
+        raise ConfigError(f"dataset: test={data.test:,} images are fewer than the {data.classes} classes")
+    room = data.train - validation
+    for n in study.sizes:
+        if n > room:
+            raise ConfigError(
+                f"sizes: {n:,} images asked for, {room:,} are there ({study.dataset} has {data.train:,} training "
+                f"images, {validation:,} of them kept for validation)"
+            )
+        if n < data.classes:
+            raise ConfigError(f"sizes: {n:,} images are fewer than one for each of the {data.classes} classes")
+
+
+def _check_pair(study: Study) -> None:
+    check, names = study.budget_check, {entrant.name: entrant.model.model for entrant in study.entrants}
+    for name in study.pair if check or "pair" in study.model_fields_set else ():
+        if name not in names:
+            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, names)}")
+    if not check:
+        return
+    for name in study.pair:
+        if names[name] == "linear":
+            raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
+    if extra := sorted(set(check.seeds) - set(study.seeds)):
+        raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
+
+
+def _check_shuffle(study: Study, data: Info) -> None:
+    orders = [order(data.size, shuffle).tobytes() for shuffle in study.shuffle]
+    for shuffle, moved in zip(study.shuffle, orders, strict=True):
+        if orders.count(moved) > 1:
+            raise ConfigError(f"shuffle: two settings put every pixel in the same place, one of them {shuffle}")
+    if study.grid and len(study.shuffle) > 1:
+        raise ConfigError("shuffle: a search is made at one setting; the recipes that it finds serve all")
+
+
+def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None, str]]:
+    """The recipes an entrant is trained with at n: one, or in a search every point of the grid, named."""
+    if entrant.model.model == "linear":
+        if entrant.recipe:
+            raise ConfigError(f"entrants.{entrant.name}.recipe: logistic regression has none; it chooses its C itself")
+        return [(None, "")]
+    base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
+    if study.recipes:
+        found = nearest(study.found(entrant), n, entrant.name, study)
+        for key, value in study.recipe.model_dump(exclude_unset=True).items():
+            if key in found and found[key] != value:
+                raise ConfigError(
+                    f"recipe.{key}: {value!r} is asked for, but {', '.join(study.recipes)} gives {entrant.name!r} "
+                    f"{found[key]!r}; set entrants.{entrant.name}.recipe.{key}, or leave out `recipes`"
+                )
+        base |= found
+    base |= entrant.recipe
+    points = [
+        dict(zip(grid, values, strict=True)) for grid in study.grid for values in itertools.product(*grid.values())
+    ]
+    recipes = [_recipe(entrant.name, base | point) for point in points or [{}]]
+    return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.searched)) for recipe in recipes]
+
+
+def nearest(by_size: dict[int, dict], n: int, name: str, study: Study) -> dict[str, Any]:
+    """The recipe found at the size nearest to n in log n; of two as near, at the smaller."""
+    if not by_size:
+        raise ConfigError(f"recipes: {', '.join(study.recipes)} has none for {name!r}{suggest(name, study.chosen)}")
+    return by_size[min(by_size, key=lambda size: (round(abs(math.log(size / n)), 9), size))]
+
+
+def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown recipe field {key!r}{suggest(key, Recipe.model_fields)}"
+        raise ConfigError(f"entrant {name!r}, recipe {key}: {message}") from None
+
+
+def _cell(
+    study: Study,
+    data: Info,
+    entrant: Entrant,
+    n: int,
+    seed: int,
+    recipe: Recipe | None,
+    variant: str,
+    shuffle: Shuffle | None,
+) -> Cell:
+    if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
+        augment = augment_for(recipe.augment, data.size, data.flip, data.name)
+        recipe = recipe.model_copy(update={"augment": augment})
+        if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
+            raise ConfigError(
+                f"entrant {entrant.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
+                f"budget.images_seen, {study.budget.images_seen:,}"
+            )
+    return Cell(
+        dataset=study.dataset,
+        validation=study.validation,
+        n=n,
+        seed=seed,
+        model=entrant.model,
+        recipe=recipe,
+        budget=study.budget if recipe else None,
+        study=study.name,
+        entrant=entrant.name,
+        role="search" if study.grid else "main",
+        variant=variant,
+        resolution=study.resolution,
+        content=data.content,
+        shuffle=shuffle,
+    )
+
+
+def describe_budget(cells: Sequence[Cell]) -> str:
+    """`100,096 images seen: 400.4 epochs at n = 250, 2.0 at n = 50,000`; the budget check is left out."""
+    seen: dict[int, set[int]] = {}
+    for cell in cells:
+        if cell.recipe and cell.role != "budget-check":
+            seen.setdefault(cell.n, set()).add(cell.images_seen)
+    if not seen:
+        return "nothing is trained by gradient descent"
+    small, large = min(seen), max(seen)
+    epochs = [
+        f"{span([v / n for v in seen[n]], ',.1f')} {'epochs ' if n == small else ''}at n = {n:,}"
+        for n in sorted({small, large})
+    ]
+    return f"{span(seen[small] | seen[large], ',')} images seen: {', '.join(epochs)}"
+
+
+def span(values: Collection[float], form: str) -> str:
+    """`5,120 to 200,064`, or one number where all are the same."""
+    return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))

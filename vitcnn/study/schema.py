@@ -1,0 +1,200 @@
+"""What a study is: one YAML file, read into frozen models that refuse what they do not know.
+
+dataset: digits
+sizes: [50, 200, 1000]
+seeds: 3                                  # or a list
+entrants: {vit: {}, deep: {model: vit, depth: 8}, cnn: {}, linear: {}}
+budget: {images_seen: 20_000}             # or {epochs: 50}
+recipe: {augment: "shift:1"}              # for every entrant
+recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
+grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value (or several grids)
+shuffle: {words: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
+"""
+
+import itertools
+import math
+import reprlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from vitcnn.data.permutation import Shuffle
+from vitcnn.data.synthetic.spec import canonical
+from vitcnn.errors import ConfigError, Frozen, Positive, suggest
+from vitcnn.models.registry import Model, kind
+from vitcnn.study.budget import MOST_EPOCHS, MOST_SEEN, Budget, BudgetCheck, Pretrain
+from vitcnn.study.recipe import Recipe
+
+MOST_CELLS, MOST_SEEDS = 100_000, 10_000
+
+
+class Entrant(Frozen):
+    """One model in the comparison, under the name that tables and figures use."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\p{Cc}\u2028\u2029]*$", max_length=80)]
+    model: Model
+    recipe: dict[str, Any] = Field(default={})
+    start: str | None = None  # an entrant further up: each cell begins with the trained weights of that one's
+    pretrain: Pretrain | None = None  # each cell begins with the weights of another study's, of the same seed
+
+
+def by_name(entrants: Any) -> Any:
+    """`[vit, {deep: {depth: 8}}]` as one mapping from names to options; what is no such list comes back as it is.
+
+    Raises ValueError where a name stands there twice.
+    """
+    if not isinstance(entrants, list) or not all(isinstance(item, str | dict) for item in entrants):
+        return entrants
+    pairs = [pair for item in entrants for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
+    _once(str(name) for name, _ in pairs)
+    return dict(pairs)
+
+
+def several(value: Any) -> Any:
+    """One text or none, where a list of them may stand, as a list."""
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+def _once(values: Iterable[Any]) -> None:
+    if twice := sorted(value for value, count in Counter(values).items() if count > 1):
+        raise ValueError(f"{', '.join(map(str, twice[:10]))} stands there more than once")
+
+
+class Study(Frozen):
+    """One YAML file of `configs/`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    dataset: str
+    sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    entrants: Annotated[tuple[Entrant, ...], Field(min_length=1)]
+    budget: Budget
+    resolution: Positive | None = None  # pixels a side that a folder's images are kept at; None: see configs/README.md
+    validation: Positive | None = None  # images; None: the data set's own number
+    recipe: Recipe = Recipe()
+    recipes: tuple[str, ...] = ()  # a file that `vitcnn select` wrote, relative to this one, or several
+    grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
+    pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
+    budget_check: BudgetCheck | None = None
+    shuffle: tuple[Shuffle, ...] = ()  # several: a dial, every cell once at each
+    chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
+        default={}
+    )  # the contents of `recipes`, read in by load_study
+    search: str | None = None  # the search that `recipes` came from
+    before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
+
+    def found(self, entrant: Entrant) -> dict[int, dict[str, Any]]:
+        """What `recipes` has for an entrant, by its name or else its model's, at each n searched; empty for none."""
+        return self.chosen.get(entrant.name) or self.chosen.get(entrant.model.model) or {}
+
+    @field_validator("dataset")
+    @classmethod
+    def _one_name(cls, value: str) -> str:
+        try:
+            return canonical(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        return several(value)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if not 1 <= value <= MOST_SEEDS:
+            raise ValueError(f"a list of seeds, or how many of them: 1 to {MOST_SEEDS:,}, not {value:,}")
+        return tuple(range(value))
+
+    @field_validator("sizes", "seeds")
+    @classmethod
+    def _sorted_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        _once(value)
+        return tuple(sorted(value))
+
+    @field_validator("shuffle", mode="before")
+    @classmethod
+    def _settings(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, dict | list | tuple):
+            raise ValueError(f"a setting such as {{words: 1}}, or a list of them, not {reprlib.repr(value)}")
+        return (value,) if isinstance(value, dict) else value or ()
+
+    @field_validator("shuffle")
+    @classmethod
+    def _settings_once(cls, value: tuple[Shuffle, ...]) -> tuple[Shuffle, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("the same setting stands there more than once")
+        return value
+
+    @field_validator("entrants", mode="before")
+    @classmethod
+    def _entrants(cls, value: Any) -> Any:
+        value = by_name(value)
+        if isinstance(value, tuple):  # made in Python
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"a list of names, or names with options, not {reprlib.repr(value)}")
+        entrants = []
+        for name, options in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{name!r} is no name; write it in quotes")
+            if not isinstance(options or {}, dict):
+                raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
+            options = dict(options or {})
+            own = {key: options.pop(key) for key in ("recipe", "start", "pretrain") if key in options}
+            options.setdefault("model", name)
+            kind(options)
+            entrants.append({"name": name, "model": options, **own})
+        return tuple(entrants)
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _one_grid(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict) and value else value or ()
+
+    @field_validator("grid")
+    @classmethod
+    def _grid(cls, value: tuple[dict[str, list], ...]) -> tuple[dict[str, list], ...]:
+        for key in itertools.chain(*value):
+            if key not in Recipe.model_fields:
+                raise ValueError(f"unknown recipe field {key!r}{suggest(key, Recipe.model_fields)}")
+        return value
+
+    @property
+    def searched(self) -> list[str]:
+        """The recipe fields that a search varies."""
+        return list(dict.fromkeys(itertools.chain(*self.grid)))
+
+    @field_validator("pair")
+    @classmethod
+    def _two(cls, value: tuple[str, str]) -> tuple[str, str]:
+        if value[0] == value[1]:
+            raise ValueError(f"two entrants, not {value[0]!r} twice")
+        return value
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> "Study":
+        for entrant in self.entrants:
+            if entrant.start and entrant.pretrain:
+                raise ValueError(f"entrants.{entrant.name}: either `start` or `pretrain`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_of_a_budget(self) -> "Study":
+        factor, budget = self.budget_check.factor if self.budget_check else 1, self.budget
+        if (budget.images_seen or 0) * factor > MOST_SEEN or (budget.epochs or 0) * factor > MOST_EPOCHS:
+            raise ValueError(f"budget_check.factor: {factor:g} times this budget is more than there may be")
+        return self
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "Study":
+        count = len(self.sizes) * len(self.seeds) * len(self.entrants) * max(1, len(self.shuffle))
+        count *= max(1, sum(math.prod(map(len, grid.values())) for grid in self.grid))
+        if count > MOST_CELLS:
+            raise ValueError(f"the study has {count:,} cells; fewer sizes, seeds or trials: at most {MOST_CELLS:,}")
+        return self
