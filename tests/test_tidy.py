@@ -142,7 +142,7 @@ def test_a_folder_may_be_given_as_text(trio):
 # ---- what is loaded ----
 
 
-def test_the_package_alone_loads_neither_pandas_nor_what_trains_and_has_no_other_names():
+def test_the_package_alone_loads_neither_pandas_nor_torch_and_has_three_names():
     code = (
         "import sys, vitcnn\n"
         "print(*[m for m in ('pandas', 'numpy', 'torch', 'timm', 'lightning', 'sklearn') if m in sys.modules])\n"
@@ -150,11 +150,12 @@ def test_the_package_alone_loads_neither_pandas_nor_what_trains_and_has_no_other
         "print(*[m for m in ('pandas', 'torch', 'timm', 'lightning', 'sklearn') if m in sys.modules])\n"
         "print(hasattr(vitcnn, 'load_record'))\n"
         "from vitcnn import *\n"
-        "print(load_records.__module__)\n"
+        "print(load_records.__module__, run_study.__module__, train_cell.__module__)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["", "", "False", "vitcnn.analysis.tidy"]
+    where = ["vitcnn.analysis.tidy", "vitcnn.launch.run_study", "vitcnn.training.train"]
+    assert done.stdout.splitlines() == ["", "", "False", " ".join(where)]
 
 
 # ---- vitcnn export ----

@@ -1,14 +1,22 @@
-"""How much data does a Vision Transformer need before it beats a CNN? `load_records` reads what a study left."""
+"""How much data does a Vision Transformer need before it beats a CNN?
 
+`run_study` runs a study as `vitcnn run` does, `train_cell` trains one of its cells, `load_records` reads what a study
+left.
+"""
+
+from importlib import import_module
 from typing import Any
 
-__all__ = ["load_records"]
+_WHERE = {
+    "run_study": "vitcnn.launch.run_study",
+    "train_cell": "vitcnn.training.train",
+    "load_records": "vitcnn.analysis.tidy",
+}
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when asked for: the command line has no need of it."""
-    if name == "load_records":
-        from vitcnn.analysis.tidy import load_records
-
-        return load_records
+    """Imported when asked for: they load torch or pandas."""
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'vitcnn' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """The command line: parse, call, print."""
 
-from vitcnn.cli.app import main
+from vitcnn.cli.commands import app, main
 
-__all__ = ["main"]
+__all__ = ["app", "main"]

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitcnn.cli.common import RESULTS, RUNS, Loaded, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli.data import DataDir
 
 if TYPE_CHECKING:
+    from vitcnn.launch.open_study import OpenStudy
     from vitcnn.study.cell import Cell
 
 
@@ -71,7 +72,7 @@ def receptive_fields(
     typer.echo(f"written to {path}")
 
 
-def _cell(loaded: Loaded, name: str) -> "Cell":
+def _cell(loaded: "OpenStudy", name: str) -> "Cell":
     from vitcnn.errors import ConfigError, suggest
 
     known = {key: cell for cell in loaded.cells for key in (cell.title, cell.id)}

@@ -4,8 +4,6 @@ import gc
 import os
 import signal
 import sys
-import time
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -93,80 +91,24 @@ def run(
     runs: Runs = RUNS,
 ) -> None:
     """Trains the cells that have no record yet; goes on where an earlier run stopped."""
-    from rich.console import Console
-    from rich.live import Live
+    from vitcnn.launch.run_study import run_study
 
-    from vitcnn.data.sources.fetch import fetch
-    from vitcnn.errors import ConfigError
-    from vitcnn.launch.ready import with_starters
-    from vitcnn.launch.scheduler import run_jobs
-    from vitcnn.launch.table import headline, table
-    from vitcnn.launch.worker import Options
-    from vitcnn.store.status import check_writable, put_aside, states, to_train
-
-    if wandb not in ("auto", "online", "offline", "off"):
-        raise ConfigError(f"--wandb {wandb}: one of auto, online, offline, off")
-    if lanes != "auto" and not (lanes.isdecimal() and int(lanes)):
-        raise ConfigError(f"--lanes {lanes}: auto, or a number of cells")
-    loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir, get=True)
-    console = Console(soft_wrap=True)
-    check_writable(places)
-    for line in put_aside(places):
-        console.print(line, markup=False)
-    found = states(all_cells, places)
-    if before:
-        from vitcnn.launch.plan import check_same_words
-
-        check_same_words(loaded, about, before)  # before anybody is sent to train the other study
-    waiting, lost = with_starters(to_train(found), places)
-    if failed := sum(state.detail.get("final", False) for state in found):
-        console.print(
-            f"failed for good, the loss being no number: {failed} of the cells; to try them again, "
-            f"delete {places.failures}"
-        )
-    if lost:
-        console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
-    if not waiting:
-        done = "done, or failed for good" if failed or lost else "done"
-        console.print(f"{places.study}: all {len(all_cells)} cells are {done}")
-        return
-    from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that the study is known to be one
-
-    say = partial(console.print, markup=False)  # names may look like markup
-    kind = check(loaded, about, waiting, device, say)
-    fetch(loaded.dataset, data_dir, loaded.resolution)
-    console.print(f"{places.study}: {len(waiting)} of {len(all_cells)} cells to train")
-    jobs = make_jobs(waiting, lanes, kind)
-    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
-    options = Options(
-        device=device,
-        threads=threads,
+    outcome = run_study(
+        study,
+        overrides or (),
+        results=results,
+        runs=runs,
         data_folder=data_dir,
+        device=device,
         workers=workers,
-        tracking=wandb,
+        threads=threads,
+        lanes=lanes,
+        wandb=wandb,
+        minutes=minutes,
         keep_weights=keep_weights,
     )
-    with Live(console=console, auto_refresh=False) as live:
-        shown = began = time.monotonic()
-
-        def tick() -> None:
-            nonlocal shown
-            if minutes is not None and time.monotonic() - began > 60 * minutes:
-                raise KeyboardInterrupt
-            if console.is_terminal:
-                live.update(table(states(all_cells, places), places, workers), refresh=True)
-            elif time.monotonic() - shown > 30:
-                console.print(headline(states(all_cells, places), places, workers))
-                shown = time.monotonic()
-
-        outcome = run_jobs(jobs, places, options, workers, tick, say)
-        last = table(states(all_cells, places), places)
-        live.update(last if console.is_terminal else "", refresh=True)
-    if not console.is_terminal:  # there Live leaves the line open
-        console.print(last)
     if outcome.interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one more Ctrl-C has nothing to stop
-        console.print("Interrupted. The same command goes on from here.")
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)

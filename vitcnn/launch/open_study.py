@@ -1,0 +1,61 @@
+"""A study with all that is known of it: its cells, its data set, its folders. To read it writes nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vitcnn.data.sources.cache import Info, KeptInfo
+from vitcnn.data.sources.fetch import about_data, fetch
+from vitcnn.data.sources.registry import known_info
+from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.status import check_writable
+from vitcnn.study.cell import Cell
+from vitcnn.study.load import load_study
+from vitcnn.study.matrix import cells
+from vitcnn.study.schema import Study
+
+
+class OpenStudy(NamedTuple):
+    """`before`: what is known of the data of the studies that `pretrain` names, by file."""
+
+    study: Study
+    about: Info
+    cells: list[Cell]
+    places: Places
+    before: dict[str, Info]
+
+
+def open_study(
+    path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
+) -> OpenStudy:
+    """Reads a study. Raises ConfigError for what a person can mend, FetchError where images are needed to know the data
+    set and are not there."""
+    study = load_study(path, overrides)
+    return _opened(study, Places(study.name, results, runs), data_folder)
+
+
+def fetch_and_open(
+    path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
+) -> OpenStudy:
+    """As `open_study`, but a data set that is known only from its images is fetched, and what is known of it is kept
+    beside the records, so that these can be read without the images."""
+    study = load_study(path, overrides)
+    places = Places(study.name, results, runs)
+    if not known_info(study.dataset):
+        fetch(study.dataset, data_folder, study.resolution)
+        about = about_data(study.dataset, data_folder, study.resolution)
+        shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
+        kept = KeptInfo(dataset=study.dataset, resolution=study.resolution, info=shared)
+        check_writable(places)
+        write_atomically(places.dataset, kept.model_dump_json() + "\n")
+        return _opened(study, places, data_folder, about)
+    return _opened(study, places, data_folder)
+
+
+def _opened(study: Study, places: Places, data_folder: Path | None, about: Info | None = None) -> OpenStudy:
+    def known(one: Study) -> Info:
+        return about_data(one.dataset, data_folder, one.resolution, beside=places.of(one.name).dataset)
+
+    about = about or known(study)
+    before = {file: known(other) for file, other in study.before.items()}
+    return OpenStudy(study, about, cells(study, about, before), places, before)

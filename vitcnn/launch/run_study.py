@@ -1,0 +1,140 @@
+"""Runs a study, from Python as from the command line."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from vitcnn.data.sources.fetch import fetch
+from vitcnn.errors import ConfigError
+from vitcnn.launch.open_study import OpenStudy, fetch_and_open
+from vitcnn.launch.ready import with_starters
+from vitcnn.launch.scheduler import Outcome, run_jobs
+from vitcnn.launch.table import headline, table
+from vitcnn.launch.worker import Options
+from vitcnn.machine import cores
+from vitcnn.store.status import check_writable, put_aside, states, to_train
+from vitcnn.study.cell import Cell
+
+TRACKING = ("auto", "online", "offline", "off")
+SAID_EVERY = 30  # seconds between two lines where there is no terminal to draw a table on
+
+
+def run_study(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    results: str | Path = "results",
+    runs: str | Path = "runs",
+    data_folder: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int = 1,
+    lanes: str | int = "auto",
+    wandb: str = "auto",
+    minutes: float | None = None,
+    keep_weights: bool = False,
+    console: Console | None = None,
+) -> Outcome:
+    """Trains the cells of a study (a YAML file; `overrides` such as "seeds=1") that have no record yet, and goes on
+    where an earlier run stopped. Returns what became of them; records lie in `results`/<study>.
+
+    `device`: auto, cpu, cuda, cuda:1 …; `workers`: processes (None: one a core on a CPU, else one), each with `threads`
+    CPU threads and `lanes` cells side by side (auto: 16 on a GPU, else 1); `wandb`: auto (online when logged in, else
+    offline), online, offline or off; `minutes`: stop after so long, with checkpoints. A script that calls this needs
+    `if __name__ == "__main__":`, as any that starts processes. Raises ConfigError for what a person can mend,
+    FetchError where a data set is not to be had.
+    """
+    if wandb not in TRACKING:
+        raise ConfigError(f"wandb {wandb}: one of {', '.join(TRACKING)}")
+    if str(lanes) != "auto" and not (str(lanes).isdecimal() and int(lanes)):
+        raise ConfigError(f"lanes {lanes}: auto, or a number of cells")
+    folder = Path(data_folder) if data_folder else None
+    opened = fetch_and_open(Path(path), overrides, results=Path(results), runs=Path(runs), data_folder=folder)
+    console = console or Console(soft_wrap=True)
+    check_writable(opened.places)
+    waiting = _waiting(opened, console)
+    if not waiting:
+        return Outcome()
+    from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that there is something to train
+
+    def log(line: str) -> None:
+        console.print(line, markup=False)  # names may look like markup
+
+    kind = check(opened.study, opened.about, waiting, device, log)
+    fetch(opened.study.dataset, folder, opened.study.resolution)
+    log(f"{opened.places.study}: {len(waiting)} of {len(opened.cells)} cells to train")
+    jobs = make_jobs(waiting, str(lanes), kind)
+    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
+    options = Options(
+        device=device,
+        threads=threads,
+        data_folder=folder,
+        workers=workers,
+        tracking=wandb,
+        keep_weights=keep_weights,
+    )
+    with Progress(opened, workers, minutes, console) as progress:
+        outcome = run_jobs(jobs, opened.places, options, workers, progress.tick, log)
+    if outcome.interrupted:
+        log("Interrupted. The same command goes on from here.")
+    return outcome
+
+
+def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
+    """The cells to train; says what is left out, and why."""
+    places = opened.places
+    for line in put_aside(places):
+        console.print(line, markup=False)
+    found = states(opened.cells, places)
+    if opened.before:
+        from vitcnn.launch.plan import check_same_words
+
+        # before anybody is sent to train the other study
+        check_same_words(opened.study, opened.about, opened.before)
+    waiting, lost = with_starters(to_train(found), places)
+    if failed := sum(state.detail.get("final", False) for state in found):
+        console.print(
+            f"failed for good, the loss not being a number: {failed} of the cells; to try them again, "
+            f"delete {places.failures}"
+        )
+    if lost:
+        console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
+    if not waiting:
+        done = "done, or failed for good" if failed or lost else "done"
+        console.print(f"{places.study}: all {len(opened.cells)} cells are {done}")
+    return waiting
+
+
+class Progress:
+    """The state of a study while it runs: a live table on a terminal, a line now and then elsewhere, and the clock."""
+
+    def __init__(self, opened: OpenStudy, workers: int, minutes: float | None, console: Console):
+        self.opened, self.workers, self.minutes, self.console = opened, workers, minutes, console
+        self.live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> "Progress":
+        self.live.__enter__()
+        self.shown = self.began = time.monotonic()
+        return self
+
+    def tick(self) -> None:
+        """Raises KeyboardInterrupt when time is up."""
+        places, now = self.opened.places, time.monotonic()
+        if self.minutes is not None and now - self.began > 60 * self.minutes:
+            raise KeyboardInterrupt
+        if self.console.is_terminal:
+            self.live.update(table(states(self.opened.cells, places), places, self.workers), refresh=True)
+        elif now - self.shown > SAID_EVERY:
+            self.console.print(headline(states(self.opened.cells, places), places, self.workers))
+            self.shown = now
+
+    def __exit__(self, *error: object) -> None:
+        places = self.opened.places
+        last = table(states(self.opened.cells, places), places)
+        self.live.update(last if self.console.is_terminal else "", refresh=True)
+        self.live.__exit__(*error)
+        if not self.console.is_terminal:  # there Live leaves the line open
+            self.console.print(last)
