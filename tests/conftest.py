@@ -11,7 +11,7 @@ import torch
 
 from vitcnn import cli
 from vitcnn.data.sources.fetch import fetch
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
@@ -71,9 +71,9 @@ def of(study, request) -> Callable[..., list[Cell]]:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> StudyPaths:
     """Of the small study."""
-    return Places("small", tmp_path / "results", tmp_path / "runs")
+    return StudyPaths("small", tmp_path / "results", tmp_path / "runs")
 
 
 @pytest.fixture

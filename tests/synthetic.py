@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from vitcnn.data.sources.fetch import about_data
-from vitcnn.models.config import Sight
+from vitcnn.models.config import InputSpec
 from vitcnn.seeds import role_seed
 from vitcnn.store import records
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Cost, Point, Record, Score
 from vitcnn.study.cell import Cell
 from vitcnn.study.load import load_study
@@ -34,12 +34,14 @@ grid: {lr: [0.001, 0.003, 0.01], augment: [none, "shift:1"]}
 """
 
 
-def make_study(folder: Path, *overrides: str, text: str = TRIO, name: str = "trio") -> tuple[Study, list[Cell], Places]:
-    """A study written to `folder` and read from there, its cells, and its places in the same folder."""
+def make_study(
+    folder: Path, *overrides: str, text: str = TRIO, name: str = "trio"
+) -> tuple[Study, list[Cell], StudyPaths]:
+    """A study written to `folder` and read from there, its cells, and its paths in the same folder."""
     path = folder / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
     study = load_study(path, overrides)
-    return study, cells(study), Places(study.name, folder / "results", folder / "runs")
+    return study, cells(study), StudyPaths(study.name, folder / "results", folder / "runs")
 
 
 def record(
@@ -79,9 +81,9 @@ def record(
             seconds=seconds,
             images_per_s=None if linear else seen / seconds,
         ),
-        sight=Sight(image_size=8, words=None, native_pixels_per_word=None)
+        sight=InputSpec(image_size=8, words=None, native_pixels_per_word=None)
         if linear
-        else Sight(image_size=64, words=16, native_pixels_per_word=2.0),
+        else InputSpec(image_size=64, words=16, native_pixels_per_word=2.0),
         subset=f"{role_seed(cell.seed, 'subset', cell.n):016x}",
         weights=None if linear else f"{rng.integers(2**63):016x}",
         found={"C": 0.1} if linear else {},
@@ -113,6 +115,6 @@ def every(all_cells: Iterable[Cell], accuracy: Callable[[Cell], float], seed: in
     return [record(cell, accuracy(cell), rng=rng) for cell in all_cells]
 
 
-def write(all_records: Iterable[Record], places: Places) -> None:
+def write(all_records: Iterable[Record], paths: StudyPaths) -> None:
     for each in all_records:
-        records.write_record(each, places)
+        records.write_record(each, paths)

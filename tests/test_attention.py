@@ -339,10 +339,10 @@ def test_scaled_scores_have_the_deviation_of_their_words_whatever_the_width_and_
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 7), st.sampled_from([1, 3, 5, 7, 9, 13, 15]))
 def test_a_window_holds_the_words_within_half_of_it_in_rows_and_columns(grid, window):
-    mask, places = window_mask(grid, window), list(product(range(grid), repeat=2))
+    mask, paths = window_mask(grid, window), list(product(range(grid), repeat=2))
     assert (mask.dtype, mask.shape) == (torch.bool, (grid**2, grid**2))
-    for i, (row, column) in enumerate(places):
-        for j, (other_row, other_column) in enumerate(places):
+    for i, (row, column) in enumerate(paths):
+        for j, (other_row, other_column) in enumerate(paths):
             near = 2 * max(abs(row - other_row), abs(column - other_column)) < window
             assert mask[i, j] == near
     assert mask.all() == (window >= 2 * grid - 1)
@@ -382,16 +382,16 @@ def test_a_word_that_sees_no_word_is_named():
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=12, unique=True), st.integers(1, 24))
-def test_sinusoidal_positions_are_the_papers_formula_and_no_two_are_the_same(places, half):
+def test_sinusoidal_positions_are_the_papers_formula_and_no_two_are_the_same(paths, half):
     """Wavelengths in equal ratios from 2π to 10,000 · 2π, both ends included."""
-    got = sinusoidal(torch.tensor(places), 2 * half).double()
-    for row, place in enumerate(places):
+    got = sinusoidal(torch.tensor(paths), 2 * half).double()
+    for row, place in enumerate(paths):
         for pair in range(half):
             wavelength = 2 * math.pi * 10_000 ** (pair / max(1, half - 1))
             angle = 2 * math.pi * place / wavelength
             assert got[row, pair].item() == pytest.approx(math.sin(angle), abs=1e-4)
             assert got[row, half + pair].item() == pytest.approx(math.cos(angle), abs=1e-4)
-    assert len(places) == 1 or torch.pdist(got).min() > 1e-3
+    assert len(paths) == 1 or torch.pdist(got).min() > 1e-3
 
 
 @settings(max_examples=30, deadline=None)

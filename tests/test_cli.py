@@ -43,8 +43,8 @@ def test_help_loads_nothing_that_trains():
 
 
 def test_status_loads_nothing_that_trains_records_or_not(tmp_path):
-    _, all_cells, places = make_study(tmp_path)
-    write(every(all_cells[:4], lambda _: 0.5), places)
+    _, all_cells, paths = make_study(tmp_path)
+    write(every(all_cells[:4], lambda _: 0.5), paths)
     done = process("from vitcnn.cli import main\nmain()", "status", "trio.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "4 done" in done.stdout
@@ -108,8 +108,8 @@ def test_curves_without_runs_say_which_folder_is_missing(vitcnn, tmp_path):
 
 
 def test_files_that_cannot_be_written_are_named(vitcnn, tmp_path):
-    _, all_cells, places = make_study(tmp_path)
-    write(every(all_cells, lambda _: 0.5), places)
+    _, all_cells, paths = make_study(tmp_path)
+    write(every(all_cells, lambda _: 0.5), paths)
     code, _, err = vitcnn("export", "trio.yaml", "--csv", "no/such.csv")
     assert (code, err) == (2, "vitcnn: no/such.csv: No such file or directory\n")
     (tmp_path / "file").write_text("")
@@ -120,12 +120,12 @@ def test_files_that_cannot_be_written_are_named(vitcnn, tmp_path):
 
 
 def test_selecting_from_an_unfinished_search_is_refused(vitcnn, tmp_path):
-    _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
-    write(every(all_cells[1:], lambda _: 0.5), places)
+    _, all_cells, paths = make_study(tmp_path, text=SEARCH, name="search")
+    write(every(all_cells[1:], lambda _: 0.5), paths)
     code, _, err = vitcnn("select", "search.yaml")
     assert code == 2
     assert f"the search is not finished: 1 cell missing, {all_cells[0].title}" in err
-    assert not (places.report / "recipes.yaml").exists()
+    assert not (paths.report / "recipes.yaml").exists()
 
 
 def test_selecting_from_a_study_that_is_no_search_is_refused(vitcnn, tmp_path):
@@ -148,8 +148,8 @@ def test_status_of_a_study_not_begun_shows_waiting_cells_and_leaves_no_folder(vi
 
 
 def test_report_writes_from_records_where_it_is_told(vitcnn, tmp_path):
-    _, all_cells, places = make_study(tmp_path, "entrants=[cnn]", text=SEARCH, name="search")
-    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), places)
+    _, all_cells, paths = make_study(tmp_path, "entrants=[cnn]", text=SEARCH, name="search")
+    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), paths)
     (tmp_path / "results").rename(tmp_path / "elsewhere")
     code, out, _ = vitcnn("report", "search.yaml", "entrants=[cnn]", "--results", "elsewhere")
     assert code == 0
@@ -159,12 +159,12 @@ def test_report_writes_from_records_where_it_is_told(vitcnn, tmp_path):
 
 
 def test_select_writes_and_prints_the_recipes(vitcnn, tmp_path):
-    _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
-    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), places)
+    _, all_cells, paths = make_study(tmp_path, text=SEARCH, name="search")
+    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), paths)
     code, out, _ = vitcnn("select", "search.yaml")
     assert code == 0
     assert "lr: 0.01" in out
-    assert (places.report / "recipes.yaml").read_text(encoding="utf-8") in out
+    assert (paths.report / "recipes.yaml").read_text(encoding="utf-8") in out
 
 
 def test_every_data_set_is_listed_by_the_name_that_a_study_uses_on_a_usual_terminal(vitcnn, monkeypatch):

@@ -7,9 +7,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from vitcnn.data.sources.fetch import about_data
-from vitcnn.models.profile import Facts, facts
+from vitcnn.models.profile import ModelProfile, profile
 from vitcnn.models.registry import Model
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, read_records
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
@@ -27,15 +27,15 @@ def loaded(name: str) -> Study:
 
 @cache
 def records(name: str) -> list[Record]:
-    found, wrong = read_records(Places(name, HERE / "results").records)
+    found, wrong = read_records(StudyPaths(name, HERE / "results").records)
     assert not wrong
     return found
 
 
 @cache
-def counted(model: str, dataset: str) -> Facts:
+def counted(model: str, dataset: str) -> ModelProfile:
     """`model`: its fields as JSON. Studies share most of their networks: each is built once."""
-    return facts(TypeAdapter(Model).validate_json(model), about_data(dataset))
+    return profile(TypeAdapter(Model).validate_json(model), about_data(dataset))
 
 
 def test_there_are_studies_searches_and_records():
@@ -50,8 +50,8 @@ def test_a_study_is_read_and_makes_a_cell_for_every_entrant_size_and_seed(name):
     made = cells(study)
     assert study.name == name
     assert f"vitcnn run configs/{name}.yaml" in STUDIES[name].read_text(encoding="utf-8").splitlines()[0]
-    places = {(e.name, n, seed) for e in study.entrants for n in study.sizes for seed in study.seeds}
-    assert {(cell.entrant, cell.n, cell.seed) for cell in made} == places
+    paths = {(e.name, n, seed) for e in study.entrants for n in study.sizes for seed in study.seeds}
+    assert {(cell.entrant, cell.n, cell.seed) for cell in made} == paths
     assert all(cell.steps for cell in made if cell.recipe)
     assert set(study.pair) <= {e.name for e in study.entrants}
 

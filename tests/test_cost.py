@@ -156,11 +156,11 @@ def test_entrants_take_turns():
 
 
 def test_the_command_measures_in_a_process_of_its_own_and_leaves_a_file(vitcnn, tmp_path):
-    _, _, places = make_study(tmp_path, text=DEPTHS, name="depths")
+    _, _, paths = make_study(tmp_path, text=DEPTHS, name="depths")
     code, out, err = vitcnn("cost", "depths.yaml", "entrants=[vit, linear]", "--device", "cpu", "--repeats", "1")
     assert (code, err) == (0, "")
     assert "written to results/depths/cost.json" in out
-    costs = read_costs(places)
+    costs = read_costs(paths)
     assert list(costs.entrants) == ["vit", "linear"]
     assert 1e6 < costs.entrants["vit"].memory < 1e9
     assert f"{costs.entrants['vit'].parameters:,}" in out
@@ -191,14 +191,14 @@ def some(study, without: str = "", **more) -> Costs:
 
 
 def test_costs_come_back_as_they_were_written(tmp_path):
-    study, _, places = make_study(tmp_path)
-    assert read_costs(places) is None
+    study, _, paths = make_study(tmp_path)
+    assert read_costs(paths) is None
     costs = some(study)
-    assert write_costs(costs, places) == tmp_path / "results" / "trio" / "cost.json"
-    assert read_costs(places) == costs
-    places.report.joinpath("cost.json").write_text('{"machine": 1}', encoding="utf-8")
+    assert write_costs(costs, paths) == tmp_path / "results" / "trio" / "cost.json"
+    assert read_costs(paths) == costs
+    paths.report.joinpath("cost.json").write_text('{"machine": 1}', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"trio/cost.json: no costs \(machine: .*`vitcnn cost` writes it anew"):
-        read_costs(places)
+        read_costs(paths)
 
 
 def test_costs_of_another_model_under_the_same_name_do_not_count(tmp_path):
@@ -215,20 +215,20 @@ def test_costs_of_another_model_under_the_same_name_do_not_count(tmp_path):
 
 @pytest.fixture
 def trio(tmp_path):
-    """(results without the CNN's largest n and all of local, places with costs of all but local)."""
-    study, all_cells, places = make_study(tmp_path)
+    """(results without the CNN's largest n and all of local, paths with costs of all but local)."""
+    study, all_cells, paths = make_study(tmp_path)
     levels = {"vit": 0.5, "local": 0.6, "cnn": 0.9, "linear": 0.4}
     kept = [c for c in all_cells if c.entrant != "local" and (c.entrant, c.n) != ("cnn", 1000)]
     records = every(kept, lambda c: levels[c.entrant] + 0.02 * c.seed)
-    write_costs(some(study, without="local"), places)
-    return Results.of(study, all_cells, records), places
+    write_costs(some(study, without="local"), paths)
+    return Results.of(study, all_cells, records), paths
 
 
 def test_nothing_is_said_where_nothing_was_measured(trio):
-    results, places = trio
-    places.report.joinpath("cost.json").unlink()
-    assert cost_section(results, places) == ""
-    assert cost_figure(results, places) is None
+    results, paths = trio
+    paths.report.joinpath("cost.json").unlink()
+    assert cost_section(results, paths) == ""
+    assert cost_figure(results, paths) is None
 
 
 def test_the_table_has_costs_and_accuracies_and_says_what_is_missing(trio):
@@ -250,9 +250,9 @@ def test_the_table_has_costs_and_accuracies_and_says_what_is_missing(trio):
 
 
 def test_the_figure_shows_who_has_both_at_the_largest_n_that_all_have(trio):
-    results, places = trio
+    results, paths = trio
     assert common_size(results) == 200
-    fig = cost_figure(results, places)
+    fig = cost_figure(results, paths)
     for ax, x in zip(fig.axes, ([1e6, 3e6], [1000, 3000]), strict=True):
         handles, labels = ax.get_legend_handles_labels()
         assert labels == ["vit", "cnn"]
@@ -267,20 +267,20 @@ def test_the_figure_shows_who_has_both_at_the_largest_n_that_all_have(trio):
 
 
 def test_without_records_there_are_costs_and_no_figure(trio):
-    results, places = trio
+    results, paths = trio
     empty = Results.of(results.study, results.cells, [])
-    assert cost_figure(empty, places) is None
-    text = cost_section(empty, places)
+    assert cost_figure(empty, paths) is None
+    text = cost_section(empty, paths)
     assert "cost.png" not in text
     assert "| cnn | 3,000 | 3,000,000 |" in text
 
 
 def test_ten_names_stand_beside_their_markers_and_cover_none_of_each_other(tmp_path):
-    study, all_cells, places = make_study(tmp_path, text=LADDER, name="ladder")
-    write_costs(some(study), places)
+    study, all_cells, paths = make_study(tmp_path, text=LADDER, name="ladder")
+    write_costs(some(study), paths)
     levels = {e.name: 0.45 + 0.02 * k for k, e in enumerate(study.entrants)}
     results = Results.of(study, all_cells, every(all_cells, lambda c: levels[c.entrant] + 0.01 * c.seed))
-    fig = cost_figure(results, places)
+    fig = cost_figure(results, paths)
     for ax in fig.axes:
         boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
         assert len(boxes) == 10

@@ -20,7 +20,7 @@ from vitcnn.report.permutation import CLAIMS, dial_section
 from vitcnn.report.report import write_report
 from vitcnn.report.tables import MISSING
 from vitcnn.report.verdict import sentence, verdict_text
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 
 DIAL = """
 dataset: digits
@@ -61,14 +61,14 @@ def lost(cell) -> bool:
 
 @pytest.fixture(scope="module")
 def dial(tmp_path_factory):
-    """(results of a finished dial, its places, a command's arguments); the report is written."""
+    """(results of a finished dial, its paths, a command's arguments); the report is written."""
     folder = tmp_path_factory.mktemp("dial")
-    study, all_cells, places = make_study(folder, text=DIAL, name="dial")
+    study, all_cells, paths = make_study(folder, text=DIAL, name="dial")
     records = every(all_cells, accuracy)
-    write(records, places)
-    write_report(study, all_cells, places)
-    where = [folder / "dial.yaml", "--results", places.results, "--runs", places.runs]
-    return Results.of(study, all_cells, records, about_data("digits")), places, where
+    write(records, paths)
+    write_report(study, all_cells, paths)
+    where = [folder / "dial.yaml", "--results", paths.results, "--runs", paths.runs]
+    return Results.of(study, all_cells, records, about_data("digits")), paths, where
 
 
 @pytest.fixture(scope="module")
@@ -207,9 +207,9 @@ def test_the_figure_has_a_line_a_setting_through_the_finished_gaps(partial):
 def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_path):
     results, whole, _ = dial
     one = alone(results, tmp_path, 0)
-    places = Places("dial", tmp_path / "results", tmp_path / "runs")
-    write(one.records.values(), places)
-    text = write_report(one.study, one.cells, places).read_text(encoding="utf-8")
+    paths = StudyPaths("dial", tmp_path / "results", tmp_path / "runs")
+    write(one.records.values(), paths)
+    text = write_report(one.study, one.cells, paths).read_text(encoding="utf-8")
     before, after = (whole.report / "report.md").read_text(encoding="utf-8").split("\n## The dial\n")
     assert before.split("\n\n", 2)[2] == text.split("\n\n", 2)[2]
     told = [line.split(":")[0] for line in before.split("\n\n")[1].splitlines()]
@@ -218,18 +218,18 @@ def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_pat
     assert "not shuffled: 3 entrants × 3 sizes × 3 seeds" in text
     assert "](dial.png)" in after
     assert (whole.report / "dial.png").stat().st_size > 10_000
-    assert not (places.report / "dial.png").exists()
+    assert not (paths.report / "dial.png").exists()
     for name in ("accuracy", "gap", "overfitting", "curves"):
-        assert (places.report / f"{name}.svg").read_bytes() == (whole.report / f"{name}.svg").read_bytes(), name
-    assert ", not shuffled, 3 seeds" in (places.report / "accuracy.svg").read_text(encoding="utf-8")
+        assert (paths.report / f"{name}.svg").read_bytes() == (whole.report / f"{name}.svg").read_bytes(), name
+    assert ", not shuffled, 3 seeds" in (paths.report / "accuracy.svg").read_text(encoding="utf-8")
 
 
 def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_path):
     more = ["entrants={vit: {}, more: {model: vit, start: vit}, linear: {}}", "sizes=[50]", "seeds=2"]
-    _, all_cells, places = make_study(tmp_path, *more, text=DIAL, name="dial")
-    write(every(all_cells[:-1], lambda _: 0.5), places)
+    _, all_cells, paths = make_study(tmp_path, *more, text=DIAL, name="dial")
+    write(every(all_cells[:-1], lambda _: 0.5), paths)
     assert vitcnn("report", "dial.yaml", *more)[0] == 0
-    text = (places.report / "report.md").read_text(encoding="utf-8")
+    text = (paths.report / "report.md").read_text(encoding="utf-8")
     assert "## The dial" not in text
     assert "None: no entrant is called " in text
     assert "more begins with the trained weights of vit at the same n and seed" in text

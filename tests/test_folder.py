@@ -17,7 +17,7 @@ from vitcnn.data.sources.class_folders import SUFFIXES, root_of
 from vitcnn.data.sources.fetch import DataSet, about_data, fetch, load
 from vitcnn.data.sources.registry import place
 from vitcnn.errors import ConfigError
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, read_records
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
@@ -486,7 +486,7 @@ def finished(tmp_path_factory) -> tuple[Path, list[Record], np.ndarray]:
     labels = np.array(load(f"folder:{home}/pets", home / "cache").arrays.test_labels)
     shutil.rmtree(home / "pets")
     shutil.rmtree(home / "cache")
-    return home, read_records(Places("pets", home / "results", home / "runs").records)[0], labels
+    return home, read_records(StudyPaths("pets", home / "results", home / "runs").records)[0], labels
 
 
 def test_a_study_on_a_folder_has_the_accuracy_on_images_and_the_mean_over_classes(finished):

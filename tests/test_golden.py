@@ -8,7 +8,7 @@ import pytest
 from vitcnn.analysis.select import choose, recipes_yaml
 from vitcnn.report.report import write_report
 from vitcnn.store.costs import cost_file
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_records
 from vitcnn.store.status import failures
 from vitcnn.study.load import load_study
@@ -26,21 +26,21 @@ def test_there_are_reports_to_hold_against_their_records():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_committed_report_is_what_its_records_and_measured_costs_give(name, tmp_path):
-    study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path / "runs")
-    places = Places(name, tmp_path / "results", tmp_path / "runs")
-    shutil.copytree(committed.records, places.records)
+    study, committed = load_study(HERE / f"configs/{name}.yaml"), StudyPaths(name, HERE / "results", tmp_path / "runs")
+    paths = StudyPaths(name, tmp_path / "results", tmp_path / "runs")
+    shutil.copytree(committed.records, paths.records)
     if committed.failures.exists():
-        shutil.copytree(committed.failures, places.failures)
+        shutil.copytree(committed.failures, paths.failures)
     if cost_file(committed).exists():
-        shutil.copy(cost_file(committed), cost_file(places))
-    report = write_report(study, cells(study), places)
+        shutil.copy(cost_file(committed), cost_file(paths))
+    report = write_report(study, cells(study), paths)
     assert report.read_text(encoding="utf-8") == (committed.report / "report.md").read_text(encoding="utf-8")
     assert report.read_bytes() == (committed.report / "report.md").read_bytes()
 
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_committed_recipes_are_what_the_records_of_their_search_give(name, tmp_path):
-    study, committed = load_study(HERE / f"configs/{name}.yaml"), Places(name, HERE / "results", tmp_path)
+    study, committed = load_study(HERE / f"configs/{name}.yaml"), StudyPaths(name, HERE / "results", tmp_path)
     validation = {record.id: record.validation for record in read_records(committed.records)[0]}
     text = recipes_yaml(choose(study, cells(study), validation, failures(cells(study), committed)))
     assert text == (committed.report / "recipes.yaml").read_text(encoding="utf-8")

@@ -11,9 +11,9 @@ from vitcnn.launch.plan import check
 from vitcnn.launch.scheduler import run_jobs
 from vitcnn.launch.worker import Options
 from vitcnn.models.build import build
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 from vitcnn.models.registry import Imported
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
@@ -90,7 +90,7 @@ def test_a_module_in_a_package_is_found_beside_the_study(own, study):
     own("", "lab/deep/__init__.py")
     own(NETS, "lab/deep/nets.py")
     (cell,) = cells(study("entrants={mine: {model: 'import:lab.deep.nets:build'}}", text=STUDY))
-    counted = facts(cell.model, DIGITS)
+    counted = profile(cell.model, DIGITS)
     assert (counted.parameters, counted.macs) == (64 * 3 + 3 + 3 * 10 + 10, 64 * 3 + 3 * 10)
     assert (counted.sight.image_size, counted.sight.words) == (8, None)
 
@@ -118,19 +118,19 @@ def test_a_module_edited_while_a_cell_is_trained_costs_no_record(own, one_cell, 
         path.write_text(NETS + "\n# another thought\n")
         return False
 
-    record = train_cell(cell, places=Places("own", tmp_path / "results", tmp_path / "runs"), stop=edited)
+    record = train_cell(cell, paths=StudyPaths("own", tmp_path / "results", tmp_path / "runs"), stop=edited)
     assert record.cost.parameters == 64 * 4 + 4 + 4 * 10 + 10
 
 
 def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp_path):
     own()
-    cell, places = one_cell(STUDY), Places("own", tmp_path / "results", tmp_path / "runs")
-    outcome = run_jobs([(cell,)], places, Options(device="cpu", tracking="off"), workers=1)
+    cell, paths = one_cell(STUDY), StudyPaths("own", tmp_path / "results", tmp_path / "runs")
+    outcome = run_jobs([(cell,)], paths, Options(device="cpu", tracking="off"), workers=1)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert "nets" not in sys.modules  # it was built there
-    record = read_record(places.record(cell.id))
+    record = read_record(paths.record(cell.id))
     assert (record.cost.steps, record.cost.parameters) == (3, 64 * 4 + 4 + 4 * 10 + 10)
-    assert record.weights == train_cell(cell, places=Places("other", tmp_path, tmp_path)).weights
+    assert record.weights == train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path)).weights
 
 
 # ---- its id ----
@@ -176,9 +176,9 @@ def test_reading_a_study_runs_neither_the_module_nor_its_package(own, study):
     assert len({cell.id for cell in cells(loaded)}) == 2
     assert not {"lab", "lab.nets", "nets"} & sys.modules.keys()
     with pytest.raises(ConfigError, match=r"import:lab\.nets:build: RuntimeError: the package was run"):
-        facts(loaded.entrants[0].model, DIGITS)
+        profile(loaded.entrants[0].model, DIGITS)
     with pytest.raises(ConfigError, match="import:nets:build: RuntimeError: boom"):
-        facts(loaded.entrants[1].model, DIGITS)
+        profile(loaded.entrants[1].model, DIGITS)
 
 
 # ---- what is no network ----
@@ -340,5 +340,5 @@ def build(kind, classes, **_):
 @pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
 def test_every_recurrent_layer_is_counted_once(kind, gates, own):
     own(RECURRENT)
-    counted = facts(Imported(model="import:nets:build", options={"kind": kind}), DIGITS)
+    counted = profile(Imported(model="import:nets:build", options={"kind": kind}), DIGITS)
     assert counted.macs == 4 * gates * 2 * 16 * 16 + 160

@@ -16,11 +16,11 @@ from vitcnn.errors import ConfigError
 from vitcnn.models.attention import window_mask
 from vitcnn.models.build import build, decay_groups
 from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 from vitcnn.models.registry import Timm
-from vitcnn.models.sasa import NeighbourhoodAttention, _offsets
+from vitcnn.models.sasa import NeighbourhoodAttention
 from vitcnn.models.vit import Recurrence
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
@@ -39,7 +39,7 @@ def ready(model, data=RGB, seed: int = 0) -> nn.Module:
 
 
 def pictures(model, data=RGB, count: int = 3) -> Tensor:
-    size = facts(model, data).sight.image_size
+    size = profile(model, data).sight.image_size
     return torch.randn(count, data.channels, size, size, generator=torch.Generator().manual_seed(9))
 
 
@@ -103,7 +103,6 @@ def test_half_precision_is_near_full_precision_and_learns(model, request):
 @every_rung
 def test_training_may_follow_on_what_inference_has_computed(model):
     network, images = ready(model), pictures(model)
-    _offsets.cache_clear()
     with torch.inference_mode():
         network(images)
     network(images).sum().backward()
@@ -115,7 +114,7 @@ def test_weights_are_the_seeds_and_travel_as_a_state_dict(model):
     first = build(model, RGB)[0].state_dict()
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    facts(model, RGB)
+    profile(model, RGB)
     assert torch.equal(before, torch.get_rng_state())  # counting draws nothing
     again, other, images = build(model, RGB)[0], ready(model, seed=2), pictures(model)
     assert all(torch.equal(tensor, first[name]) for name, tensor in again.state_dict().items())
@@ -275,7 +274,7 @@ OTHERWISE = [
 @every_data
 @pytest.mark.parametrize("model", RUNGS + OTHERWISE, ids=lambda m: m.model)
 def test_parameters_and_macs_are_those_of_the_formula(model, data):
-    counted = facts(model, data)
+    counted = profile(model, data)
     formulas = {Local: of_swin, Timm: of_convnext, CNN: of_cnns, PixelLocal: of_cnns, CNNAttention: of_cnns}
     formula = formulas.get(type(model), of_words)
     parameters, macs = map(sum, zip(*formula(model, data, counted.sight.image_size), strict=True))
@@ -286,7 +285,7 @@ def test_parameters_and_macs_are_those_of_the_formula(model, data):
 
 @pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
 def test_the_ladder_is_matched_on_colour_images_of_32_pixels(model):
-    counted = facts(model, RGB)
+    counted = profile(model, RGB)
     assert 0.42e6 < counted.parameters < 0.56e6
     assert 7e6 < counted.macs < 12e6
 
@@ -298,7 +297,7 @@ def test_the_ladder_is_matched_on_colour_images_of_32_pixels(model):
     ids=lambda m: m.model,
 )
 def test_twice_the_width_is_about_2_million_parameters_on_every_rung(model):
-    counted = facts(model, RGB)
+    counted = profile(model, RGB)
     assert 1.65e6 < counted.parameters < 2.15e6
     assert 27e6 < counted.macs < 42e6
 
@@ -307,7 +306,7 @@ def test_twice_the_width_is_about_2_million_parameters_on_every_rung(model):
 
 
 def permuted(images: Tensor, order: Tensor, patch: int = 16) -> Tensor:
-    """Whole patches change places: patch order[i] comes to stand at i."""
+    """Whole patches change paths: patch order[i] comes to stand at i."""
     words = F.unfold(images, patch, stride=patch)
     return F.fold(words[..., order], images.shape[-2:], patch, stride=patch)
 
@@ -575,13 +574,13 @@ def cell_of(study, entrant: str) -> Cell:
 @pytest.mark.parametrize("entrant", ["mixer", "rnn", "vit-window", "hybrid", "pixel-local"])
 def test_a_rung_is_trained_and_ends_the_same_when_it_is_interrupted(entrant, study, tmp_path):
     cell = cell_of(study, entrant)
-    undisturbed = train_cell(cell, places=Places("whole", tmp_path, tmp_path))
+    undisturbed = train_cell(cell, paths=StudyPaths("whole", tmp_path, tmp_path))
     assert (undisturbed.cost.steps, undisturbed.cost.resumed) == (6, 0)
     assert math.isfinite(undisturbed.test.nll)
     assert undisturbed.curve[-1].train_loss != undisturbed.curve[0].train_loss
-    places, answers = Places("parts", tmp_path, tmp_path), iter([False, True, False])
+    paths, answers = StudyPaths("parts", tmp_path, tmp_path), iter([False, True, False])
     with pytest.raises(InterruptedCell):
-        train_cell(cell, places=places, stop=lambda: next(answers))
-    resumed = train_cell(cell, places=places, stop=lambda: next(answers))
+        train_cell(cell, paths=paths, stop=lambda: next(answers))
+    resumed = train_cell(cell, paths=paths, stop=lambda: next(answers))
     assert resumed.cost.resumed == 1
     assert (resumed.weights, resumed.curve, resumed.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)

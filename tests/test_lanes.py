@@ -8,7 +8,7 @@ import pytest
 from test_tracking import inspect
 
 from vitcnn.launch.jobs import jobs
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
@@ -44,7 +44,7 @@ def of(study):
 @pytest.fixture
 def alone(tmp_path):
     """The record of a cell trained alone and undisturbed."""
-    return lambda cell: train_cell(cell, places=Places("alone", tmp_path, tmp_path))
+    return lambda cell: train_cell(cell, paths=StudyPaths("alone", tmp_path, tmp_path))
 
 
 def outcome(record: Record) -> tuple:
@@ -63,9 +63,9 @@ def interrupting(at: int):
 
 
 @pytest.mark.parametrize("entrant", ENTRANTS)
-def test_a_cell_ends_as_it_ends_alone(entrant, of, places, alone):
+def test_a_cell_ends_as_it_ends_alone(entrant, of, paths, alone):
     mine = of(entrant)
-    found = dict(train_cells(mine, places=places))
+    found = dict(train_cells(mine, paths=paths))
     assert list(found) == mine
     for cell, record in found.items():
         assert record.cost.lanes == 4
@@ -73,24 +73,24 @@ def test_a_cell_ends_as_it_ends_alone(entrant, of, places, alone):
 
 
 @pytest.mark.parametrize("entrant", ["vit", "local"])
-def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(entrant, of, places, alone):
+def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(entrant, of, paths, alone):
     mine = of(entrant)
     with pytest.raises(InterruptedCell):
-        list(train_cells(mine, places=places, stop=interrupting(9)))
-    assert {load_checkpoint(places.cell(cell.id) / "last.ckpt")["step"] for cell in mine} == {9}
-    first = train_cell(mine[0], places=places)
+        list(train_cells(mine, paths=paths, stop=interrupting(9)))
+    assert {load_checkpoint(paths.cell(cell.id) / "last.ckpt")["step"] for cell in mine} == {9}
+    first = train_cell(mine[0], paths=paths)
     with pytest.raises(InterruptedCell):
-        train_cell(mine[1], places=places, stop=interrupting(9))
-    mixed = dict(train_cells(mine[1:], places=places))  # the first goes on later than the other two
+        train_cell(mine[1], paths=paths, stop=interrupting(9))
+    mixed = dict(train_cells(mine[1:], paths=paths))  # the first goes on later than the other two
     assert [mixed[cell].cost.resumed for cell in mine[1:]] == [2, 1, 1]
     assert [mixed[cell].cost.lanes for cell in mine[1:]] == [1, 2, 2]
     for record in (first, *mixed.values()):
         assert outcome(record) == outcome(alone(record.cell))
 
 
-def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, places, alone):
+def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, paths, alone):
     good, bad = of("vit"), of("vit", "entrants.vit.recipe.lr=1e30", "sizes=[50]", "seeds=1")
-    found = dict(train_cells([*good[:2], *bad, *good[2:]], places=places))
+    found = dict(train_cells([*good[:2], *bad, *good[2:]], paths=paths))
     with pytest.raises(NotFiniteLoss) as error:
         alone(bad[0])
     assert str(found.pop(bad[0])) == str(error.value)
@@ -99,18 +99,18 @@ def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, places, a
         assert outcome(record) == outcome(alone(cell))
 
 
-def test_lanes_that_all_fail_end_at_once(of, places):
+def test_lanes_that_all_fail_end_at_once(of, paths):
     bad = of("vit", "entrants.vit.recipe.lr=1e30", "budget.images_seen=320000")
-    assert {type(error) for _, error in train_cells(bad, places=places)} == {NotFiniteLoss}
+    assert {type(error) for _, error in train_cells(bad, paths=paths)} == {NotFiniteLoss}
 
 
-def test_every_lane_has_its_own_run_in_wandb(of, places, monkeypatch, tmp_path):
+def test_every_lane_has_its_own_run_in_wandb(of, paths, monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     mine = of("vit", "sizes=[50]", "budget.images_seen=128")
-    records = dict(train_cells(mine, places=places, tracking="offline"))
+    records = dict(train_cells(mine, paths=paths, tracking="offline"))
     for cell, record in records.items():
-        said = inspect(next((places.run / "wandb").glob(f"offline-run-*-{cell.id}")))
+        said = inspect(next((paths.run / "wandb").glob(f"offline-run-*-{cell.id}")))
         assert cell.title in said
         assert said.count("val/nll") >= len(record.curve) > 0
         assert f"{record.curve[-1].val_nll:.9f}"[:5] in said
@@ -122,17 +122,17 @@ import resource, sys
 from pathlib import Path
 import torch
 from vitcnn.study.matrix import cells
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.load import load_study
 from vitcnn.training.train import train_cells
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 mine = cells(load_study(folder / "wide.yaml"))
-list(train_cells(mine[:1], places=Places("warm", folder, folder), device="cpu"))
+list(train_cells(mine[:1], paths=StudyPaths("warm", folder, folder), device="cpu"))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), -1))
-records = dict(train_cells(mine, places=Places("cut", folder, folder), device="cpu", log=print))
+records = dict(train_cells(mine, paths=StudyPaths("cut", folder, folder), device="cpu", log=print))
 print(len(records), "records, lanes:", {r.cost.lanes for r in records.values()})
 """
 
@@ -172,12 +172,12 @@ from vitcnn.study.cell import Cell
 from vitcnn.models.config import ViT
 from vitcnn.study.budget import Budget
 from vitcnn.study.recipe import Recipe
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.training.train import train_cell
 
 cell = Cell(dataset="fractals:classes=3,size=16,test=30", validation=20, n=20, seed=0, recipe=Recipe(batch_size=8),
             model=ViT(width=8, depth=1, heads=1, patch_size=4), budget=Budget(images_seen=16))
-print(train_cell(cell, places=Places("bare", Path(sys.argv[1]), Path(sys.argv[1])), device="cpu").test.images)
+print(train_cell(cell, paths=StudyPaths("bare", Path(sys.argv[1]), Path(sys.argv[1])), device="cpu").test.images)
 """
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(

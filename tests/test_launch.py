@@ -16,7 +16,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.launch.lease import BEAT, Leases
 from vitcnn.launch.scheduler import run_jobs
 from vitcnn.launch.worker import Options
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
 from vitcnn.store.status import process_runs, read_json, states
 from vitcnn.study.cell import Cell
@@ -65,23 +65,23 @@ def wait_for(condition, seconds: float = 90.0):
     raise AssertionError("waited in vain")
 
 
-def pid_in_a_step(places: Places, cell: Cell) -> int | None:
-    progress = read_json(places.cell(cell.id) / "progress.json") or {}
+def pid_in_a_step(paths: StudyPaths, cell: Cell) -> int | None:
+    progress = read_json(paths.cell(cell.id) / "progress.json") or {}
     return progress["pid"] if progress.get("step", 0) > 5 else None
 
 
-def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(file, places):
+def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(file, paths):
     done = subprocess.run(command(file, "--workers", "1"), capture_output=True, text=True, timeout=300)
-    kinds = {s.cell.entrant: s for s in states(cells(load_study(file)), places)}
+    kinds = {s.cell.entrant: s for s in states(cells(load_study(file)), paths)}
     assert {name: state.kind for name, state in kinds.items()} == {"vit": "done", "burns": "failed", "linear": "done"}
     assert "NotFiniteLoss" in kinds["burns"].detail["error"]
-    assert places.failure(kinds["burns"].cell.id).exists()
+    assert paths.failure(kinds["burns"].cell.id).exists()
     assert "learning rate" in kinds["burns"].detail["traceback"]
     assert done.returncode == 1
     assert "burns-n50-s0" in done.stdout
     vit = kinds["vit"].cell
-    assert read_record(places.record(vit.id)).cell == vit
-    assert not (places.cell(vit.id) / "last.ckpt").exists()
+    assert read_record(paths.record(vit.id)).cell == vit
+    assert not (paths.cell(vit.id) / "last.ckpt").exists()
 
     again = subprocess.run(
         command(file, "entrants={vit: {width: 32, depth: 1, heads: 2}}"), capture_output=True, text=True
@@ -90,27 +90,27 @@ def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(fil
     assert "all 1 cells are done" in again.stdout
 
 
-def test_a_killed_worker_costs_a_retry_and_nothing_else(file, places, tmp_path):
+def test_a_killed_worker_costs_a_retry_and_nothing_else(file, paths, tmp_path):
     cell, other = named(file, "vit", LONG), named(file, "linear")
     killed = []
 
     def tick() -> None:
-        if not killed and (pid := pid_in_a_step(places, cell)):
+        if not killed and (pid := pid_in_a_step(paths, cell)):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
     said: list[str] = []
-    outcome = run_jobs([(cell,), (other,)], places, OPTIONS, workers=1, tick=tick, say=said.append)
+    outcome = run_jobs([(cell,), (other,)], paths, OPTIONS, workers=1, tick=tick, say=said.append)
     assert killed
     assert "worker died" in said[0]
     assert not outcome.failed
     assert {c.entrant for c in outcome.done} == {"vit", "linear"}
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
-    assert read_record(places.record(cell.id)).weights == undisturbed.weights
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
+    assert read_record(paths.record(cell.id)).weights == undisturbed.weights
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGTERM to a worker"])
-def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, places, tmp_path):
+def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, paths, tmp_path):
     cell = named(file, "vit", LONG)
     only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
     run = subprocess.Popen(
@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, 
         start_new_session=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
-    worker = wait_for(lambda: pid_in_a_step(places, cell))
+    worker = wait_for(lambda: pid_in_a_step(paths, cell))
     if how == "Ctrl-C":
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
     else:
@@ -128,16 +128,16 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, 
     out, _ = run.communicate(timeout=120)
     assert run.returncode == 130
     assert "goes on from here" in out
-    assert [s.kind for s in states([cell], places)] == ["stopped"]
+    assert [s.kind for s in states([cell], paths)] == ["stopped"]
 
     assert subprocess.run(command(file, *only), capture_output=True, timeout=300).returncode == 0
-    record = read_record(places.record(cell.id))
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    record = read_record(paths.record(cell.id))
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
     assert record.cost.resumed == 1
     assert (record.weights, record.curve, record.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
 
 
-def test_two_runs_at_once_share_the_cells_and_record_each_once(file, places):
+def test_two_runs_at_once_share_the_cells_and_record_each_once(file, paths):
     more = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "seeds=6", "budget.images_seen=6400"]
     wanted = cells(load_study(file, more))
     runs = [
@@ -149,7 +149,7 @@ def test_two_runs_at_once_share_the_cells_and_record_each_once(file, places):
     pids = {cell.id: set() for cell in wanted}  # of who was seen at work on it
     while any(run.poll() is None for run in runs):
         for cell in wanted:
-            progress = read_json(places.cell(cell.id) / "progress.json") or {}
+            progress = read_json(paths.cell(cell.id) / "progress.json") or {}
             pids[cell.id] |= {progress["pid"]} if progress else set()
         time.sleep(0.02)
     said = [run.communicate(timeout=300)[0] for run in runs]
@@ -157,72 +157,72 @@ def test_two_runs_at_once_share_the_cells_and_record_each_once(file, places):
     seen = [len(pids[cell.id]) for cell in wanted if cell.entrant == "vit"]
     assert max(seen) == 1
     assert sum(seen) >= len(seen) - 1  # each takes a second
-    records = [read_record(places.record(cell.id)) for cell in wanted]
+    records = [read_record(paths.record(cell.id)) for cell in wanted]
     assert {record.cost.resumed for record in records} == {0}
     assert all("12 done" in text or "all 12 cells are done" in text for text in said)
-    assert not list(places.run.glob("*/lease*"))
+    assert not list(paths.run.glob("*/lease*"))
 
 
-def test_the_cell_of_a_run_that_died_is_taken_over(file, places, tmp_path):
+def test_the_cell_of_a_run_that_died_is_taken_over(file, paths, tmp_path):
     """Killed at once, with no time to say good-bye: launcher and worker."""
     cell = named(file, "vit", LONG)
     only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
     run = subprocess.Popen(command(file, *only), stdout=subprocess.DEVNULL, start_new_session=True)
-    wait_for(lambda: pid_in_a_step(places, cell))
+    wait_for(lambda: pid_in_a_step(paths, cell))
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert (places.cell(cell.id) / "lease").exists()
+    assert (paths.cell(cell.id) / "lease").exists()
     assert subprocess.run(command(file, *only), capture_output=True, timeout=300).returncode == 0
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
-    assert read_record(places.record(cell.id)).weights == undisturbed.weights
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
+    assert read_record(paths.record(cell.id)).weights == undisturbed.weights
 
 
-def test_lanes_of_a_run_that_was_killed_go_on_to_the_same_end(file, places, tmp_path, monkeypatch):
+def test_lanes_of_a_run_that_was_killed_go_on_to_the_same_end(file, paths, tmp_path, monkeypatch):
     monkeypatch.setenv("VITCNN_CHECKPOINT_EVERY", "0.2")
     only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=9600", "seeds=3", "--lanes", "3"]
     mine = [c for c in cells(load_study(file, only[:3])) if c.role == "main"]
     run = subprocess.Popen(command(file, *only), stdout=subprocess.DEVNULL, start_new_session=True)
-    wait_for(lambda: all((places.cell(cell.id) / "last.ckpt").exists() for cell in mine))
+    wait_for(lambda: all((paths.cell(cell.id) / "last.ckpt").exists() for cell in mine))
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert subprocess.run(command(file, *only), capture_output=True, timeout=300).returncode == 0
     for cell in mine:
-        record = read_record(places.record(cell.id))
+        record = read_record(paths.record(cell.id))
         assert (record.cost.resumed, record.cost.lanes) == (1, 3)
-        assert record.weights == train_cell(cell, places=Places("other", tmp_path, tmp_path)).weights
+        assert record.weights == train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path)).weights
 
 
-def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file, places, vitcnn):
+def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file, paths, vitcnn):
     only = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=64"]
     larger = [*only, "seeds=2", "sizes=[50,60]"]
     finished, wanted = (cells(load_study(file, overrides)) for overrides in (only, larger))
-    write(every(finished, lambda _: 0.9), places)
-    before = {path: path.read_bytes() for path in places.records.iterdir()}
+    write(every(finished, lambda _: 0.9), paths)
+    before = {path: path.read_bytes() for path in paths.records.iterdir()}
     code, out, _ = vitcnn("run", file, *larger, "--workers", 1, "--device", "cpu", "--wandb", "off")
     assert code == 0
     assert "6 of 8 cells to train" in out
-    assert {path.stem for path in places.records.iterdir()} == {cell.id for cell in wanted}
+    assert {path.stem for path in paths.records.iterdir()} == {cell.id for cell in wanted}
     assert {path: path.read_bytes() for path in before} == before
     assert vitcnn("run", file, *larger)[:2] == (0, "small: all 8 cells are done\n")
 
 
-def test_a_worker_whose_launcher_was_killed_saves_its_cell_and_stops(file, places):
+def test_a_worker_whose_launcher_was_killed_saves_its_cell_and_stops(file, paths):
     cell = named(file, "vit", LONG)
     run = subprocess.Popen(
         command(file, "entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG), stdout=subprocess.DEVNULL
     )
-    worker = wait_for(lambda: pid_in_a_step(places, cell))
+    worker = wait_for(lambda: pid_in_a_step(paths, cell))
     run.kill()
     run.wait()
     wait_for(lambda: not process_runs(worker))
-    assert (places.cell(cell.id) / "last.ckpt").exists()
-    assert [state.kind for state in states([cell], places)] == ["stopped"]
+    assert (paths.cell(cell.id) / "last.ckpt").exists()
+    assert [state.kind for state in states([cell], paths)] == ["stopped"]
 
 
-def test_while_cells_are_trained_the_heart_of_a_run_beats(file, places, monkeypatch):
+def test_while_cells_are_trained_the_heart_of_a_run_beats(file, paths, monkeypatch):
     beats = []
     monkeypatch.setattr(Leases, "beat", lambda _: beats.append(time.monotonic()))
-    assert run_jobs([(named(file, "linear"),)], places, OPTIONS, 1).done
+    assert run_jobs([(named(file, "linear"),)], paths, OPTIONS, 1).done
     assert len(beats) > 3
     assert max(b - a for a, b in itertools.pairwise(beats)) < BEAT
 
@@ -244,27 +244,27 @@ def build(image_size, channels, classes):
 """
 
 
-def test_a_cell_that_fails_is_tried_once_more(file, places, monkeypatch):
+def test_a_cell_that_fails_is_tried_once_more(file, paths, monkeypatch):
     (file.parent / "once.py").write_text(ONCE)
     monkeypatch.chdir(file.parent)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     cell, said = named(file, "mine", "entrants={mine: {model: 'import:once:build'}}"), []
-    outcome = run_jobs([(cell,)], places, OPTIONS, 1, say=said.append)
+    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, say=said.append)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried once more at the end"]
 
 
-def test_a_disk_without_room_for_a_lease_ends_the_run_while_its_cells_save_themselves(file, places, monkeypatch):
+def test_a_disk_without_room_for_a_lease_ends_the_run_while_its_cells_save_themselves(file, paths, monkeypatch):
     mine, other = named(file, "vit", LONG), named(file, "linear")
     usual = Leases.take
 
     def take(self, folder):
-        if folder == places.cell(other.id) and wait_for(lambda: pid_in_a_step(places, mine)):
+        if folder == paths.cell(other.id) and wait_for(lambda: pid_in_a_step(paths, mine)):
             raise ConfigError("no room")
         return usual(self, folder)
 
     monkeypatch.setattr(Leases, "take", take)
     with pytest.raises(ConfigError, match="no room"):
-        run_jobs([(mine,), (other,)], places, OPTIONS, 2)
-    assert [state.kind for state in states([mine], places)] == ["stopped"]
-    assert (places.cell(mine.id) / "last.ckpt").exists()
+        run_jobs([(mine,), (other,)], paths, OPTIONS, 2)
+    assert [state.kind for state in states([mine], paths)] == ["stopped"]
+    assert (paths.cell(mine.id) / "last.ckpt").exists()

@@ -14,7 +14,7 @@ from vitcnn.data.synthetic.lazy import OnDemand
 from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
 from vitcnn.seeds import role_seed
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, write_record
 from vitcnn.study.matrix import cells
 from vitcnn.training import linear
@@ -158,37 +158,37 @@ def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
 
 @pytest.mark.parametrize("entrant", ["vit", "cnn", "linear"])
 @pytest.mark.parametrize("name", [FRACTALS, DIGITS])
-def test_a_cell_is_the_same_to_the_last_bit_whether_its_images_are_remembered(entrant, name, of, places, forget):
+def test_a_cell_is_the_same_to_the_last_bit_whether_its_images_are_remembered(entrant, name, of, paths, forget):
     cell = of(entrant, f"dataset={name}", "sizes=[300]", "seeds=1")[0]
-    remembered = train_cell(cell, places=places)
+    remembered = train_cell(cell, paths=paths)
     forget()
     assert not data_of([cell], CPU, None)[0].train[0].remember
-    again = train_cell(cell, places=places)
+    again = train_cell(cell, paths=paths)
     assert result(again) == result(remembered)
     assert remembered.test.images == 200
     assert remembered.data["origin"] == "made from seeds"
 
 
-def test_an_interrupted_cell_goes_on_to_the_same_end(of, places, tmp_path):
+def test_an_interrupted_cell_goes_on_to_the_same_end(of, paths, tmp_path):
     cell = of("cnn", "sizes=[300]", "seeds=1")[0]
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
     asked = iter([False, False, True])
     with pytest.raises(InterruptedCell):
-        train_cell(cell, places=places, stop=lambda: next(asked))
-    resumed = train_cell(cell, places=places)
+        train_cell(cell, paths=paths, stop=lambda: next(asked))
+    resumed = train_cell(cell, paths=paths)
     assert (undisturbed.cost.resumed, resumed.cost.resumed) == (0, 1)
     assert result(resumed) == result(undisturbed)
 
 
-def test_cells_trained_together_have_the_curves_they_have_alone(of, places, tmp_path):
-    for cell, record in train_cells(of("cnn"), places=places):
-        alone = train_cell(cell, places=Places("alone", tmp_path, tmp_path))
+def test_cells_trained_together_have_the_curves_they_have_alone(of, paths, tmp_path):
+    for cell, record in train_cells(of("cnn"), paths=paths):
+        alone = train_cell(cell, paths=StudyPaths("alone", tmp_path, tmp_path))
         assert record.cost.lanes == 4
         assert (record.subset, record.data) == (alone.subset, alone.data)
         assert result(record) == result(alone)
 
 
-def test_one_cell_after_the_other_leaves_no_images_behind(of, places):
+def test_one_cell_after_the_other_leaves_no_images_behind(of, paths):
     """A million of 32×32 pixels in colour are 3 GB."""
 
     def count() -> int:
@@ -199,27 +199,27 @@ def test_one_cell_after_the_other_leaves_no_images_behind(of, places):
     gc.disable()  # as between the cells of a worker that has memory to spare: nobody collects unasked
     try:
         for cell in of("cnn", "sizes=[300]", "seeds=3"):
-            list(train_cells([cell], places=places))
+            list(train_cells([cell], paths=paths))
             left.append(count() - before)
     finally:
         gc.enable()
     assert left[0] == left[1] == left[2]
 
 
-def test_the_linear_floor_takes_no_more_images_than_it_may_and_says_so(of, places, monkeypatch):
+def test_the_linear_floor_takes_no_more_images_than_it_may_and_says_so(of, paths, monkeypatch):
     monkeypatch.setattr(linear, "MADE_IMAGES", 50)
-    few, many = (train_cell(cell, places=places) for cell in of("linear", "seeds=1"))
+    few, many = (train_cell(cell, paths=paths) for cell in of("linear", "seeds=1"))
     assert (few.cell.n, many.cell.n) == (50, 300)
     assert few.found["images"] == many.found["images"] == 50
     assert few.test == many.test
 
 
-def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(study, of, places, monkeypatch):
+def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(study, of, paths, monkeypatch):
     monkeypatch.setattr(linear, "MADE_IMAGES", 50)
     mine = study("entrants={linear: {C: [1.0]}}", "seeds=1", text=TEXT)
     for cell in cells(mine):
-        write_record(train_cell(cell, places=places), places)
-    text = write_report(mine, cells(mine), places).read_text(encoding="utf-8")
+        write_record(train_cell(cell, paths=paths), paths)
+    text = write_report(mine, cells(mine), paths).read_text(encoding="utf-8")
     assert f"\n{FRACTALS}: 1 entrants × 2 sizes" in text
     assert "\nIts images are synthetic, fractals of random iterated function systems, made from seeds: " in text
     assert "\nlinear is fitted on the first 50 of its images at most, whatever n is.\n" in text
@@ -228,13 +228,13 @@ def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(stud
         "of a cell.\n" in text
     )
     other = study(f"dataset={DIGITS}", "entrants=[linear]", "seeds=1", text=TEXT, name="other.yaml")
-    theirs = Places("other", places.results, places.runs)
+    theirs = StudyPaths("other", paths.results, paths.runs)
     text = write_report(other, cells(other), theirs).read_text(encoding="utf-8")
     assert "for training of 1,000, for validation of 297 others, for the test of 200 test images: new " in text
     assert "new deformations are not new objects" in text
     assert "Before they are deformed" not in text
     for cell in cells(other):
-        record = train_cell(cell, places=theirs)
+        record = train_cell(cell, paths=theirs)
         assert (record.data["of"]["test_in_train"], record.data["of"]["origin"]) == (0, "scikit-learn (embedded)")
         leaking = record.data | {"of": record.data["of"] | {"test_in_train": 7}}
         write_record(record.model_copy(update={"data": leaking}), theirs)
@@ -244,11 +244,11 @@ def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(stud
     )
 
 
-def test_the_report_of_a_search_says_what_the_images_are_too(study, places):
+def test_the_report_of_a_search_says_what_the_images_are_too(study, paths):
     mine = study(
         "entrants={cnn: {channels: [8], blocks: [1]}}", "seeds=1", "sizes=[50]", "grid={lr: [0.01]}", text=TEXT
     )
     for cell in cells(mine):
-        write_record(train_cell(cell, places=places), places)
-    text = write_report(mine, cells(mine), places).read_text(encoding="utf-8")
+        write_record(train_cell(cell, paths=paths), paths)
+    text = write_report(mine, cells(mine), paths).read_text(encoding="utf-8")
     assert "\nIts images are synthetic, " in text

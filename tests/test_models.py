@@ -15,7 +15,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.models.attention import SelfAttention, sinusoidal_2d
 from vitcnn.models.build import build, decay_groups, image_size
 from vitcnn.models.config import CNN, Linear, Local, ViT
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 
 NETWORKS = [ViT(), Local(), CNN()]
 
@@ -67,7 +67,7 @@ WORDS_64 = [
 
 @pytest.mark.parametrize(("model", "parameters", "macs"), WORDS_16 + WORDS_64)
 def test_parameters_and_macs_are_those_of_the_design(model, parameters, macs):
-    counted = facts(model, RGB)
+    counted = profile(model, RGB)
     assert counted.parameters / 1e6 == pytest.approx(parameters, rel=0.005)
     assert counted.macs / 1e6 == pytest.approx(macs, rel=0.005)
 
@@ -76,13 +76,13 @@ def test_the_counted_macs_of_the_vit_are_those_of_the_formula():
     m, N, P, C = ViT(), 16, 16, 3
     block = N * m.width**2 * (4 + 2 * m.mlp_ratio) + 2 * N**2 * m.width  # q k v and W^O, MLP; scores and sum
     formula = N * P**2 * C * m.width + m.depth * block + m.width * RGB.classes
-    assert facts(m, RGB).macs == pytest.approx(formula, rel=1e-6)
+    assert profile(m, RGB).macs == pytest.approx(formula, rel=1e-6)
 
 
 def test_facts_say_what_the_words_are_made_of():
-    vit, cnn, floor = facts(ViT(), FASHION), facts(CNN(), FASHION), facts(Linear(), FASHION)
+    vit, cnn, floor = profile(ViT(), FASHION), profile(CNN(), FASHION), profile(Linear(), FASHION)
     assert (vit.sight.image_size, vit.sight.words, vit.sight.native_pixels_per_word) == (64, 16, 7)
-    assert facts(Local(), FASHION).sight.words == 64
+    assert profile(Local(), FASHION).sight.words == 64
     assert (cnn.sight.image_size, cnn.sight.words, cnn.sight.native_pixels_per_word) == (32, None, None)
     assert (floor.parameters, floor.macs, floor.sight.image_size) == (7850, 7840, 28)
 
@@ -90,7 +90,7 @@ def test_facts_say_what_the_words_are_made_of():
 def test_counting_does_not_move_torchs_generator():
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    facts(ViT(), RGB)
+    profile(ViT(), RGB)
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -14,7 +14,7 @@ from vitcnn.inspect.trained import trained
 from vitcnn.launch.worker import Options, work
 from vitcnn.models.attention import window_mask
 from vitcnn.report.receptive_fields import save_receptive_fields
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
 
@@ -38,14 +38,14 @@ SHUFFLED = ["shuffle={words: 1}", "entrants={cnn: {channels: [4, 8], blocks: [1,
 
 
 class Trained:
-    """A study with all its cells trained and their weights kept: cells by entrant, places, the command's arguments."""
+    """A study with all its cells trained and their weights kept: cells by entrant, paths, the command's arguments."""
 
     def __init__(self, folder: Path, *overrides: str):
-        _, all_cells, self.places = make_study(folder, *overrides, text=NETS, name="nets")
+        _, all_cells, self.paths = make_study(folder, *overrides, text=NETS, name="nets")
         for one in all_cells:
-            work((one,), self.places, Options(device="cpu", tracking="off", keep_weights=True))
+            work((one,), self.paths, Options(device="cpu", tracking="off", keep_weights=True))
         self.cells = {one.entrant: one for one in all_cells}
-        self.where = [folder / "nets.yaml", *overrides, "--results", self.places.results, "--runs", self.places.runs]
+        self.where = [folder / "nets.yaml", *overrides, "--results", self.paths.results, "--runs", self.paths.runs]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def shuffled(tmp_path_factory) -> Trained:
 
 
 def fields(nets: Trained, name: str) -> dict[str, np.ndarray]:
-    return receptive_fields(nets.cells[name], nets.places)
+    return receptive_fields(nets.cells[name], nets.paths)
 
 
 # ---- the network of a cell ----
@@ -67,23 +67,23 @@ def fields(nets: Trained, name: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["vit", "vit-window", "hybrid", "mixer", "cnn", "sharp", "freed"])
 def test_a_network_with_its_kept_weights_predicts_what_its_record_says(name, nets):
-    assert predictions(nets.cells[name], nets.places).tolist() == recorded(nets.cells[name], nets.places).tolist()
+    assert predictions(nets.cells[name], nets.paths).tolist() == recorded(nets.cells[name], nets.paths).tolist()
 
 
 def test_a_network_trained_on_shuffled_images_is_shown_such_again(shuffled):
-    cell, places = shuffled.cells["cnn"], shuffled.places
-    assert predictions(cell, places).tolist() == recorded(cell, places).tolist()
+    cell, paths = shuffled.cells["cnn"], shuffled.paths
+    assert predictions(cell, paths).tolist() == recorded(cell, paths).tolist()
 
 
 @torch.inference_mode()
-def predictions(cell: Cell, places: Places) -> np.ndarray:
-    network, look, data = trained(cell, places)
+def predictions(cell: Cell, paths: StudyPaths) -> np.ndarray:
+    network, look, data = trained(cell, paths)
     images, labels = data.test
     return (network(look(images)).argmax(1) == labels).numpy()
 
 
-def recorded(cell: Cell, places: Places) -> np.ndarray:
-    return read_record(places.record(cell.id)).test.correct()
+def recorded(cell: Cell, paths: StudyPaths) -> np.ndarray:
+    return read_record(paths.record(cell.id)).test.correct()
 
 
 # ---- as-attention ----
@@ -91,10 +91,10 @@ def recorded(cell: Cell, places: Places) -> np.ndarray:
 
 def test_a_kept_cnn_is_rewritten_and_agrees_on_the_whole_test_set(nets, vitcnn):
     code, out, _ = vitcnn("as-attention", *nets.where)
-    text = (nets.places.report / "as-attention.md").read_text(encoding="utf-8")
+    text = (nets.paths.report / "as-attention.md").read_text(encoding="utf-8")
     table = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert code == 0
-    assert f"written to {nets.places.report / 'as-attention.md'}" in out
+    assert f"written to {nets.paths.report / 'as-attention.md'}" in out
     assert len(table) == 3  # a head, dashes, and the only CNN
     row = dict(zip(table[0], table[2], strict=True))
     assert (row["cell"], row["convolutions"], row["heads"], row["test images"]) == ("cnn-n50-s0", "6", "46", "500")
@@ -166,7 +166,7 @@ def test_a_cell_that_has_no_weights_at_all_is_said_to_have_none(nets, vitcnn):
 def test_where_a_head_looks_is_its_attention_by_offset_and_sums_to_one(name, nets):
     found = fields(nets, name)
     assert list(found) == ["blocks.0.attention", "blocks.1.attention"]
-    network, look, data = trained(nets.cells[name], nets.places)
+    network, look, data = trained(nets.cells[name], nets.paths)
     heard = []
     network.blocks[1].attention.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     with torch.inference_mode():
@@ -223,7 +223,7 @@ def test_a_network_without_attention_has_no_receptive_fields_to_draw(name, nets,
 
 def test_receptive_fields_are_drawn_a_row_a_layer_a_column_a_head(nets, vitcnn):
     code, out, _ = vitcnn("receptive-fields", *nets.where, "--cell", nets.cells["vit"].id)
-    path = nets.places.report / "receptive-fields-vit-n50-s0.png"
+    path = nets.paths.report / "receptive-fields-vit-n50-s0.png"
     assert (code, out) == (0, f"written to {path}\n")
     assert path.with_suffix(".svg").read_text(encoding="utf-8").count("<image") == 4
     tall, wide, _ = matplotlib.image.imread(path).shape
@@ -233,7 +233,7 @@ def test_receptive_fields_are_drawn_a_row_a_layer_a_column_a_head(nets, vitcnn):
 
 def test_layers_of_different_heads_and_grids_share_a_figure(tmp_path):
     layers = {"first": np.ones((5, 9, 9)), "second": np.eye(3)[None], "third": np.zeros((1, 1, 1))}
-    path = save_receptive_fields(layers, "a cell (all words shuffled)", Places("nets", tmp_path, tmp_path))
+    path = save_receptive_fields(layers, "a cell (all words shuffled)", StudyPaths("nets", tmp_path, tmp_path))
     assert path == tmp_path / "nets" / "receptive-fields-a-cell-(all-words-shuffled).png"
     assert path.with_suffix(".svg").read_text(encoding="utf-8").count("<image") == 5 + 1 + 1
     tall, wide, _ = matplotlib.image.imread(path).shape
@@ -241,7 +241,7 @@ def test_layers_of_different_heads_and_grids_share_a_figure(tmp_path):
 
 
 def test_cells_with_a_dot_in_their_name_have_figures_of_their_own(tmp_path):
-    places = Places("nets", tmp_path, tmp_path)
+    paths = StudyPaths("nets", tmp_path, tmp_path)
     titles = ("vit-0.5-n50-s0", "vit-0.5-n200-s0", "vit-n50-s0 lr=0.01")
-    paths = [save_receptive_fields({"a": np.ones((1, 3, 3))}, title, places) for title in titles]
+    paths = [save_receptive_fields({"a": np.ones((1, 3, 3))}, title, paths) for title in titles]
     assert [path.name for path in paths] == [f"receptive-fields-{title.replace(' ', '-')}.png" for title in titles]

@@ -11,10 +11,10 @@ from torch import nn
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decayed, memory_layout
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 from vitcnn.models.registry import Imported, Timm
 from vitcnn.source_hash import code_hash, sources
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
@@ -134,15 +134,15 @@ def mine(name: str) -> Imported:
 def test_what_would_fail_in_training_is_refused_before(own, name, says):
     own()
     with pytest.raises(ConfigError, match=says):
-        facts(mine(name), DIGITS)
+        profile(mine(name), DIGITS)
 
 
 @pytest.mark.parametrize("name", ["viewing", "brain_float", "extra", "in_eval"])
 def test_what_people_bring_is_trained_and_recorded(own, study, tmp_path, name):
     own()
     (cell,) = cells(study(f"entrants.mine.options={{name: {name}}}", text=STUDY))
-    record = train_cell(cell, places=Places("small", tmp_path, tmp_path), device="cpu", keep=True)
-    kept = torch.load(Places("small", tmp_path, tmp_path).weights(cell.id), weights_only=True)
+    record = train_cell(cell, paths=StudyPaths("small", tmp_path, tmp_path), device="cpu", keep=True)
+    kept = torch.load(StudyPaths("small", tmp_path, tmp_path).weights(cell.id), weights_only=True)
     assert weights_hash(kept) == record.weights
 
 
@@ -158,9 +158,9 @@ def test_what_a_network_names_in_no_weight_decay_is_spared_it_be_that_a_set_or_a
 def test_a_network_that_comes_in_evaluation_mode_is_trained_in_training_mode(own, study, tmp_path):
     own()
     (cell,) = cells(study("entrants.mine.options={name: in_eval}", text=STUDY))
-    places = Places("small", tmp_path, tmp_path)
-    train_cell(cell, places=places, device="cpu", keep=True)
-    assert torch.load(places.weights(cell.id), weights_only=True)["2.num_batches_tracked"] == cell.steps
+    paths = StudyPaths("small", tmp_path, tmp_path)
+    train_cell(cell, paths=paths, device="cpu", keep=True)
+    assert torch.load(paths.weights(cell.id), weights_only=True)["2.num_batches_tracked"] == cell.steps
 
 
 def test_images_lie_as_they_always_did_for_anothers_network_and_channels_last_for_our_cnn(own):
@@ -202,12 +202,12 @@ def test_a_network_whose_package_has_changed_is_another_cell_and_is_built_anew(o
     net = own(NETS, "lab/net.py")
     text = STUDY.replace("nets:build", "lab:build")
     (before,) = cells(study(text=text))
-    assert facts(before.model, DIGITS).parameters == 650
+    assert profile(before.model, DIGITS).parameters == 650
     net.write_text(NETS.replace('name="plain"', 'name="in_eval"'))
     importlib.invalidate_caches()
     (after,) = cells(study(text=text))
     assert after.id != before.id
-    assert facts(after.model, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
+    assert profile(after.model, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
     with pytest.raises(ConfigError, match="its code has changed since the study was begun"):
         build(before.model, DIGITS)
 
@@ -241,4 +241,4 @@ def test_a_module_of_one_file_keeps_the_hash_that_its_records_have(own):
 @pytest.mark.parametrize("name", ["mixer_s32_224", "resmlp_12_224"])
 def test_timms_mixers_see_whole_words_or_are_refused(name):
     with pytest.raises(ConfigError, match=r"is not made of whole .* words; try image_size: "):
-        facts(Timm(model=f"timm/{name}", image_size=40), DIGITS)
+        profile(Timm(model=f"timm/{name}", image_size=40), DIGITS)

@@ -153,11 +153,11 @@ def test_one_seed_finds_no_gap_whatever_is_finished(tmp_path):
 
 
 def test_plan_says_it_before_and_after_the_first_seeds(vitcnn, tmp_path):
-    _, all_cells, places = make_study(tmp_path)
+    _, all_cells, paths = make_study(tmp_path)
     code, out, _ = vitcnn("plan", "trio.yaml")
     assert code == 0
     assert "Which gap 3 seeds can find is not known yet" in out
-    write(every(all_cells, accuracy), places)
+    write(every(all_cells, accuracy), paths)
     wanted = points(finished(tmp_path), 50, 5)
     code, out, _ = vitcnn("plan", "trio.yaml", "seeds=5")
     assert code == 0

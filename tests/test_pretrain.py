@@ -16,7 +16,7 @@ from vitcnn.launch.ready import with_starters
 from vitcnn.models.build import build
 from vitcnn.report.report import write_report
 from vitcnn.report.transfer import families, transfer_figure
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import write_record
 from vitcnn.study.matrix import cells
 from vitcnn.training.setup import data_of, lane_of
@@ -91,21 +91,21 @@ def test_what_decides_the_weights_is_part_of_the_id_and_the_file_is_not(pair, st
 @pytest.mark.parametrize("name", ["vit-50", "cnn-200", "tiny"])
 def test_all_but_the_head_is_what_was_trained_and_the_head_is_what_it_is_from_scratch(name, pair, tmp_path):
     before, after = pair()
-    places = {study: Places(study, tmp_path / "results", tmp_path / "runs") for study in ("before", "after")}
+    paths = {study: StudyPaths(study, tmp_path / "results", tmp_path / "runs") for study in ("before", "after")}
     cell = after[f"{name}-n100-s0"]
     starter = next(c for c in before.values() if c.id == cell.start)
-    record = train_cell(starter, places=places["before"], keep=True)
-    write_record(record, places["before"])
-    weights = load_weights(starter.id, places["before"])
+    record = train_cell(starter, paths=paths["before"], keep=True)
+    write_record(record, paths["before"])
+    weights = load_weights(starter.id, paths["before"])
     (data,) = data_of([cell], torch.device("cpu"), None)
-    begun = lane_of(cell, data, places["after"]).network.state_dict()
-    fresh = lane_of(cell.model_copy(update={"start": None, "start_study": None}), data, places["after"])
+    begun = lane_of(cell, data, paths["after"]).network.state_dict()
+    fresh = lane_of(cell.model_copy(update={"start": None, "start_study": None}), data, paths["after"])
     head = {key for key in weights if key.startswith("head.")}
     assert len(head) == 2
     assert all(torch.equal(begun[key], weights[key]) for key in weights.keys() - head)
     assert all(torch.equal(begun[key], fresh.network.state_dict()[key]) for key in head)
     assert not torch.equal(begun["head.weight"], weights["head.weight"])
-    assert train_cell(cell, places=places["after"]).weights != record.weights
+    assert train_cell(cell, paths=paths["after"]).weights != record.weights
 
 
 def test_other_classes_get_a_head_of_their_own_and_other_words_are_refused(pair):
@@ -222,16 +222,16 @@ def test_other_words_than_before_are_refused_before_anybody_is_sent_to_train_the
 
 def test_weights_that_are_damaged_are_said_to_be_and_what_to_do(pair, tmp_path):
     before, _ = pair()
-    cell, places = before["cnn-n50-s0"], Places("before", tmp_path / "results", tmp_path / "runs")
-    write_record(train_cell(cell, places=places, keep=True), places)
-    assert load_weights(cell.id, places)
-    whole = places.weights(cell.id).read_bytes()
+    cell, paths = before["cnn-n50-s0"], StudyPaths("before", tmp_path / "results", tmp_path / "runs")
+    write_record(train_cell(cell, paths=paths, keep=True), paths)
+    assert load_weights(cell.id, paths)
+    whole = paths.weights(cell.id).read_bytes()
     for damaged in (whole[:1000], b"garbage"):
-        places.weights(cell.id).write_bytes(damaged)
+        paths.weights(cell.id).write_bytes(damaged)
         with pytest.raises(
             ConfigError, match=r"is damaged \(.*Error\); to train the cell again and keep its weights, delete"
         ):
-            load_weights(cell.id, places)
+            load_weights(cell.id, paths)
 
 
 def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the_report_is_written(
@@ -267,9 +267,9 @@ def accuracy(cell) -> float:
 
 def test_the_report_has_accuracy_by_images_before_for_each_network_and_n(study, tmp_path):
     study(text=BEFORE, name="before.yaml")
-    made, all_cells, places = make_study(tmp_path, text=AFTER, name="after")
-    write(every(all_cells, accuracy), places)
-    text = write_report(made, all_cells, places).read_text()
+    made, all_cells, paths = make_study(tmp_path, text=AFTER, name="after")
+    write(every(all_cells, accuracy), paths)
+    text = write_report(made, all_cells, paths).read_text()
     table = text.partition("## Pre-training")[2].split("\n## ")[0]
     half = stats.t.ppf(0.975, 1) * 1.0
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
@@ -282,14 +282,14 @@ def test_the_report_has_accuracy_by_images_before_for_each_network_and_n(study, 
     assert [row[1] for row in rows[7:]] == [f"+{v}.0 ± 0.0 (2 seeds)" for v in (10, 20)]  # paired: seeds cancel
     assert [row[3] for row in rows[7:]] == ["–", "+2.0 ± 0.0 (2 seeds)"]
     assert [row[5].rstrip(" |") for row in rows[7:]] == ["–", "–"]  # nothing from scratch to compare with
-    assert (places.report / "transfer.png").stat().st_size > 5_000
+    assert (paths.report / "transfer.png").stat().st_size > 5_000
     assert "trained before, on images of digits (before.yaml, 128 images seen); and then" in table
 
 
 def test_the_report_says_where_the_images_before_were_made_from_seeds(study, tmp_path):
     study(text=BEFORE.replace("digits", "fractals:classes=5"), name="before.yaml")
-    made, all_cells, places = make_study(tmp_path, text=AFTER, name="after")
-    text = write_report(made, all_cells, places).read_text()
+    made, all_cells, paths = make_study(tmp_path, text=AFTER, name="after")
+    text = write_report(made, all_cells, paths).read_text()
     assert "on images of fractals:classes=5, made from seeds (before.yaml, 128 images seen); and then" in text
 
 
@@ -318,17 +318,17 @@ def test_the_one_from_scratch_is_that_of_the_same_recipe_and_another_recipe_is_s
     found = families(study(strong, own, alike, text=AFTER, name="after.yaml").entrants)
     assert {n: e.name for n, e in found["vit-strong"].items()} == {0: "vit-strong", 50: "vit-50", 200: "vit-200"}
     for overrides, said in (((own, alike), True), ((), False)):
-        made, all_cells, places = make_study(tmp_path, *overrides, text=AFTER, name="after")
-        write(every(all_cells, accuracy), places)
-        text = write_report(made, all_cells, places).read_text()
+        made, all_cells, paths = make_study(tmp_path, *overrides, text=AFTER, name="after")
+        write(every(all_cells, accuracy), paths)
+        text = write_report(made, all_cells, paths).read_text()
         assert (" Of vit the recipe is another from scratch, which has its part in it.\n" in text) == said
 
 
 def test_what_was_shuffled_before_is_said(study, tmp_path):
     (tmp_path / "before.yaml").write_text(BEFORE + "shuffle: {words: 1}\n", encoding="utf-8")
-    made, all_cells, places = make_study(tmp_path, text=AFTER, name="after")
-    write(every(all_cells, accuracy), places)
-    assert "images of digits, all words shuffled (before.yaml, " in write_report(made, all_cells, places).read_text()
+    made, all_cells, paths = make_study(tmp_path, text=AFTER, name="after")
+    write(every(all_cells, accuracy), paths)
+    assert "images of digits, all words shuffled (before.yaml, " in write_report(made, all_cells, paths).read_text()
 
 
 def test_a_network_begun_within_the_study_is_another_cell_than_one_begun_with_the_same_weights_of_another(study):
@@ -353,14 +353,14 @@ def test_weights_of_another_study_are_not_waited_for_in_this_one(study, tmp_path
     )
     waiting = cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))
     with pytest.raises(ConfigError, match=r"of before, which is not trained yet"):
-        with_starters(waiting, Places("after", tmp_path / "results", tmp_path / "runs"))
+        with_starters(waiting, StudyPaths("after", tmp_path / "results", tmp_path / "runs"))
 
 
 def test_a_study_without_pretraining_has_no_such_section(tmp_path):
-    made, all_cells, places = make_study(tmp_path)
-    write(every(all_cells, lambda _: 0.5), places)
-    assert "Pre-training" not in write_report(made, all_cells, places).read_text()
-    assert not (places.report / "transfer.png").exists()
+    made, all_cells, paths = make_study(tmp_path)
+    write(every(all_cells, lambda _: 0.5), paths)
+    assert "Pre-training" not in write_report(made, all_cells, paths).read_text()
+    assert not (paths.report / "transfer.png").exists()
 
 
 def test_the_figure_has_a_line_for_each_network_and_n_with_scratch_at_its_left(study, tmp_path):

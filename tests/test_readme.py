@@ -21,7 +21,7 @@ FINDINGS = re.search(r"^## Findings\n(.*?)^## ", TEXT, re.DOTALL | re.MULTILINE)
 STUDIES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"^(?:\| `)?vitcnn +([a-z-]+)", TEXT, re.MULTILINE)))
 QUOTED = {"reference": (500, 45_000), "fashion-mnist": (250,), "fractals-million": (10_000, 1_000_000)}  # gaps at n
-DECIMAL = r"(?<![\d.,])\d+\.\d+(?![\d.])"
+DECIMAL = r"(?<![\d.,])(?<!± )\d+\.\d+(?![\d.])"  # half-widths of intervals are not counted
 
 
 def gaps(study: str) -> dict[int, float]:

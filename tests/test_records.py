@@ -26,8 +26,8 @@ def trio(tmp_path):
     return make_study(tmp_path, "seeds=1")
 
 
-def kinds(all_cells, places) -> list[str]:
-    return [state.kind for state in states(all_cells, places)]
+def kinds(all_cells, paths) -> list[str]:
+    return [state.kind for state in states(all_cells, paths)]
 
 
 def leave_progress(folder, **what) -> None:
@@ -48,9 +48,9 @@ def dead_pid() -> int:
 
 @pytest.mark.parametrize("text", [None, SEARCH])
 def test_a_record_comes_back_as_it_was_written(tmp_path, text):
-    _, all_cells, places = make_study(tmp_path, **({"text": text} if text else {}))
+    _, all_cells, paths = make_study(tmp_path, **({"text": text} if text else {}))
     for each in every(all_cells, lambda cell: 0.1 + 0.8 * cell.n / 1000):
-        again = read_record(records.write_record(each, places))
+        again = read_record(records.write_record(each, paths))
         assert again == each
         assert again.cell.id == each.id
 
@@ -85,10 +85,10 @@ def test_a_loss_that_is_no_number_is_refused_before_it_becomes_a_record_nobody_c
 
 
 def test_what_is_no_record_is_named_and_the_others_are_read(trio):
-    _, all_cells, places = trio
+    _, all_cells, paths = trio
     good = every(all_cells, lambda _: 0.5)
-    write(good, places)
-    text = places.record(good[0].id).read_text()
+    write(good, paths)
+    text = paths.record(good[0].id).read_text()
     bad = {
         "stranger.json": text,
         "short.json": text[: len(text) // 2],
@@ -99,8 +99,8 @@ def test_what_is_no_record_is_named_and_the_others_are_read(trio):
         "bytes.json": "\x00\x00",
     }
     for name, what in bad.items():
-        (places.records / name).write_text(what)
-    loaded, wrong = read_records(places.records)
+        (paths.records / name).write_text(what)
+    loaded, wrong = read_records(paths.records)
     assert {r.id for r in loaded} == {r.id for r in good}
     assert len(wrong) == len(bad)
     for name, line in zip(sorted(bad), wrong, strict=True):
@@ -154,24 +154,24 @@ def test_a_write_replaces_the_old_file(tmp_path):
 
 
 def test_a_study_without_folders_waits_and_gets_none_by_being_looked_at(trio, tmp_path):
-    _, all_cells, places = trio
+    _, all_cells, paths = trio
     before = sorted(tmp_path.iterdir())
-    assert kinds(all_cells, places) == ["waiting"] * len(all_cells)
+    assert kinds(all_cells, paths) == ["waiting"] * len(all_cells)
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_state_of_every_cell_is_read_from_files(trio):
-    _, all_cells, places = trio
+    _, all_cells, paths = trio
     done, running, dead, stopped, failed, begun, *rest = all_cells
-    write(every([done], lambda _: 0.5), places)
-    leave_progress(places.cell(done.id), pid=dead_pid())  # a record outweighs what a run left
-    write_progress(places.cell(running.id), step=7, accuracy=0.25)
-    leave_progress(places.cell(dead.id), pid=dead_pid())
-    write_progress(places.cell(stopped.id), step=5, stopped=True)
-    leave_progress(places.cell(failed.id))
-    write_atomically(places.cell(failed.id) / "failure.json", json.dumps({"error": "boom"}))
-    places.cell(begun.id).mkdir()
-    found = states(all_cells, places)
+    write(every([done], lambda _: 0.5), paths)
+    leave_progress(paths.cell(done.id), pid=dead_pid())  # a record outweighs what a run left
+    write_progress(paths.cell(running.id), step=7, accuracy=0.25)
+    leave_progress(paths.cell(dead.id), pid=dead_pid())
+    write_progress(paths.cell(stopped.id), step=5, stopped=True)
+    leave_progress(paths.cell(failed.id))
+    write_atomically(paths.cell(failed.id) / "failure.json", json.dumps({"error": "boom"}))
+    paths.cell(begun.id).mkdir()
+    found = states(all_cells, paths)
     assert [state.cell for state in found] == all_cells
     assert [state.kind for state in found] == ["done", "running", "stopped", "stopped", "failed", "waiting"] + [
         "waiting"
@@ -183,28 +183,28 @@ def test_the_state_of_every_cell_is_read_from_files(trio):
 
 @pytest.mark.parametrize(("age", "kind"), [(0, "running"), (SILENCE - 60, "running"), (SILENCE + 1, "stopped")])
 def test_a_worker_on_another_host_runs_as_long_as_it_is_heard_of(trio, age, kind):
-    _, all_cells, places = trio
-    leave_progress(places.cell(all_cells[0].id), host="elsewhere", pid=dead_pid(), time=time.time() - age)
-    assert kinds(all_cells[:1], places) == [kind]
+    _, all_cells, paths = trio
+    leave_progress(paths.cell(all_cells[0].id), host="elsewhere", pid=dead_pid(), time=time.time() - age)
+    assert kinds(all_cells[:1], paths) == [kind]
 
 
 def test_a_living_process_that_has_long_said_nothing_has_stopped(trio):
-    _, all_cells, places = trio
-    leave_progress(places.cell(all_cells[0].id), time=time.time() - SILENCE - 1)
-    assert kinds(all_cells[:1], places) == ["stopped"]
+    _, all_cells, paths = trio
+    leave_progress(paths.cell(all_cells[0].id), time=time.time() - SILENCE - 1)
+    assert kinds(all_cells[:1], paths) == ["stopped"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"time": 1', b"\0\0\0\0", b"\xff\xfe\xff"])
 def test_a_progress_file_that_is_not_whole_counts_as_none(trio, content):
-    _, all_cells, places = trio
-    places.cell(all_cells[0].id).mkdir(parents=True)
-    (places.cell(all_cells[0].id) / "progress.json").write_bytes(content)
-    assert kinds(all_cells[:1], places) == ["waiting"]
+    _, all_cells, paths = trio
+    paths.cell(all_cells[0].id).mkdir(parents=True)
+    (paths.cell(all_cells[0].id) / "progress.json").write_bytes(content)
+    assert kinds(all_cells[:1], paths) == ["waiting"]
 
 
 def test_scratch_files_and_strange_names_are_no_finished_cells(trio):
-    _, all_cells, places = trio
-    places.records.mkdir(parents=True)
-    (places.records / f".{all_cells[0].id}.json.123").write_text("{}")
-    (places.records / f"{all_cells[1].id}.txt").write_text("{}")
-    assert kinds(all_cells[:2], places) == ["waiting", "waiting"]
+    _, all_cells, paths = trio
+    paths.records.mkdir(parents=True)
+    (paths.records / f".{all_cells[0].id}.json.123").write_text("{}")
+    (paths.records / f"{all_cells[1].id}.txt").write_text("{}")
+    assert kinds(all_cells[:2], paths) == ["waiting", "waiting"]

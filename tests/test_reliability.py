@@ -12,9 +12,9 @@ from synthetic import every, write
 from vitcnn.analysis.select import choose
 from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record, write_record
-from vitcnn.store.status import failures, put_aside, states
+from vitcnn.store.status import failures, quarantine, states
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
@@ -36,7 +36,7 @@ def cell(one_cell) -> Cell:
     return one_cell(TEXT)
 
 
-def interrupted(cell: Cell, places: Places, at: int) -> Path:
+def interrupted(cell: Cell, paths: StudyPaths, at: int) -> Path:
     """Trains until the `at`-th question whether to stop; the checkpoint."""
     asked = [0]
 
@@ -45,8 +45,8 @@ def interrupted(cell: Cell, places: Places, at: int) -> Path:
         return asked[0] == at
 
     with pytest.raises(InterruptedCell):
-        train_cell(cell, places=places, stop=stop)
-    return places.cell(cell.id) / "last.ckpt"
+        train_cell(cell, paths=paths, stop=stop)
+    return paths.cell(cell.id) / "last.ckpt"
 
 
 def result(record):
@@ -71,25 +71,25 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, edit, empty])
-def test_a_broken_checkpoint_is_put_aside_and_the_one_before_serves(damage, cell, places, tmp_path):
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
-    interrupted(cell, places, 5)
-    last = interrupted(cell, places, 9)
+def test_a_broken_checkpoint_is_quarantined_and_the_one_before_serves(damage, cell, paths, tmp_path):
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
+    interrupted(cell, paths, 5)
+    last = interrupted(cell, paths, 9)
     assert last.with_name("before.ckpt").exists()
     damage(last)
     with pytest.warns(UserWarning, match=r"vit-n50-s0 goes on: .*quarantined as last\.ckpt\.broken"):
-        record = train_cell(cell, places=places)
+        record = train_cell(cell, paths=paths)
     assert result(record) == result(undisturbed)
     assert record.cost.resumed == 1  # by the one that was saved first
     assert last.with_name("last.ckpt.broken").exists()
 
 
-def test_where_no_checkpoint_is_whole_a_cell_begins_anew(cell, places, tmp_path):
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
-    last = interrupted(cell, places, 5)
+def test_where_no_checkpoint_is_whole_a_cell_begins_anew(cell, paths, tmp_path):
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
+    last = interrupted(cell, paths, 5)
     cut(last)
     with pytest.warns(UserWarning, match="vit-n50-s0 begins anew"):
-        record = train_cell(cell, places=places)
+        record = train_cell(cell, paths=paths)
     assert result(record) == result(undisturbed)
     assert record.cost.resumed == 0
 
@@ -104,21 +104,21 @@ class Evil:
         return open, (self.path, "w")
 
 
-def test_a_checkpoint_of_the_old_random_numbers_is_refused_in_a_sentence(cell, places, tmp_path):
-    last = interrupted(cell, places, 5)
+def test_a_checkpoint_of_the_old_random_numbers_is_refused_in_a_sentence(cell, paths, tmp_path):
+    last = interrupted(cell, paths, 5)
     last.write_bytes(last.read_bytes().replace(b"vitcnn checkpoint 2 ", b"vitcnn checkpoint ", 1))
     with pytest.warns(
         UserWarning, match="begins anew: .*earlier version, which augmented images by other random numbers"
     ):
-        record = train_cell(cell, places=places)
+        record = train_cell(cell, paths=paths)
     assert record.cost.resumed == 0
 
 
-def test_a_strangers_checkpoint_runs_no_code(cell, places, tmp_path):
-    last = interrupted(cell, places, 5)
+def test_a_strangers_checkpoint_runs_no_code(cell, paths, tmp_path):
+    last = interrupted(cell, paths, 5)
     save_checkpoint({"step": 5, "evil": Evil(str(tmp_path / "pwned"))}, last)
     with pytest.raises(Exception, match="Weights only load failed"):
-        train_cell(cell, places=places)
+        train_cell(cell, paths=paths)
     assert not (tmp_path / "pwned").exists()
 
 
@@ -126,10 +126,10 @@ def test_a_strangers_checkpoint_runs_no_code(cell, places, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["cut off", "another accuracy", "another bit", "empty"])
-def test_a_record_that_is_not_what_was_written_is_put_aside_and_its_cell_trained_again(
-    how, cell, places, study, vitcnn
+def test_a_record_that_is_not_what_was_written_is_quarantined_and_its_cell_trained_again(
+    how, cell, paths, study, vitcnn
 ):
-    path = write_record(train_cell(cell, places=places), places)
+    path = write_record(train_cell(cell, paths=paths), paths)
     text = path.read_text()
     changed = {
         "cut off": text[:-500],
@@ -139,22 +139,22 @@ def test_a_record_that_is_not_what_was_written_is_put_aside_and_its_cell_trained
     }[how]
     assert changed != text
     path.write_text(changed)
-    file = study(text=TEXT) and places.results.parent / "small.yaml"
-    code, out, _ = vitcnn("run", file, "--results", places.results, "--runs", places.runs, "--wandb", "off",
+    file = study(text=TEXT) and paths.results.parent / "small.yaml"
+    code, out, _ = vitcnn("run", file, "--results", paths.results, "--runs", paths.runs, "--wandb", "off",
                           "--device", "cpu", "--workers", 1)  # fmt: skip
     assert code == 0
-    assert "put aside as" in out
+    assert "quarantined as" in out
     assert "the cell is trained again" in out
     assert path.with_name(f"{path.name}.broken").read_text() == changed
     assert read_record(path).id == cell.id
 
 
-def test_a_record_without_a_checksum_is_one_of_an_earlier_version(cell, places):
-    path = write_record(train_cell(cell, places=places), places)
+def test_a_record_without_a_checksum_is_one_of_an_earlier_version(cell, paths):
+    path = write_record(train_cell(cell, paths=paths), paths)
     before = read_record(path)
     path.write_text(path.read_text().rpartition(',"sum":')[0] + "}")
     assert read_record(path) == before
-    assert put_aside(places) == []
+    assert quarantine(paths) == []
 
 
 # ---- full disks ----
@@ -166,14 +166,14 @@ import torch
 torch.set_num_threads(1)
 from vitcnn.launch.worker import Options, work
 from vitcnn.study.matrix import cells
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.load import load_study
 
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 (cell,) = cells(load_study(folder / "small.yaml"))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # no file can grow beyond: as on a disk that is full
-work((cell,), Places("small", folder / "results", folder / "runs"), Options(device="cpu", tracking="off"))
+work((cell,), StudyPaths("small", folder / "results", folder / "runs"), Options(device="cpu", tracking="off"))
 """
 
 
@@ -188,20 +188,20 @@ def limited(folder: Path, limit: int) -> subprocess.CompletedProcess:
     )
 
 
-def test_no_room_for_a_checkpoint_costs_the_checkpoint_and_not_the_cell(cell, places, tmp_path):
+def test_no_room_for_a_checkpoint_costs_the_checkpoint_and_not_the_cell(cell, paths, tmp_path):
     done = limited(tmp_path, 60_000)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "no checkpoint: File too large; training goes on" in done.stderr
-    undisturbed = train_cell(cell, places=Places("other", tmp_path / "o", tmp_path / "o"))
-    assert result(read_record(places.record(cell.id))) == result(undisturbed)
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path / "o", tmp_path / "o"))
+    assert result(read_record(paths.record(cell.id))) == result(undisturbed)
 
 
-def test_no_room_for_a_record_is_an_error_that_names_it_and_no_half_written_file(cell, places, tmp_path):
+def test_no_room_for_a_record_is_an_error_that_names_it_and_no_half_written_file(cell, paths, tmp_path):
     done = limited(tmp_path, 1000)
     assert done.returncode != 0
     assert "File too large" in done.stderr
-    assert list(places.records.iterdir()) == []
-    assert [state.kind for state in states([cell], places)] in (["stopped"], ["waiting"])
+    assert list(paths.records.iterdir()) == []
+    assert [state.kind for state in states([cell], paths)] in (["stopped"], ["waiting"])
 
 
 @pytest.mark.parametrize("which", ["results", "runs"])
@@ -218,21 +218,21 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_trained(w
 SEARCH = TEXT + "grid: {lr: [0.003, 1.0e30]}\n"
 
 
-def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, places, vitcnn):
+def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, paths, vitcnn):
     search = study(text=SEARCH)
-    file = places.results.parent / "small.yaml"
-    run = ["run", file, "--results", places.results, "--runs", places.runs, "--wandb", "off", "--device", "cpu"]
+    file = paths.results.parent / "small.yaml"
+    run = ["run", file, "--results", paths.results, "--runs", paths.runs, "--wandb", "off", "--device", "cpu"]
     code, out, _ = vitcnn(*run, "--workers", 1)
     assert code == 1
     assert "the training loss is nan at step" in out
     all_cells = cells(search)
-    kinds = {state.cell.recipe.lr: state.kind for state in states(all_cells, places)}
+    kinds = {state.cell.recipe.lr: state.kind for state in states(all_cells, paths)}
     assert kinds == {0.003: "done", 1e30: "failed"}
-    where = ["--results", places.results, "--runs", places.runs]
+    where = ["--results", paths.results, "--runs", paths.runs]
     assert vitcnn("select", file, *where)[0] == 0
-    assert yaml.safe_load((places.report / "recipes.yaml").read_text())["entrants"]["vit"][50]["lr"] == 0.003
+    assert yaml.safe_load((paths.report / "recipes.yaml").read_text())["entrants"]["vit"][50]["lr"] == 0.003
     assert vitcnn("report", file, *where)[0] == 0
-    report = (places.report / "report.md").read_text()
+    report = (paths.report / "report.md").read_text()
     assert "| lr=1e+30 | failed |" in report
     assert "## Failed cells" in report
     assert "learning rate" in report.partition("## Failed cells")[2]
@@ -242,23 +242,23 @@ def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, pla
     assert "all 2 cells are done, or failed for good" in out
 
 
-def test_a_search_of_which_every_trial_failed_says_so(study, places):
+def test_a_search_of_which_every_trial_failed_says_so(study, paths):
     search = study("grid={lr: [1.0e29, 1.0e30]}", text=SEARCH)
     all_cells = cells(search)
     for cell in all_cells:
-        places.failure(cell.id).parent.mkdir(parents=True, exist_ok=True)
-        places.failure(cell.id).write_text('{"error": "NotFiniteLoss: nan"}')
+        paths.failure(cell.id).parent.mkdir(parents=True, exist_ok=True)
+        paths.failure(cell.id).write_text('{"error": "NotFiniteLoss: nan"}')
     with pytest.raises(ConfigError, match="every trial of vit at n = 50 failed"):
-        choose(search, all_cells, {}, failures(all_cells, places))
+        choose(search, all_cells, {}, failures(all_cells, paths))
 
 
-def test_a_failed_cell_is_in_the_report_and_in_no_mean(study, places):
+def test_a_failed_cell_is_in_the_report_and_in_no_mean(study, paths):
     whole = study("seeds=2", text=TEXT)
     first, second = cells(whole)
-    write(every([first], lambda _: 0.9), places)
-    places.failure(second.id).parent.mkdir(parents=True)
-    places.failure(second.id).write_text('{"error": "NotFiniteLoss: the training loss is nan at step 7"}')
-    text = write_report(whole, [first, second], places).read_text()
+    write(every([first], lambda _: 0.9), paths)
+    paths.failure(second.id).parent.mkdir(parents=True)
+    paths.failure(second.id).write_text('{"error": "NotFiniteLoss: the training loss is nan at step 7"}')
+    text = write_report(whole, [first, second], paths).read_text()
     assert "vit-n50-s1: NotFiniteLoss: the training loss is nan at step 7" in text
     assert "(1 seed)" in text
     assert "nan |" not in text

@@ -35,9 +35,9 @@ def accuracy(cell) -> float:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """(report.md, its folder) of a whole study of three entrants and the floor, 3 sizes, 3 seeds."""
-    study, all_cells, places = make_study(tmp_path_factory.mktemp("full"))
-    write(every(all_cells, accuracy), places)
-    return write_report(study, all_cells, places).read_text(encoding="utf-8"), places.report
+    study, all_cells, paths = make_study(tmp_path_factory.mktemp("full"))
+    write(every(all_cells, accuracy), paths)
+    return write_report(study, all_cells, paths).read_text(encoding="utf-8"), paths.report
 
 
 def lost(cell) -> bool:
@@ -50,11 +50,11 @@ def partial(tmp_path_factory):
     """(first report.md, second one, their folders): the same records twice, shuffled, a broken file among them."""
     out = []
     for seed in (1, 2):
-        study, all_cells, places = make_study(tmp_path_factory.mktemp("partial"), text=PARTIAL, name="partial")
+        study, all_cells, paths = make_study(tmp_path_factory.mktemp("partial"), text=PARTIAL, name="partial")
         records = every([c for c in all_cells if not lost(c)], lambda c: 0.5 + 0.1 * (c.entrant == "cnn"))
-        write(random.Random(seed).sample(records, len(records)), places)
-        places.record("half").write_text('{"id": "ha')
-        out.append((write_report(study, all_cells, places).read_text(encoding="utf-8"), places.report))
+        write(random.Random(seed).sample(records, len(records)), paths)
+        paths.record("half").write_text('{"id": "ha')
+        out.append((write_report(study, all_cells, paths).read_text(encoding="utf-8"), paths.report))
     return [text for text, _ in out], [folder for _, folder in out]
 
 
@@ -91,13 +91,13 @@ def test_the_gap_and_the_overfitting_have_a_sign_and_their_seeds(full):
 
 
 def test_every_entrant_stands_beside_the_pairs_second_paired_by_the_seeds_that_both_have(tmp_path):
-    study, all_cells, places = make_study(tmp_path, "pair=[cnn, local]")
+    study, all_cells, paths = make_study(tmp_path, "pair=[cnn, local]")
     rng = np.random.default_rng(0)
     draws = {c.id: rng.uniform(0.3, 0.9) for c in all_cells}
     gone = {"cnn-n50-s1", "local-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
     records = every([c for c in all_cells if c.title not in gone], lambda c: draws[c.id])
-    write(records, places)
-    text = write_report(study, all_cells, places).read_text(encoding="utf-8")
+    write(records, paths)
+    text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert "Every entrant minus local, paired by seed, points" in text.split("## Gap\n")[1].split("\n## ")[0]
     got = {r.cell.title: r.test.accuracy for r in records}
 
@@ -207,14 +207,14 @@ def test_a_table_stays_a_table_whatever_stands_in_its_cells():
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_one_entrant_one_size_one_seed_with_and_without_its_record(tmp_path, finished):
-    study, all_cells, places = make_study(tmp_path, "entrants=[vit]", "sizes=[50]", "seeds=1", name="lone")
-    write(every(all_cells, accuracy) if finished else [], places)
-    text = write_report(study, all_cells, places).read_text(encoding="utf-8")
+    study, all_cells, paths = make_study(tmp_path, "entrants=[vit]", "sizes=[50]", "seeds=1", name="lone")
+    write(every(all_cells, accuracy) if finished else [], paths)
+    text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert rows(text, "Accuracy against data") == [["n", "vit"], ["50", "70.0 (1 seed)" if finished else MISSING]]
     assert ("**1 of 1 cells missing:** vit-n50-s0." in text) is not finished
     assert "## Gap" not in text
     assert "floor" not in text
-    assert {path.name for path in places.report.glob("*.png")} >= {"accuracy.png", "curves.png"}
+    assert {path.name for path in paths.report.glob("*.png")} >= {"accuracy.png", "curves.png"}
 
 
 def test_the_budget_stated_holds_for_every_entrant(tmp_path):
@@ -231,17 +231,17 @@ def test_the_budget_stated_holds_for_every_entrant(tmp_path):
 
 def search(tmp_path, *overrides):
     """At 50 images lr 0.01 is best, at 1,000 lr 0.003, both with shift:1; the test results say the opposite."""
-    study, all_cells, places = make_study(tmp_path, *overrides, text=SEARCH, name="search")
+    study, all_cells, paths = make_study(tmp_path, *overrides, text=SEARCH, name="search")
     rng = np.random.default_rng(0)
     for c in all_cells:
         good = (c.recipe.lr == (0.01 if c.n == 50 else 0.003)) + 0.1 * (c.recipe.augment != "none")
-        write([record(c, 0.9 - 0.2 * good, validation=0.5 + 0.2 * good, rng=rng)], places)
-    return study, all_cells, places
+        write([record(c, 0.9 - 0.2 * good, validation=0.5 + 0.2 * good, rng=rng)], paths)
+    return study, all_cells, paths
 
 
 def test_a_search_shows_every_trials_validation_accuracy_and_its_choice_in_bold(tmp_path):
-    study, all_cells, places = search(tmp_path)
-    text = write_report(study, all_cells, places).read_text(encoding="utf-8")
+    study, all_cells, paths = search(tmp_path)
+    text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert text.startswith("# search\n")
     assert "6 trials for each entrant and size, seeds [0]" in text
     for entrant in ("vit", "cnn"):
@@ -272,9 +272,9 @@ def test_what_a_field_gained_is_held_against_a_value_that_the_heading_names_wher
 
 
 def test_an_unfinished_search_is_refused_and_a_broken_record_is_named_as_the_cause(tmp_path):
-    study, all_cells, places = search(tmp_path)
-    places.record(all_cells[0].id).write_text("{}")
+    study, all_cells, paths = search(tmp_path)
+    paths.record(all_cells[0].id).write_text("{}")
     with pytest.raises(ConfigError) as caught:
-        write_report(study, all_cells, places)
+        write_report(study, all_cells, paths)
     assert "not finished" in str(caught.value)
     assert all_cells[0].id in str(caught.value)

@@ -72,12 +72,12 @@ def test_the_same_counts_of_right_images_are_a_tie_in_whatever_order_the_seeds_c
 
 
 def test_test_results_are_never_looked_at(tmp_path, vitcnn):
-    study, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
+    study, all_cells, paths = make_study(tmp_path, text=SEARCH, name="search")
     rng = np.random.default_rng(0)
     for test in (lambda c: 1 - likes(0.003)(c), likes(0.003), lambda _: 0.0):
-        write([record(c, test(c), validation=likes(0.003)(c), nll=1.0, rng=rng) for c in all_cells], places)
+        write([record(c, test(c), validation=likes(0.003)(c), nll=1.0, rng=rng) for c in all_cells], paths)
         assert vitcnn("select", "search.yaml")[0] == 0
-        chosen = yaml.safe_load((places.report / "recipes.yaml").read_text())["entrants"]
+        chosen = yaml.safe_load((paths.report / "recipes.yaml").read_text())["entrants"]
         assert chosen["vit"] == {n: {"lr": 0.003, "augment": "none"} for n in study.sizes}
 
 
@@ -89,14 +89,14 @@ def test_an_unfinished_search_is_refused_with_the_missing_cell(tmp_path):
 
 
 def test_a_broken_record_is_named_and_not_passed_over(tmp_path, vitcnn):
-    _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
+    _, all_cells, paths = make_study(tmp_path, text=SEARCH, name="search")
     rng = np.random.default_rng(0)
-    write([record(c, 0.5, rng=rng) for c in all_cells], places)
-    places.record(all_cells[3].id).write_text("{}")
+    write([record(c, 0.5, rng=rng) for c in all_cells], paths)
+    paths.record(all_cells[3].id).write_text("{}")
     code, _, err = vitcnn("select", "search.yaml")
     assert code == 2
     assert all_cells[3].id in err
-    assert not (places.report / "recipes.yaml").exists()
+    assert not (paths.report / "recipes.yaml").exists()
 
 
 def test_a_study_without_a_grid_is_no_search(tmp_path):
@@ -223,9 +223,9 @@ def recipes(path, dataset: str = "digits", **entrants) -> str:
 
 
 def report_of(tmp_path, *overrides: str) -> str:
-    made, all_cells, places = make_study(tmp_path, *overrides)
-    write(every(all_cells, lambda _: 0.5), places)
-    return write_report(made, all_cells, places).read_text(encoding="utf-8")
+    made, all_cells, paths = make_study(tmp_path, *overrides)
+    write(every(all_cells, lambda _: 0.5), paths)
+    return write_report(made, all_cells, paths).read_text(encoding="utf-8")
 
 
 def test_who_has_no_recipe_of_its_own_at_a_size_is_said_by_name(tmp_path):

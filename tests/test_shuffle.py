@@ -1,4 +1,4 @@
-"""The dial: words and pixels change places by a stated share, for every image alike, and a ViT cannot care."""
+"""The dial: words and pixels change paths by a stated share, for every image alike, and a ViT cannot care."""
 
 import copy
 import hashlib
@@ -21,7 +21,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.models.build import preprocess
 from vitcnn.models.config import CNN, ViT, ViTWindow
 from vitcnn.seeds import role_seed
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
 from vitcnn.study.recipe import Recipe
@@ -40,10 +40,10 @@ def taken_apart(size: int, shuffle: Shuffle) -> tuple[np.ndarray, np.ndarray]:
     """(the word that comes to stand at each word's place, the pixel at each pixel's place in it); words stay whole."""
     side, moved = word_side(size, shuffle), order(size, shuffle)
     assert sorted(moved) == list(range(size**2))
-    places = by_words(size, side)
+    paths = by_words(size, side)
     number = np.empty(size**2, np.int64)
-    number[places.ravel()] = np.arange(size**2)
-    word, pixel = np.divmod(number[moved][places], side**2)
+    number[paths.ravel()] = np.arange(size**2)
+    word, pixel = np.divmod(number[moved][paths], side**2)
     assert (word == word[:, :1]).all()
     assert (pixel == pixel[:1]).all()
     return word[:, 0], pixel[0]
@@ -314,7 +314,7 @@ def test_the_budget_check_is_made_at_every_setting(study):
         ("shuffle={word: 0}", "word: Input should be greater than 0 (got 0)"),
         ("shuffle={word: 3}", "shuffle: an image of 8 pixels is not made of words of 3×3; give `word`"),
         ("shuffle=1", "shuffle: a setting such as {words: 1}, or a list of them, not 1"),
-        ("shuffle={words: 0.05}", "shuffle: 0.05 of 16 words is fewer than two: nothing can change places"),
+        ("shuffle={words: 0.05}", "shuffle: 0.05 of 16 words is fewer than two: nothing can change paths"),
         ("shuffle=[{words: 0}, {words: 0, seed: 1}]", "two settings put every pixel in the same place"),
         ("shuffle={words: 1, word: 8}", "shuffle: 1 of 1 words is fewer than two"),
     ],
@@ -368,7 +368,7 @@ def test_training_validation_and_test_images_are_all_moved_by_the_same_order(stu
         return calls[-1][1]
 
     monkeypatch.setattr(Preprocess, "forward", recorded)
-    train_cell(cell, places=Places("spied", tmp_path, tmp_path))
+    train_cell(cell, paths=StudyPaths("spied", tmp_path, tmp_path))
     moved, arrays = order(8, cell.shuffle), load("digits").arrays
     for images, shown, self in calls:
         pixels = ((images.float() / 255 - self.mean) / self.std).flatten(2)[..., moved].view(images.shape)

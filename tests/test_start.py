@@ -12,7 +12,7 @@ from synthetic import make_study
 
 from vitcnn.errors import ConfigError
 from vitcnn.launch.worker import Options, work
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, read_record
 from vitcnn.store.status import states
 from vitcnn.study.cell import Cell
@@ -71,19 +71,19 @@ def cell(study):
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory) -> tuple[dict[str, Cell], dict[str, Record], Places]:
-    """All cells trained, the weights of all kept; (cells, records, places)."""
-    _, all_cells, places = make_study(tmp_path_factory.mktemp("family"), text=FAMILY, name="family")
+def family(tmp_path_factory) -> tuple[dict[str, Cell], dict[str, Record], StudyPaths]:
+    """All cells trained, the weights of all kept; (cells, records, paths)."""
+    _, all_cells, paths = make_study(tmp_path_factory.mktemp("family"), text=FAMILY, name="family")
     for one in all_cells:
-        assert work((one,), places, OPTIONS, {one.id}).cells == {one.id: "done"}
-    return by_name(all_cells), {c.entrant: read_record(places.record(c.id)) for c in all_cells}, places
+        assert work((one,), paths, OPTIONS, {one.id}).cells == {one.id: "done"}
+    return by_name(all_cells), {c.entrant: read_record(paths.record(c.id)) for c in all_cells}, paths
 
 
 @pytest.fixture
-def places(family, tmp_path) -> Places:
+def paths(family, tmp_path) -> StudyPaths:
     """A copy of the family's files, to be changed."""
     old = family[2]
-    new = Places(old.study, tmp_path / "results", tmp_path / "runs")
+    new = StudyPaths(old.study, tmp_path / "results", tmp_path / "runs")
     shutil.copytree(old.results, new.results)
     shutil.copytree(old.runs, new.runs)
     return new
@@ -97,10 +97,10 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
     workers, more, vitcnn, study, tmp_path
 ):
     mine = by_name(cells(study(text=MATRIX, name="m.yaml")))
-    places = Places("m", tmp_path / "results", tmp_path / "runs")
+    paths = StudyPaths("m", tmp_path / "results", tmp_path / "runs")
     code, out, _ = vitcnn("run", "m.yaml", "--workers", workers, "--device", "cpu", "--wandb", "off", *more)
     assert code == 1
-    after = {state.cell.entrant: state for state in states(mine.values(), places)}
+    after = {state.cell.entrant: state for state in states(mine.values(), paths)}
     assert {name for name, state in after.items() if state.kind == "failed"} == {"burns", "after"}
     assert {state.kind for state in after.values()} == {"failed", "done"}
     assert "NotFiniteLoss" in after["burns"].detail["error"]
@@ -108,14 +108,14 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
     assert needed in after["after"].detail["error"]
     assert out.count("after-n50-s0 failed: ConfigError") == 1  # once: a second try mends nothing
     kept = ["cnn", "cnn-on", "freed", *(["freed-on"] if more else [])]
-    assert {path.name for path in (places.run / "weights").iterdir()} == {f"{mine[name].id}.pt" for name in kept}
-    records = {name: read_record(places.record(mine[name].id)) for name in ("cnn", "cnn-on", "freed", "freed-on")}
+    assert {path.name for path in (paths.run / "weights").iterdir()} == {f"{mine[name].id}.pt" for name in kept}
+    records = {name: read_record(paths.record(mine[name].id)) for name in ("cnn", "cnn-on", "freed", "freed-on")}
     assert len({record.subset for record in records.values()}) == 1
     assert len({record.weights for record in records.values()}) == 4
     code, out, _ = vitcnn("run", "m.yaml", "--workers", workers, "--device", "cpu", "--wandb", "off")
     assert (code, "left out, what they begin with having failed: after-n50-s0" in out) == (0, True)
     assert "all 7 cells are done, or failed for good" in out
-    again = train_cell(mine["freed-on"], places=places)
+    again = train_cell(mine["freed-on"], paths=paths)
     assert (again.weights, again.test) == (records["freed-on"].weights, records["freed-on"].test)
 
 
@@ -147,32 +147,32 @@ def test_a_disk_without_room_for_weights_is_an_oserror_that_leaves_nothing_behin
 
 
 def test_a_network_that_learns_nothing_more_is_the_one_it_began_with(family):
-    mine, records, places = family
+    mine, records, paths = family
     assert records["vit-on"].weights == records["vit"].weights
-    before, after = (dict(load_weights(mine[name].id, places)) for name in ("cnn", "cnn-on"))
+    before, after = (dict(load_weights(mine[name].id, paths)) for name in ("cnn", "cnn-on"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in moved)
 
 
 def test_a_rewritten_network_begins_with_the_predictions_of_the_cnn(family):
-    mine, records, places = family
+    mine, records, paths = family
     same = records["freed"].test.correct() == records["cnn-on"].test.correct()  # both: batch norms that saw the same
     assert same.mean() > 0.99
     assert records["freed"].curve[0].val_nll == pytest.approx(records["cnn-on"].curve[0].val_nll, rel=1e-3)
-    fresh = train_cell(mine["freed"].model_copy(update={"start": None}), places=places)
+    fresh = train_cell(mine["freed"].model_copy(update={"start": None}), paths=paths)
     assert (fresh.test.correct() == records["freed"].test.correct()).mean() < 0.9
     assert fresh.subset == records["freed"].subset
 
 
 @pytest.mark.parametrize("name", ["cnn-on", "freed", "vit-on"])
-def test_an_interrupted_cell_goes_on_from_its_checkpoint_and_not_from_its_start(name, cell, places):
+def test_an_interrupted_cell_goes_on_from_its_checkpoint_and_not_from_its_start(name, cell, paths):
     one = cell(name, f"entrants.{name}.recipe.lr=0.03")
-    undisturbed = train_cell(one, places=places)
+    undisturbed = train_cell(one, paths=paths)
     answers = iter([False, False, True])
     with pytest.raises(InterruptedCell):
-        train_cell(one, places=places, stop=partial(next, answers, False))
-    resumed = train_cell(one, places=places)
+        train_cell(one, paths=paths, stop=partial(next, answers, False))
+    resumed = train_cell(one, paths=paths)
     assert resumed.cost.resumed == 1
     assert (resumed.weights, resumed.curve, resumed.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
 
@@ -196,11 +196,11 @@ def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_option
         budget: {{images_seen: 32}}
         recipe: {{batch_size: 16}}
     """)
-    places = Places("own", tmp_path / "results", tmp_path / "runs")
+    paths = StudyPaths("own", tmp_path / "results", tmp_path / "runs")
     first, second = cells(study(text=text))
     for one in (first, second):
-        work((one,), places, OPTIONS, {first.id})
-    assert read_record(places.record(first.id)).weights == read_record(places.record(second.id)).weights
+        work((one,), paths, OPTIONS, {first.id})
+    assert read_record(paths.record(first.id)).weights == read_record(paths.record(second.id)).weights
     with pytest.raises(ConfigError, match="'my/net' is another network"):
         cells(study("entrants.more.image_size=48", text=text))
 
@@ -208,52 +208,52 @@ def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_option
 # ---- weights that are not there ----
 
 
-def test_lost_weights_are_a_sentence_that_says_what_to_do_and_doing_it_helps(family, places, cell):
+def test_lost_weights_are_a_sentence_that_says_what_to_do_and_doing_it_helps(family, paths, cell):
     starter, one = cell("cnn"), cell("cnn-on")
-    places.weights(starter.id).unlink()
+    paths.weights(starter.id).unlink()
     with pytest.raises(ConfigError) as caught:
-        train_cell(one, places=places)
-    record = places.record(starter.id)
-    for said in (str(places.weights(starter.id)), f"delete {record}", "--keep-weights"):
+        train_cell(one, paths=paths)
+    record = paths.record(starter.id)
+    for said in (str(paths.weights(starter.id)), f"delete {record}", "--keep-weights"):
         assert said in str(caught.value)
     record.unlink()
-    done = work((starter,), places, Options(device="cpu", tracking="off", keep_weights=True))
+    done = work((starter,), paths, Options(device="cpu", tracking="off", keep_weights=True))
     assert done.cells == {starter.id: "done"}
-    assert train_cell(one, places=places).weights == family[1]["cnn-on"].weights
+    assert train_cell(one, paths=paths).weights == family[1]["cnn-on"].weights
 
 
-def test_other_weights_and_weights_without_a_record_are_refused(places, cell):
+def test_other_weights_and_weights_without_a_record_are_refused(paths, cell):
     starter, one = cell("cnn"), cell("cnn-on")
-    weights = load_weights(starter.id, places)
+    weights = load_weights(starter.id, paths)
     weights["head.bias"][3] += 1e-6
-    torch.save(weights, places.weights(starter.id))
+    torch.save(weights, paths.weights(starter.id))
     with pytest.raises(ConfigError, match=f"{starter.id}.pt: not the weights that .*{starter.id}.json was made with"):
-        train_cell(one, places=places)
-    places.record(starter.id).unlink()
+        train_cell(one, paths=paths)
+    paths.record(starter.id).unlink()
     with pytest.raises(ConfigError, match=f"cell {starter.id}, whose trained weights are needed, is not finished"):
-        train_cell(one, places=places)
+        train_cell(one, paths=paths)
 
 
 @pytest.mark.parametrize("left", [0.5, 0])
-def test_a_broken_file_of_weights_is_refused_by_its_name(left, places, cell):
-    path = places.weights(cell("cnn").id)
+def test_a_broken_file_of_weights_is_refused_by_its_name(left, paths, cell):
+    path = paths.weights(cell("cnn").id)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole))] or b"hello")
     with pytest.raises(ConfigError, match=path.name):
-        train_cell(cell("cnn-on"), places=places)
+        train_cell(cell("cnn-on"), paths=paths)
 
 
-def test_weights_of_a_cell_that_never_finished_are_not_to_be_had_by_deleting_its_record(places, cell):
+def test_weights_of_a_cell_that_never_finished_are_not_to_be_had_by_deleting_its_record(paths, cell):
     starter = cell("cnn")
-    places.weights(starter.id).unlink()
-    places.record(starter.id).unlink()
+    paths.weights(starter.id).unlink()
+    paths.record(starter.id).unlink()
     with pytest.raises(ConfigError) as caught:
-        train_cell(cell("cnn-on"), places=places)
+        train_cell(cell("cnn-on"), paths=paths)
     assert "delete" not in str(caught.value)
 
 
 def test_logistic_regression_has_no_weights_to_keep(family):
-    mine, records, places = family
+    mine, records, paths = family
     assert records["linear"].weights is None
-    assert not places.weights(mine["linear"].id).exists()
-    assert len(list((places.run / "weights").iterdir())) == len(mine) - 1
+    assert not paths.weights(mine["linear"].id).exists()
+    assert len(list((paths.run / "weights").iterdir())) == len(mine) - 1

@@ -108,8 +108,8 @@ def test_logistic_regression_begins_with_nothing(cell):
 
 
 def test_an_export_says_which_cell_another_began_with(vitcnn, tmp_path):
-    _, all_cells, places = make_study(tmp_path, text=FAMILY, name="family")
-    write(every(all_cells, lambda _: 0.5), places)
+    _, all_cells, paths = make_study(tmp_path, text=FAMILY, name="family")
+    write(every(all_cells, lambda _: 0.5), paths)
     assert vitcnn("export", "family.yaml", "--csv", "all.csv")[0] == 0
     rows = {row["entrant"]: row for row in csv.DictReader((tmp_path / "all.csv").open())}
     starts = {name: row["start"] for name, row in rows.items()}

@@ -10,7 +10,7 @@ from vitcnn.data import cell_data as module
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import OnDisk, cells_data, fits
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
@@ -156,10 +156,10 @@ def test_the_memory_is_shared_by_all_workers():
 
 
 @pytest.mark.parametrize("entrant", ["vit", "cnn", "linear"])
-def test_a_cell_trained_from_the_disk_is_the_one_trained_in_memory_to_the_last_bit(entrant, tiny, places, stream):
-    memory = train_cell(tiny(entrant), places=places)
+def test_a_cell_trained_from_the_disk_is_the_one_trained_in_memory_to_the_last_bit(entrant, tiny, paths, stream):
+    memory = train_cell(tiny(entrant), paths=paths)
     stream(True)
-    disk = train_cell(tiny(entrant), places=places)
+    disk = train_cell(tiny(entrant), paths=paths)
     assert result(disk) == result(memory)
     assert disk.test.bits == memory.test.bits
     if entrant != "linear":
@@ -168,15 +168,15 @@ def test_a_cell_trained_from_the_disk_is_the_one_trained_in_memory_to_the_last_b
 
 
 @pytest.mark.parametrize("later", [True, False], ids=["from the disk again", "in memory"])
-def test_a_cell_interrupted_while_it_streams_goes_on_to_the_same_end(later, tiny, places, stream, tmp_path):
+def test_a_cell_interrupted_while_it_streams_goes_on_to_the_same_end(later, tiny, paths, stream, tmp_path):
     cell = tiny("cnn")
-    undisturbed = train_cell(cell, places=Places("other", tmp_path, tmp_path))
+    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
     stream(True)
     asked = iter([False, False, True])
     with pytest.raises(InterruptedCell):
-        train_cell(cell, places=places, stop=lambda: next(asked))
+        train_cell(cell, paths=paths, stop=lambda: next(asked))
     stream(later)
-    resumed = train_cell(cell, places=places)
+    resumed = train_cell(cell, paths=paths)
     assert (undisturbed.cost.resumed, resumed.cost.resumed) == (0, 1)
     assert result(resumed) == result(undisturbed)
 

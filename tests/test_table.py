@@ -14,9 +14,9 @@ from vitcnn.store.paths import write_atomically
 from vitcnn.store.status import State, states, write_progress
 
 
-def shown(all_cells, places, **how) -> str:
+def shown(all_cells, paths, **how) -> str:
     console = Console(record=True, width=140, file=open("/dev/null", "w"))  # noqa: SIM115  closed with the console
-    console.print(table(states(all_cells, places), places, **how))
+    console.print(table(states(all_cells, paths), paths, **how))
     return console.export_text()
 
 
@@ -32,22 +32,22 @@ def trio(tmp_path):
 
 
 def test_a_study_not_begun_is_all_waiting(trio):
-    _, all_cells, places = trio
-    text = shown(all_cells, places)
+    _, all_cells, paths = trio
+    text = shown(all_cells, paths)
     assert "trio: 36 waiting  of 36 cells" in text
     assert "left" not in text
     assert row(text, "vit") == ["vit", "0/3", "0/3", "0/3"]
 
 
 def test_done_running_stopped_and_failed_are_shown(trio):
-    _, all_cells, places = trio
+    _, all_cells, paths = trio
     done = [c for c in all_cells if (c.entrant, c.n) == ("vit", 50)]
-    write(every(done, lambda _: 0.5), places)
+    write(every(done, lambda _: 0.5), paths)
     running, stopped, failed = [c for c in all_cells if (c.entrant, c.n) == ("cnn", 200)]
-    write_progress(places.cell(running.id), step=7, steps=20, accuracy=0.8125, images_per_s=432.1)
-    write_progress(places.cell(stopped.id), step=3, steps=20, accuracy=None, images_per_s=None, stopped=True)
-    write_atomically(places.cell(failed.id) / "failure.json", json.dumps({"error": "NotFinite: loss [nan] at step 3"}))
-    text = shown(all_cells, places)
+    write_progress(paths.cell(running.id), step=7, steps=20, accuracy=0.8125, images_per_s=432.1)
+    write_progress(paths.cell(stopped.id), step=3, steps=20, accuracy=None, images_per_s=None, stopped=True)
+    write_atomically(paths.cell(failed.id) / "failure.json", json.dumps({"error": "NotFinite: loss [nan] at step 3"}))
+    text = shown(all_cells, paths)
     assert "trio: 3 done  1 running  1 stopped  1 failed  30 waiting  of 36 cells" in text
     assert "left" in text
     assert row(text, "vit") == ["vit", "3/3", "0/3", "0/3"]
@@ -58,18 +58,18 @@ def test_done_running_stopped_and_failed_are_shown(trio):
 
 
 def test_a_finished_study_has_nothing_left(trio):
-    _, all_cells, places = trio
-    write(every(all_cells, lambda _: 0.5), places)
-    text = shown(all_cells, places, workers=2)
+    _, all_cells, paths = trio
+    write(every(all_cells, lambda _: 0.5), paths)
+    text = shown(all_cells, paths, workers=2)
     assert "trio: 36 done  of 36 cells" in text
     assert "left" not in text
 
 
 def test_names_are_shown_as_they_are_and_longer_training_apart(tmp_path):
     entrants = "entrants={'vit[red]': {model: vit}, cnn: {}}"
-    _, all_cells, places = make_study(tmp_path, entrants, "pair=[cnn, 'vit[red]']", "budget_check={}")
-    write(every([c for c in all_cells if c.role == "budget-check"], lambda _: 0.5), places)
-    text = shown(all_cells, places)
+    _, all_cells, paths = make_study(tmp_path, entrants, "pair=[cnn, 'vit[red]']", "budget_check={}")
+    write(every([c for c in all_cells if c.role == "budget-check"], lambda _: 0.5), paths)
+    text = shown(all_cells, paths)
     assert row(text, "vit[red]") == ["vit[red]", "0/3", "0/3", "0/3"]
     assert row(text, "cnn (long)") == ["cnn (long)", "1/1", "", "1/1"]
 
@@ -90,14 +90,14 @@ def test_the_time_left_is_images_left_by_speed_by_workers(trio):
 
 
 def test_a_cell_that_failed_for_good_is_no_work_left_and_plan_says_so(trio):
-    study, all_cells, places = trio
+    study, all_cells, paths = trio
     final = [State(cell, "failed", {"final": True}) for cell in all_cells if cell.entrant == "vit"]
     assert seconds_left(final, {"vit": 10.0}, 1) == 0
-    write(every([c for c in all_cells if c.entrant != "vit"], lambda _: 0.5), places)
-    places.failures.mkdir(parents=True)
+    write(every([c for c in all_cells if c.entrant != "vit"], lambda _: 0.5), paths)
+    paths.failures.mkdir(parents=True)
     for state in final:
-        places.failure(state.cell.id).write_text('{"error": "the training loss is nan"}')
-    group = plan(study, about_data("digits"), states(all_cells, places), places, 2)
+        paths.failure(state.cell.id).write_text('{"error": "the training loss is nan"}')
+    group = plan(study, about_data("digits"), states(all_cells, paths), paths, 2)
     assert "nothing is left to do" in group.renderables
 
 
@@ -120,24 +120,24 @@ def test_the_floor_costs_no_time_and_without_speed_or_workers_none_is_known(trio
 
 
 def test_cells_that_one_process_trains_as_one_program_count_as_one_at_work(trio):
-    _, all_cells, places = trio
+    _, all_cells, paths = trio
     three = [c for c in all_cells if c.entrant == "vit"][:3]
     for one in three:
-        write_progress(places.cell(one.id), step=0, steps=20, images_per_s=10.0)
-    assert "about 6 min left" in shown(three, places)  # 3 × 1,280 images at 10 a second
+        write_progress(paths.cell(one.id), step=0, steps=20, images_per_s=10.0)
+    assert "about 6 min left" in shown(three, paths)  # 3 × 1,280 images at 10 a second
 
 
 def test_speed_is_a_running_cells_else_a_records(trio):
-    _, all_cells, places = trio
+    _, all_cells, paths = trio
     vit, cnn, _ = (next(c for c in all_cells if c.entrant == name) for name in ("vit", "cnn", "linear"))
     records = every(all_cells[:4], lambda _: 0.5)  # one of each entrant
-    write(records, places)
+    write(records, paths)
     recorded = {r.cell.entrant: r.cost.images_per_s for r in records}
     found = [State(c, "done") for c in all_cells[:4]]
-    assert speeds(found, places) == {name: recorded[name] for name in ("vit", "local", "cnn")}
+    assert speeds(found, paths) == {name: recorded[name] for name in ("vit", "local", "cnn")}
     found.append(State(next(c for c in all_cells[4:] if c.entrant == "vit"), "running", {"images_per_s": 5.0}))
-    assert speeds(found, places)[vit.entrant] == 5.0
-    assert speeds(found, places)[cnn.entrant] == recorded["cnn"]
+    assert speeds(found, paths)[vit.entrant] == 5.0
+    assert speeds(found, paths)[cnn.entrant] == recorded["cnn"]
 
 
 @pytest.mark.parametrize(

@@ -33,23 +33,23 @@ def accuracy(cell) -> float:
 
 @pytest.fixture
 def trio(tmp_path):
-    """36 finished cells, some of them with scores that older records do not have; (their records, their places)."""
-    _, all_cells, places = make_study(tmp_path)
+    """36 finished cells, some of them with scores that older records do not have; (their records, their paths)."""
+    _, all_cells, paths = make_study(tmp_path)
     records = every(all_cells, accuracy)
     records[::2] = [
         r.model_copy(update={"test": r.test.model_copy(update={"macro_accuracy": r.test.accuracy / 3, "ece": 1 / 7})})
         for r in records[::2]
     ]
-    write(records, places)
-    return records, places
+    write(records, paths)
+    return records, paths
 
 
 # ---- the table ----
 
 
 def test_there_is_one_row_a_cell_and_one_column_a_fact(trio):
-    records, places = trio
-    table = package.load_records(places.report)
+    records, paths = trio
+    table = package.load_records(paths.report)
     assert table.columns.to_list() == COLUMNS
     assert sorted(table["id"]) == sorted(r.id for r in records)
     assert len(table) == 36
@@ -79,8 +79,8 @@ def test_the_points_of_a_search_are_in_rows_of_their_own(tmp_path):
 
 
 def test_values_are_those_of_the_records(trio):
-    records, places = trio
-    rows = package.load_records(places.report).set_index("id")
+    records, paths = trio
+    rows = package.load_records(paths.report).set_index("id")
     for record in records:
         row = rows.loc[record.id]
         cell = record.cell
@@ -122,10 +122,10 @@ def test_options_of_a_model_are_columns_where_some_entrant_has_them(tmp_path):
 
 
 def test_a_file_that_is_no_record_is_named(trio):
-    _, places = trio
-    (places.records / "0123456789ab.json").write_text("{}")
+    _, paths = trio
+    (paths.records / "0123456789ab.json").write_text("{}")
     with pytest.raises(ValueError, match=r"0123456789ab\.json: no record: Field required"):
-        package.load_records(places.report)
+        package.load_records(paths.report)
 
 
 @pytest.mark.parametrize("folder", ["trio", "nowhere"])
@@ -191,12 +191,12 @@ def test_a_table_on_the_terminal_is_the_file_and_nothing_else(trio, vitcnn, tmp_
 
 
 def test_only_the_cells_that_the_study_asks_for_are_exported_and_what_is_no_record_is_said(trio, vitcnn, tmp_path):
-    records, places = trio
+    records, paths = trio
     _, strangers, _ = make_study(tmp_path, "recipe.lr=0.02", "entrants=[vit]", name="other")
     for record in every(strangers, accuracy):
-        write_record(record, places)
-    (places.records / "0123456789ab.json").write_text("{}")
-    places.record(next(r.id for r in records if r.cell.n == 50 and r.cell.entrant == "cnn")).unlink()
+        write_record(record, paths)
+    (paths.records / "0123456789ab.json").write_text("{}")
+    paths.record(next(r.id for r in records if r.cell.n == 50 and r.cell.entrant == "cnn")).unlink()
     code, _, err = vitcnn("export", "trio.yaml", "sizes=[50]", "entrants=[vit, cnn, local]", "--csv", "some.csv")
     assert code == 0
     assert err.splitlines()[0] == "8 of 9 cells"

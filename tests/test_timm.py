@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decay_groups, image_size, preprocess
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 from vitcnn.models.registry import Timm
 from vitcnn.seeds import role_seed
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record, write_record
 from vitcnn.study.cell import Cell
 from vitcnn.training.train import train_cell
@@ -93,8 +93,8 @@ def of(name: str, **more) -> Timm:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("nets", tmp_path / "results", tmp_path / "runs")
+def paths(tmp_path: Path) -> StudyPaths:
+    return StudyPaths("nets", tmp_path / "results", tmp_path / "runs")
 
 
 # ---- the contract ----
@@ -124,7 +124,7 @@ def test_images_become_finite_logits_and_every_parameter_learns(name, data):
 def test_facts_are_those_of_the_network_and_counting_does_not_move_torchs_generator(name):
     network, size = build(of(name), DIGITS)
     before = torch.get_rng_state()
-    counted = facts(of(name), DIGITS)
+    counted = profile(of(name), DIGITS)
     assert counted.parameters == sum(p.numel() for p in network.parameters())
     assert counted.sight.image_size == size == (32 if name == "test_resnet" else 64)
     assert counted.macs > 1e5
@@ -141,11 +141,11 @@ def test_the_seed_decides_the_network_and_the_recipes_init_does_not(name):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_cell, places):
+def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_cell, paths):
     cell = one_cell(STUDY, f"entrants={{net: {{model: timm/{name}}}}}")
-    record = train_cell(cell, places=places)
-    counted = facts(cell.model, DIGITS)
-    assert read_record(write_record(record, places)) == record
+    record = train_cell(cell, paths=paths)
+    counted = profile(cell.model, DIGITS)
+    assert read_record(write_record(record, paths)) == record
     assert (record.cost.steps, record.cost.parameters, record.cost.macs) == (3, counted.parameters, counted.macs)
     assert (record.sight.image_size, record.sight.words) == (counted.sight.image_size, counted.sight.words)
     assert math.isfinite(record.test.nll)
@@ -161,18 +161,18 @@ def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_
 )
 def test_what_does_not_fit_names_timms_own_size_and_fits_with_an_image_size(name, own, fits):
     with pytest.raises(ConfigError, match=rf"timm/{name} at 64 pixels: .*; timm's own size is {own}: try .*: {own}$"):
-        facts(of(name), DIGITS)
-    counted = facts(of(name, image_size=fits), DIGITS)
+        profile(of(name), DIGITS)
+    counted = profile(of(name, image_size=fits), DIGITS)
     assert counted.sight.image_size == fits
     assert counted.macs > 1e8
 
 
 def test_an_option_that_timm_does_not_know_is_no_matter_of_the_images_size(tmp_path):
     with pytest.raises(ConfigError, match=r"unexpected keyword argument 'drop_rat'$"):
-        facts(of("resnet18", image_size=32, options={"drop_rat": 0.1}), DIGITS)
+        profile(of("resnet18", image_size=32, options={"drop_rat": 0.1}), DIGITS)
     (tmp_path / "notes.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match=r"notes.yaml: no file of weights, as torch.save or safetensors write them$"):
-        facts(of("resnet18", weights=str(tmp_path / "notes.yaml")), DIGITS)
+        profile(of("resnet18", weights=str(tmp_path / "notes.yaml")), DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_an_option_that_timm_refuses_is_not_told_as_a_matter_of_size():
 
 def test_a_resnet_of_features_alone_is_not_told_of_a_stem_that_nobody_asked_for():
     with pytest.raises(ConfigError, match=r"the output for .* is list, not logits of shape"):
-        facts(of("resnet10t", options={"features_only": True}), RGB)
+        profile(of("resnet10t", options={"features_only": True}), RGB)
 
 
 def test_a_cifar_stem_for_what_is_no_resnet_is_refused():
@@ -309,7 +309,7 @@ def test_what_timm_itself_spares_from_weight_decay_is_spared_and_other_matrices_
     ],
 )
 def test_words_are_those_that_the_first_layer_cuts_the_image_into(name, words, native):
-    counted = facts(of(name), FASHION)
+    counted = profile(of(name), FASHION)
     assert (counted.sight.image_size, counted.sight.words, counted.sight.native_pixels_per_word) == (64, words, native)
 
 
@@ -366,7 +366,7 @@ def test_weights_are_adapted_to_another_image_size_in_their_positions_alone(tmp_
     changed = {key for key in source if not key.startswith("head.") and not torch.equal(source[key], network[key])}
     assert changed == {"pos_embed"}
     assert (source["pos_embed"].shape[1], network["pos_embed"].shape[1]) == (101, 17)
-    assert facts(model, RGB).sight.words == 16
+    assert profile(model, RGB).sight.words == 16
 
 
 def test_pixels_are_scaled_as_timm_scaled_them_with_weights_and_by_the_subset_without(file):
@@ -484,11 +484,11 @@ def test_weights_that_cannot_be_meant_are_refused_in_one_sentence_when_the_study
     assert str(caught.value).endswith(f"small.yaml: {said}")
 
 
-def test_fine_tuning_starts_from_the_weights_and_goes_on_from_there(one_cell, places, file):
+def test_fine_tuning_starts_from_the_weights_and_goes_on_from_there(one_cell, paths, file):
     override = with_weights(file, "image_size: 64")
     still, moving = one_cell(STUDY, override, "recipe.lr=1e-60"), one_cell(STUDY, override)  # 1e-60: 0 in float32
     loaded = made(still.model, DIGITS, role_seed(0, "init"))
-    record = train_cell(still, places=places)
+    record = train_cell(still, paths=paths)
     assert record.cost.steps == 3
     assert record.weights == weights_hash(loaded.state_dict())
-    assert train_cell(moving, places=places).weights != record.weights
+    assert train_cell(moving, paths=paths).weights != record.weights

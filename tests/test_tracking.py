@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
@@ -27,8 +27,8 @@ def cell(study) -> Cell:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places("watched", tmp_path / "results", tmp_path / "runs")
+def paths(tmp_path: Path) -> StudyPaths:
+    return StudyPaths("watched", tmp_path / "results", tmp_path / "runs")
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +48,9 @@ def inspect(folder: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_when_nobody_is_logged_in_a_run_is_kept_offline_with_the_cells_id_and_name(cell, places):
-    record = train_cell(cell, places=places, tracking="auto")
-    (run,) = (places.run / "wandb").glob("offline-run-*")
+def test_when_nobody_is_logged_in_a_run_is_kept_offline_with_the_cells_id_and_name(cell, paths):
+    record = train_cell(cell, paths=paths, tracking="auto")
+    (run,) = (paths.run / "wandb").glob("offline-run-*")
     assert run.name.endswith(cell.id)
     everything, summary = inspect(run), inspect(run, "--summary")
     assert "vit-n50-s3" in everything
@@ -60,34 +60,34 @@ def test_when_nobody_is_logged_in_a_run_is_kept_offline_with_the_cells_id_and_na
     assert f"{record.test.accuracy:g}"[:5] in summary
 
 
-def test_off_writes_nothing(cell, places):
-    train_cell(cell, places=places, tracking="off")
-    assert not (places.run / "wandb").exists()
+def test_off_writes_nothing(cell, paths):
+    train_cell(cell, paths=paths, tracking="off")
+    assert not (paths.run / "wandb").exists()
 
 
-def test_a_place_where_wandb_cannot_write_costs_a_warning_and_not_the_cell(cell, places):
-    undisturbed = train_cell(cell, places=places, tracking="off")
-    places.run.mkdir(parents=True, exist_ok=True)
-    (places.run / "wandb").write_text("in the way")
+def test_a_place_where_wandb_cannot_write_costs_a_warning_and_not_the_cell(cell, paths):
+    undisturbed = train_cell(cell, paths=paths, tracking="off")
+    paths.run.mkdir(parents=True, exist_ok=True)
+    (paths.run / "wandb").write_text("in the way")
     with pytest.warns(UserWarning, match="goes on without W&B"):
-        record = train_cell(cell, places=places, tracking="offline")
+        record = train_cell(cell, paths=paths, tracking="offline")
     assert record.weights == undisturbed.weights
 
 
-def test_a_failure_in_the_middle_is_said_once_and_the_cell_goes_on(cell, places, monkeypatch):
+def test_a_failure_in_the_middle_is_said_once_and_the_cell_goes_on(cell, paths, monkeypatch):
     def breaks(*_, **__):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger.log_metrics", breaks)
     with pytest.warns(UserWarning, match="no space left on device") as said:
-        record = train_cell(cell, places=places, tracking="offline")
+        record = train_cell(cell, paths=paths, tracking="offline")
     assert len([w for w in said if "W&B stopped working" in str(w.message)]) == 1
     assert record.test.images == 500
 
 
-def test_a_data_sets_long_name_is_no_reason_to_go_without(study, places, recwarn):
+def test_a_data_sets_long_name_is_no_reason_to_go_without(study, paths, recwarn):
     text = TEXT.replace("digits", '"deformed:digits,noise=0.123456789,strength=1.234567891234,test=100"')
-    record = train_cell(cells(study(text=text))[0], places=places, tracking="offline")
+    record = train_cell(cells(study(text=text))[0], paths=paths, tracking="offline")
     assert len(record.cell.dataset) > 64
     assert not [w for w in recwarn if "W&B" in str(w.message)]
-    assert list((places.run / "wandb").glob("offline-run-*"))
+    assert list((paths.run / "wandb").glob("offline-run-*"))

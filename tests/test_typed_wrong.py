@@ -12,7 +12,7 @@ from synthetic import SEARCH, TRIO, every, make_study, write
 
 from vitcnn.data.augment.spec import Augment, parse_augment
 from vitcnn.errors import ConfigError
-from vitcnn.store.status import put_aside, states
+from vitcnn.store.status import quarantine, states
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 
@@ -124,10 +124,10 @@ def test_a_missing_study_to_begin_with_is_named_with_who_asked_for_it(tmp_path):
 
 
 def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
-    _, all_cells, places = make_study(tmp_path, text=SEARCH, name="search")
-    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), places)
+    _, all_cells, paths = make_study(tmp_path, text=SEARCH, name="search")
+    write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), paths)
     assert vitcnn("select", "search.yaml")[0] == 0
-    recipes = places.report / "recipes.yaml"
+    recipes = paths.report / "recipes.yaml"
     assert make_study(tmp_path, f"recipes={recipes}", "entrants=[vit, cnn]")[0].search == "search"
     recipes.write_text(recipes.read_text().replace("dataset: digits", "dataset: cifar10"))
     assert make_study(tmp_path, f"recipes={recipes}", "entrants=[vit, cnn]")[0].search == "search, made on cifar10"
@@ -141,33 +141,33 @@ def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
 
 @pytest.mark.parametrize("text", ["{}", "[]", "3", '{"time": 1}', ""])
 def test_a_sign_of_life_that_is_none_counts_for_nothing(tmp_path, text):
-    _, all_cells, places = make_study(tmp_path, "sizes=[50]", "seeds=1")
-    folder = places.cell(all_cells[0].id)
+    _, all_cells, paths = make_study(tmp_path, "sizes=[50]", "seeds=1")
+    folder = paths.cell(all_cells[0].id)
     folder.mkdir(parents=True)
     (folder / "progress.json").write_text(text)
-    assert states(all_cells, places)[0].kind == "waiting"
+    assert states(all_cells, paths)[0].kind == "waiting"
 
 
 def test_a_sign_of_life_from_the_future_is_no_worker(tmp_path):
-    _, all_cells, places = make_study(tmp_path, "sizes=[50]", "seeds=1")
-    folder = places.cell(all_cells[0].id)
+    _, all_cells, paths = make_study(tmp_path, "sizes=[50]", "seeds=1")
+    folder = paths.cell(all_cells[0].id)
     folder.mkdir(parents=True)
     life = {"time": time.time() + 10**9, "pid": 1, "host": "elsewhere", "step": 1, "steps": 10}
     (folder / "progress.json").write_text(json.dumps(life))
-    assert states(all_cells, places)[0].kind == "stopped"
+    assert states(all_cells, paths)[0].kind == "stopped"
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "[]", "{}"])
-def test_a_failure_that_says_no_error_is_put_aside(tmp_path, text):
-    _, all_cells, places = make_study(tmp_path, "sizes=[50]", "seeds=1")
-    path = places.failure(all_cells[0].id)
+def test_a_failure_that_says_no_error_is_quarantined(tmp_path, text):
+    _, all_cells, paths = make_study(tmp_path, "sizes=[50]", "seeds=1")
+    path = paths.failure(all_cells[0].id)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    places.records.mkdir(parents=True, exist_ok=True)
-    (line,) = put_aside(places)
-    aside = f"put aside as {path.name}.broken, the cell is trained again if that was all there is of it"
+    paths.records.mkdir(parents=True, exist_ok=True)
+    (line,) = quarantine(paths)
+    aside = f"quarantined as {path.name}.broken, the cell is trained again if that was all there is of it"
     assert f"{path}: says no error; {aside}" == line
-    assert states(all_cells, places)[0].kind == "waiting"
+    assert states(all_cells, paths)[0].kind == "waiting"
 
 
 # ---- Ctrl-C ----

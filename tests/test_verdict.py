@@ -577,8 +577,8 @@ def test_the_table_has_a_row_a_claim_and_the_sentences_follow(planted):
 
 @pytest.fixture
 def on_disk(tmp_path):
-    _, all_cells, places = make_study(tmp_path)
-    write(every(all_cells, wobbly), places)
+    _, all_cells, paths = make_study(tmp_path)
+    write(every(all_cells, wobbly), paths)
     return tmp_path / "trio.yaml"
 
 
@@ -601,9 +601,9 @@ def test_another_pair_is_asked_for_by_name(on_disk, vitcnn):
 
 
 def test_without_records_the_command_says_what_is_missing_and_files_that_are_none_are_named(tmp_path, vitcnn):
-    _, _, places = make_study(tmp_path, text=TRIO)
-    places.records.mkdir(parents=True)
-    (places.records / "0123456789ab.json").write_text("{}")
+    _, _, paths = make_study(tmp_path, text=TRIO)
+    paths.records.mkdir(parents=True)
+    (paths.records / "0123456789ab.json").write_text("{}")
     code, said, err = vitcnn("verdict", tmp_path / "trio.yaml")
     assert code == 0
     assert "36 of 36 cells missing." in said

@@ -49,15 +49,15 @@ def plan(
     from vitcnn.store.records import read_records
     from vitcnn.store.status import states, to_train
 
-    loaded, about, all_cells, places, before = load(study, overrides, results, runs, data_dir)
+    loaded, about, all_cells, paths, before = load(study, overrides, results, runs, data_dir)
     check_same_words(loaded, about, before)
-    console, where = Console(), states(all_cells, places)
-    console.print(render(loaded, about, where, places, workers or cores()))
+    console, where = Console(), states(all_cells, paths)
+    console.print(render(loaded, about, where, paths, workers or cores()))
     if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
-        finished = Results.of(loaded, all_cells, read_records(places.records)[0]).first_setting
+        finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
     try:
-        with_starters(to_train(where), places)
+        with_starters(to_train(where), paths)
     except ConfigError as error:
         console.print(f"`vitcnn run` will not begin yet: {error}", soft_wrap=True, highlight=False, markup=False)
 
@@ -122,8 +122,8 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
     from vitcnn.launch.table import table
     from vitcnn.store.status import states
 
-    _, _, all_cells, places, _ = load(study, overrides, results, runs)
-    Console().print(table(states(all_cells, places), places))
+    _, _, all_cells, paths, _ = load(study, overrides, results, runs)
+    Console().print(table(states(all_cells, paths), paths))
 
 
 @app.command()
@@ -131,8 +131,8 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Opens W&B's own terminal viewer on the study's offline runs."""
     from vitcnn.errors import ConfigError
 
-    places = load(study, overrides, results, runs).places
-    folder = places.run / "wandb"
+    paths = load(study, overrides, results, runs).paths
+    folder = paths.run / "wandb"
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no W&B runs there; `vitcnn run` writes them unless --wandb off")
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])

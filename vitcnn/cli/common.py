@@ -1,4 +1,4 @@
-"""What the commands on a study share: their arguments, and reading the study with its data and places."""
+"""What the commands on a study share: their arguments, and reading the study with its data and paths."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -25,7 +25,7 @@ def cost(
     from vitcnn.report.cost import HEAD, measured
     from vitcnn.store.costs import write_costs
 
-    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
+    loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
     console = Console(soft_wrap=True)
 
     def say(line: str) -> None:
@@ -37,4 +37,4 @@ def cost(
         table.add_row(escape(name), *measured(one))
     console.print(table)
     console.print(f"{costs.machine}, {costs.threads} thread(s), median (slowest–fastest) of {costs.repeats} turns")
-    typer.echo(f"written to {write_costs(costs, places)}")
+    typer.echo(f"written to {write_costs(costs, paths)}")

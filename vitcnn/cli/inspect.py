@@ -28,16 +28,16 @@ def as_attention(
     from vitcnn.store.paths import write_atomically
 
     loaded = load(study, overrides, results, runs, data_dir)
-    places = loaded.places
-    kept = [c for c in loaded.cells if places.weights(c.id).exists() and c.model.model == "cnn"]
+    paths = loaded.paths
+    kept = [c for c in loaded.cells if paths.weights(c.id).exists() and c.model.model == "cnn"]
     chosen = [_cell(loaded, name) for name in cell] if cell else kept
     if not chosen:
-        raise ConfigError(f"{places.run}: no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them")
+        raise ConfigError(f"{paths.run}: no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them")
     from vitcnn.inspect.conv_as_attention import as_attention as rewrite  # loads torch
 
     rows = []
     for one in chosen:
-        found = rewrite(one, places, data_dir)
+        found = rewrite(one, paths, data_dir)
         row = [one.title, f"{found.convolutions}", f"{found.heads}", f"{found.single.images:,}"]
         rows.append(row + [text for a in (found.single, found.double) for text in (f"{a.largest:.1e}", f"{a.same:,}")])
         typer.echo("  ".join(rows[-1]))
@@ -45,7 +45,7 @@ def as_attention(
     head += [f"{what}, {dtype}" for dtype in ("float32", "float64") for what in ("largest difference", "same class")]
     if cell:  # the file is about all of them
         return
-    path = places.report / "as-attention.md"
+    path = paths.report / "as-attention.md"
     text = (
         "# Convolutions rewritten as self-attention\n\nOne head a kernel offset (Cordonnier et al. 2020), no training."
     )
@@ -68,7 +68,7 @@ def receptive_fields(
     one = _cell(loaded, cell)
     from vitcnn.inspect.receptive_fields import receptive_fields as look  # loads torch
 
-    path = save_receptive_fields(look(one, loaded.places, data_dir), one.title, loaded.places)
+    path = save_receptive_fields(look(one, loaded.paths, data_dir), one.title, loaded.paths)
     typer.echo(f"written to {path}")
 
 

@@ -18,13 +18,13 @@ def select(study: StudyFile, overrides: Overrides = None, results: Results = RES
     from vitcnn.store.records import read_records
     from vitcnn.store.status import failures
 
-    loaded, _, all_cells, places, _ = load(study, overrides, results, runs)
-    records, wrong = read_records(places.records)
+    loaded, _, all_cells, paths, _ = load(study, overrides, results, runs)
+    records, wrong = read_records(paths.records)
     if wrong:
         raise ConfigError("\n".join(wrong))
     validation = {record.id: record.validation for record in records}
-    text = recipes_yaml(choose(loaded, all_cells, validation, failures(all_cells, places)))
-    path = places.report / "recipes.yaml"
+    text = recipes_yaml(choose(loaded, all_cells, validation, failures(all_cells, paths)))
+    path = paths.report / "recipes.yaml"
     write_atomically(path, text)
     typer.echo(f"{text}\nwritten to {path}")
 
@@ -33,8 +33,8 @@ def report(study: StudyFile, overrides: Overrides = None, results: Results = RES
     """Writes `results/<study>/report.md` and its figures from the records."""
     from vitcnn.report.report import write_report
 
-    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
-    path = write_report(loaded, all_cells, places, about)
+    loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
+    path = write_report(loaded, all_cells, paths, about)
     typer.echo(f"written to {path}")
 
 
@@ -53,8 +53,8 @@ def verdict(
     from vitcnn.report.verdict import verdict_text
     from vitcnn.store.records import read_records
 
-    loaded, about, all_cells, places, _ = load(study, overrides, results, runs)
-    records, wrong = read_records(places.records)
+    loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
+    records, wrong = read_records(paths.records)
     finished = StudyResults.of(loaded, all_cells, records, about).first_setting
     typer.echo(verdict_text(finished, judge(finished, pair)))
     for line in wrong:
@@ -73,12 +73,12 @@ def export(
     from vitcnn.errors import ConfigError
     from vitcnn.store.records import read_records
 
-    _, _, all_cells, places, _ = load(study, overrides, results, runs)
-    records, wrong = read_records(places.records)
+    _, _, all_cells, paths, _ = load(study, overrides, results, runs)
+    records, wrong = read_records(paths.records)
     wanted = {cell.id for cell in all_cells}
     mine = [record for record in records if record.id in wanted]
     if not mine:
-        raise ConfigError("\n".join([f"{places.study}: no cell is finished, there is nothing to export", *wrong]))
+        raise ConfigError("\n".join([f"{paths.study}: no cell is finished, there is nothing to export", *wrong]))
     with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8", newline="") as file:
         tidy(mine).to_csv(file, index=False)
     for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:

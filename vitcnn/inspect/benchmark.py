@@ -24,7 +24,7 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.inspect.memory import peak_during, wait_for
 from vitcnn.machine import cores
 from vitcnn.models.build import build, preprocess
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 from vitcnn.models.registry import identity
 from vitcnn.store.costs import Costs, EntrantCost, Speed
 from vitcnn.study.cell import Cell
@@ -145,7 +145,7 @@ def measure_costs(
     drifts for all. Sets torch's threads. Raises ConfigError where an entrant or the device is not to be had."""
     where, load = pick_device(device), os.getloadavg()[0]
     torch.set_num_threads(threads)
-    counted = {entrant.name: facts(entrant.model, data) for entrant in study.entrants}
+    counted = {entrant.name: profile(entrant.model, data) for entrant in study.entrants}
     largest = [c for c in all_cells if c.n == study.sizes[-1] and c.role != "budget-check"]
     chosen = {cell.entrant: cell for cell in reversed(largest) if cell.recipe}
     chosen = {entrant.name: chosen[entrant.name] for entrant in study.entrants if entrant.name in chosen}

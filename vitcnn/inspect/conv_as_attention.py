@@ -10,7 +10,7 @@ from torch import nn
 from vitcnn.errors import ConfigError
 from vitcnn.inspect.trained import trained
 from vitcnn.models.conv_attention import Agreement, ConvAttention, agreement, rewrite
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.training.evaluate import batches
 
@@ -26,9 +26,9 @@ class Rewritten:
     double: Agreement
 
 
-def as_attention(cell: Cell, places: Places, data_folder: str | Path | None = None) -> Rewritten:
+def as_attention(cell: Cell, paths: StudyPaths, data_folder: str | Path | None = None) -> Rewritten:
     """Raises ConfigError where the weights were not kept, or the network has no convolution that can be rewritten."""
-    network, look, data = trained(cell, places, data_folder)
+    network, look, data = trained(cell, paths, data_folder)
     both = []
     for dtype in (torch.float32, torch.float64):
         network = network.to(dtype)

@@ -10,7 +10,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.inspect.trained import trained
 from vitcnn.models.attention import SelfAttention
 from vitcnn.models.conv_attention import ConvAttention
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.training.evaluate import batches
 
@@ -18,13 +18,13 @@ IMAGES = 200  # of the test set
 
 
 @torch.inference_mode()
-def receptive_fields(cell: Cell, places: Places, data_folder: str | Path | None = None) -> dict[str, np.ndarray]:
+def receptive_fields(cell: Cell, paths: StudyPaths, data_folder: str | Path | None = None) -> dict[str, np.ndarray]:
     """For each layer of attention, (heads, 2H − 1, 2W − 1): the share of a head's attention that falls on each offset
     (down, right) from the word that asks, the mean over its words and over `IMAGES` test images.
 
     Raises ConfigError where the weights were not kept, or the network has no such layer.
     """
-    network, look, data = trained(cell, places, data_folder)
+    network, look, data = trained(cell, paths, data_folder)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, SelfAttention | ConvAttention)}
     if not layers:
         raise ConfigError(f"{cell.title}: {cell.model.model} has no attention over words on a grid to look at")

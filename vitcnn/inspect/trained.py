@@ -9,17 +9,17 @@ from vitcnn.data.cell_data import CellData
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, preprocess
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.training.setup import data_of
 from vitcnn.training.weights import load_weights
 
 
-def trained(cell: Cell, places: Places, folder: str | Path | None = None) -> tuple[nn.Module, Preprocess, CellData]:
+def trained(cell: Cell, paths: StudyPaths, folder: str | Path | None = None) -> tuple[nn.Module, Preprocess, CellData]:
     """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
     if cell.recipe is None:
         raise ConfigError(f"{cell.title}: logistic regression is no network")
-    weights = load_weights(cell.id, places)
+    weights = load_weights(cell.id, paths)
     (data,) = data_of([cell], torch.device("cpu"), folder)
     network, size = build(cell.model, data.info, weights=weights)
     return network.eval(), preprocess(cell.model, data.info, data.train[0], size, cell.shuffle), data

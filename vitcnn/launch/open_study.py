@@ -7,7 +7,7 @@ from typing import NamedTuple
 from vitcnn.data.sources.cache import Info, KeptInfo
 from vitcnn.data.sources.fetch import about_data, fetch
 from vitcnn.data.sources.registry import known_info
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.status import check_writable
 from vitcnn.study.cell import Cell
 from vitcnn.study.load import load_study
@@ -21,7 +21,7 @@ class OpenStudy(NamedTuple):
     study: Study
     about: Info
     cells: list[Cell]
-    places: Places
+    paths: StudyPaths
     before: dict[str, Info]
 
 
@@ -31,7 +31,7 @@ def open_study(
     """Reads a study. Raises ConfigError for what a person can mend, FetchError where images are needed to know the data
     set and are not there."""
     study = load_study(path, overrides)
-    return _opened(study, Places(study.name, results, runs), data_folder)
+    return _opened(study, StudyPaths(study.name, results, runs), data_folder)
 
 
 def fetch_and_open(
@@ -40,22 +40,22 @@ def fetch_and_open(
     """As `open_study`, but a data set that is known only from its images is fetched, and what is known of it is kept
     beside the records, so that these can be read without the images."""
     study = load_study(path, overrides)
-    places = Places(study.name, results, runs)
+    paths = StudyPaths(study.name, results, runs)
     if not known_info(study.dataset):
         fetch(study.dataset, data_folder, study.resolution)
         about = about_data(study.dataset, data_folder, study.resolution)
         shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
         kept = KeptInfo(dataset=study.dataset, resolution=study.resolution, info=shared)
-        check_writable(places)
-        write_atomically(places.dataset, kept.model_dump_json() + "\n")
-        return _opened(study, places, data_folder, about)
-    return _opened(study, places, data_folder)
+        check_writable(paths)
+        write_atomically(paths.dataset, kept.model_dump_json() + "\n")
+        return _opened(study, paths, data_folder, about)
+    return _opened(study, paths, data_folder)
 
 
-def _opened(study: Study, places: Places, data_folder: Path | None, about: Info | None = None) -> OpenStudy:
+def _opened(study: Study, paths: StudyPaths, data_folder: Path | None, about: Info | None = None) -> OpenStudy:
     def known(one: Study) -> Info:
-        return about_data(one.dataset, data_folder, one.resolution, beside=places.of(one.name).dataset)
+        return about_data(one.dataset, data_folder, one.resolution, beside=paths.of(one.name).dataset)
 
     about = about or known(study)
     before = {file: known(other) for file, other in study.before.items()}
-    return OpenStudy(study, about, cells(study, about, before), places, before)
+    return OpenStudy(study, about, cells(study, about, before), paths, before)

@@ -14,8 +14,8 @@ from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.models.build import check_sight, image_size
 from vitcnn.models.config import Words
-from vitcnn.models.profile import Facts, facts
-from vitcnn.store.paths import Places
+from vitcnn.models.profile import ModelProfile, profile
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import describe_budget
@@ -34,7 +34,7 @@ def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: 
         log(said)
     _check_sight(study, about)
     for entrant in study.entrants:
-        facts(entrant.model, about)
+        profile(entrant.model, about)
     return where.type
 
 
@@ -44,16 +44,16 @@ def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
     return jobs(waiting, most)
 
 
-def plan(study: Study, about: Info, where: Sequence[State], places: Places, workers: int) -> RenderableType:
+def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int) -> RenderableType:
     """A rich renderable; `where`: of all cells. Raises ConfigError where an entrant does not fit the data."""
     _check_sight(study, about)
-    cost = {entrant.name: facts(entrant.model, about) for entrant in study.entrants}
+    cost = {entrant.name: profile(entrant.model, about) for entrant in study.entrants}
     cells = [state.cell for state in where]
     return Group(
         _entrants(cost),
         f"{describe_budget(cells)}; {sum(cell.images_seen for cell in cells):,} in all",
-        table(where, places),
-        _time(where, places, cost, workers),
+        table(where, paths),
+        _time(where, paths, cost, workers),
     )
 
 
@@ -76,7 +76,7 @@ def _check_sight(study: Study, about: Info) -> None:
         check_sight(entrant.model, about, shuffle)
 
 
-def _entrants(cost: dict[str, Facts]) -> Table:
+def _entrants(cost: dict[str, ModelProfile]) -> Table:
     out = Table(Column("entrant", no_wrap=True), "parameters", "MACs/image", "sees", "words", "native pixels per word")
     for name, c in cost.items():
         native = "" if c.sight.native_pixels_per_word is None else f"{c.sight.native_pixels_per_word:g}"
@@ -85,8 +85,8 @@ def _entrants(cost: dict[str, Facts]) -> Table:
     return out
 
 
-def _time(where: Sequence[State], places: Places, cost: dict[str, Facts], workers: int) -> str:
-    measured = speeds(where, places)
+def _time(where: Sequence[State], paths: StudyPaths, cost: dict[str, ModelProfile], workers: int) -> str:
+    measured = speeds(where, paths)
     guess = {name: GUESSED_FLOPS / (6 * c.macs) for name, c in cost.items() if c.macs}
     if measured:  # scale the guess to this machine
         scale = statistics.median([measured[name] / guess[name] for name in measured if name in guess] or [1.0])

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from vitcnn.errors import ConfigError
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 
 
-def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], list[Cell]]:
+def with_starters(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell], list[Cell]]:
     """Those that can be trained, and those whose starter failed for good. Raises ConfigError where a starter's weights
     are missing and no cell that is waiting will leave them."""
     coming = {cell.id for cell in waiting}
@@ -15,7 +15,7 @@ def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], 
     kept_none: list[Cell] = []
     untrained: list[Cell] = []
     for cell in waiting:
-        its = places.of(cell.start_study)
+        its = paths.of(cell.start_study)
         here = not cell.start_study
         if here and cell.start in lost:
             lost.add(cell.id)
@@ -26,13 +26,13 @@ def with_starters(waiting: Sequence[Cell], places: Places) -> tuple[list[Cell], 
         else:
             (kept_none if its.record(cell.start).exists() else untrained).append(cell)
     if untrained:
-        studies = sorted({places.of(cell.start_study).study for cell in untrained})
+        studies = sorted({paths.of(cell.start_study).study for cell in untrained})
         raise ConfigError(
             f"{_begin(untrained)} of {', '.join(studies)}, which {'are' if len(untrained) > 1 else 'is'} not trained "
             "yet: `vitcnn run` that study first, with --keep-weights"
         )
     if kept_none:
-        records = sorted({str(places.of(cell.start_study).record(cell.start)) for cell in kept_none})
+        records = sorted({str(paths.of(cell.start_study).record(cell.start)) for cell in kept_none})
         again = " by a run of that study with --keep-weights" if any(cell.start_study for cell in kept_none) else ""
         raise ConfigError(
             f"{_begin(kept_none)}, which kept none; delete these records, and they are trained again{again}:\n  "

@@ -15,7 +15,7 @@ from vitcnn.launch.scheduler import Outcome, run_jobs
 from vitcnn.launch.table import headline, table
 from vitcnn.launch.worker import Options
 from vitcnn.machine import cores
-from vitcnn.store.status import check_writable, put_aside, states, to_train
+from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
 
 TRACKING = ("auto", "online", "offline", "off")
@@ -54,7 +54,7 @@ def run_study(
     folder = Path(data_folder) if data_folder else None
     opened = fetch_and_open(Path(path), overrides, results=Path(results), runs=Path(runs), data_folder=folder)
     console = console or Console(soft_wrap=True)
-    check_writable(opened.places)
+    check_writable(opened.paths)
     waiting = _waiting(opened, console)
     if not waiting:
         return Outcome()
@@ -65,7 +65,7 @@ def run_study(
 
     kind = check(opened.study, opened.about, waiting, device, log)
     fetch(opened.study.dataset, folder, opened.study.resolution)
-    log(f"{opened.places.study}: {len(waiting)} of {len(opened.cells)} cells to train")
+    log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
     jobs = make_jobs(waiting, str(lanes), kind)
     workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
     options = Options(
@@ -77,7 +77,7 @@ def run_study(
         keep_weights=keep_weights,
     )
     with Progress(opened, workers, minutes, console) as progress:
-        outcome = run_jobs(jobs, opened.places, options, workers, progress.tick, log)
+        outcome = run_jobs(jobs, opened.paths, options, workers, progress.tick, log)
     if outcome.interrupted:
         log("Interrupted. The same command goes on from here.")
     return outcome
@@ -85,26 +85,26 @@ def run_study(
 
 def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
     """The cells to train; says what is left out, and why."""
-    places = opened.places
-    for line in put_aside(places):
+    paths = opened.paths
+    for line in quarantine(paths):
         console.print(line, markup=False)
-    found = states(opened.cells, places)
+    found = states(opened.cells, paths)
     if opened.before:
         from vitcnn.launch.plan import check_same_words
 
         # before anybody is sent to train the other study
         check_same_words(opened.study, opened.about, opened.before)
-    waiting, lost = with_starters(to_train(found), places)
+    waiting, lost = with_starters(to_train(found), paths)
     if failed := sum(state.detail.get("final", False) for state in found):
         console.print(
             f"failed for good, the loss not being a number: {failed} of the cells; to try them again, "
-            f"delete {places.failures}"
+            f"delete {paths.failures}"
         )
     if lost:
         console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
     if not waiting:
         done = "done, or failed for good" if failed or lost else "done"
-        console.print(f"{places.study}: all {len(opened.cells)} cells are {done}")
+        console.print(f"{paths.study}: all {len(opened.cells)} cells are {done}")
     return waiting
 
 
@@ -122,18 +122,18 @@ class Progress:
 
     def tick(self) -> None:
         """Raises KeyboardInterrupt when time is up."""
-        places, now = self.opened.places, time.monotonic()
+        paths, now = self.opened.paths, time.monotonic()
         if self.minutes is not None and now - self.began > 60 * self.minutes:
             raise KeyboardInterrupt
         if self.console.is_terminal:
-            self.live.update(table(states(self.opened.cells, places), places, self.workers), refresh=True)
+            self.live.update(table(states(self.opened.cells, paths), paths, self.workers), refresh=True)
         elif now - self.shown > SAID_EVERY:
-            self.console.print(headline(states(self.opened.cells, places), places, self.workers))
+            self.console.print(headline(states(self.opened.cells, paths), paths, self.workers))
             self.shown = now
 
     def __exit__(self, *error: object) -> None:
-        places = self.opened.places
-        last = table(states(self.opened.cells, places), places)
+        paths = self.opened.paths
+        last = table(states(self.opened.cells, paths), paths)
         self.live.update(last if self.console.is_terminal else "", refresh=True)
         self.live.__exit__(*error)
         if not self.console.is_terminal:  # there Live leaves the line open

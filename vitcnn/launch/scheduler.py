@@ -17,7 +17,7 @@ from vitcnn.errors import ConfigError, NotFiniteLoss
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.lease import Leases
 from vitcnn.launch.worker import Options, start, work
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
 
 TRIES = 2
@@ -36,7 +36,7 @@ class Outcome:
 
 def run_jobs(
     jobs: Sequence[Job],
-    places: Places,
+    paths: StudyPaths,
     options: Options,
     workers: int,
     tick: Callable[[], None] = lambda: None,
@@ -67,12 +67,12 @@ def run_jobs(
 
     def ours(job: Job) -> Job:
         """What of a job this run is to train, now leased; what others have finished is struck off."""
-        free = [cell for cell in job if _is_open(cell, places) and leases.take(places.cell(cell.id))]
-        mine = tuple(cell for cell in free if _is_open(cell, places))  # nobody finishes it any more
+        free = [cell for cell in job if _is_open(cell, paths) and leases.take(paths.cell(cell.id))]
+        mine = tuple(cell for cell in free if _is_open(cell, paths))  # nobody finishes it any more
         for cell in free:
             if cell not in mine:
-                leases.give_back(places.cell(cell.id))
-        if others := tuple(cell for cell in job if cell not in free and _is_open(cell, places)):
+                leases.give_back(paths.cell(cell.id))
+        if others := tuple(cell for cell in job if cell not in free and _is_open(cell, paths)):
             waiting.append(others)
         return mine
 
@@ -91,7 +91,7 @@ def run_jobs(
                         waiting.remove(job)
                         if job := ours(job):
                             tries.update(cell.id for cell in job)
-                            active[pool.schedule(work, args=(job, places, options, starts))] = job
+                            active[pool.schedule(work, args=(job, paths, options, starts))] = job
                 if not active:
                     time.sleep(0.5)  # all that is left is another run's
                 for future in wait(active, timeout=0.5, return_when=FIRST_COMPLETED).done:
@@ -111,10 +111,10 @@ def run_jobs(
                         elif tries[cell.id] < TRIES and not _final(end):
                             again.append(cell)
                         else:
-                            outcome.failed[cell.title] = _give_up(cell, end, places)
+                            outcome.failed[cell.title] = _give_up(cell, end, paths)
                             say(f"{cell.title} failed: {outcome.failed[cell.title]}")
                         if cell not in again:
-                            leases.give_back(places.cell(cell.id))
+                            leases.give_back(paths.cell(cell.id))
                     if again:
                         what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].entrant} cells"
                         once = "it is tried" if len(job) == 1 else "each is tried alone,"
@@ -137,8 +137,8 @@ def run_jobs(
     return outcome
 
 
-def _is_open(cell: Cell, places: Places) -> bool:
-    return not (places.record(cell.id).exists() or places.failure(cell.id).exists())
+def _is_open(cell: Cell, paths: StudyPaths) -> bool:
+    return not (paths.record(cell.id).exists() or paths.failure(cell.id).exists())
 
 
 def _is_ready(job: Job, waiting: Iterable[Job], active: Iterable[Job]) -> bool:
@@ -158,14 +158,14 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _give_up(cell: Cell, error: BaseException, places: Places) -> str:
+def _give_up(cell: Cell, error: BaseException, paths: StudyPaths) -> str:
     said = _first_line(error)
     trace = getattr(error, "traceback", None) or "".join(traceback.format_exception(error))
     what = {"error": said, "traceback": str(trace), "time": time.time()}
     if isinstance(error, NotFiniteLoss):  # would happen again: part of the results
-        place, what = places.failure(cell.id), what | {"cell": cell.model_dump(mode="json")}
+        place, what = paths.failure(cell.id), what | {"cell": cell.model_dump(mode="json")}
     else:
-        place = places.cell(cell.id) / "failure.json"
+        place = paths.cell(cell.id) / "failure.json"
     try:
         write_atomically(place, json.dumps(what))
     except OSError as full:

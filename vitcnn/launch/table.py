@@ -9,16 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, read_json
 
 KINDS = ("done", "running", "stopped", "failed", "waiting")
 COLOUR = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "waiting": "dim"}
 
 
-def table(all_states: Sequence[State], places: Places, workers: int | None = None) -> RenderableType:
+def table(all_states: Sequence[State], paths: StudyPaths, workers: int | None = None) -> RenderableType:
     """A rich renderable. `workers`: how many are at work, for the time left; by default the processes that are."""
-    parts: list[RenderableType] = [headline(all_states, places, workers), _grid(all_states)]
+    parts: list[RenderableType] = [headline(all_states, paths, workers), _grid(all_states)]
     if busy := [s for s in all_states if s.kind in ("running", "stopped")]:
         parts.append(_busy(busy))
     for state in all_states:
@@ -27,16 +27,16 @@ def table(all_states: Sequence[State], places: Places, workers: int | None = Non
     return Group(*parts)
 
 
-def headline(all_states: Sequence[State], places: Places, workers: int | None = None) -> Text:
+def headline(all_states: Sequence[State], paths: StudyPaths, workers: int | None = None) -> Text:
     """How many cells are done, running, stopped, failed and waiting, and the time left."""
     counts = Counter(state.kind for state in all_states)
     out = Text.assemble(
-        (f"{places.study}: ", "bold"),
+        (f"{paths.study}: ", "bold"),
         *((f"{counts[kind]} {kind}  ", COLOUR[kind]) for kind in KINDS if counts[kind]),
         f"of {len(all_states)} cells",
     )
     at_work = {(s.detail["host"], s.detail["pid"]) for s in all_states if s.kind == "running"}  # lanes share one
-    left = seconds_left(all_states, speeds(all_states, places), workers or len(at_work))
+    left = seconds_left(all_states, speeds(all_states, paths), workers or len(at_work))
     if left is not None and counts["done"] < len(all_states):
         out.append(f"   about {duration(left)} left", "bold")
     return out
@@ -71,7 +71,7 @@ def _busy(busy: Sequence[State]) -> Table:
     return out
 
 
-def speeds(all_states: Sequence[State], places: Places) -> dict[str, float]:
+def speeds(all_states: Sequence[State], paths: StudyPaths) -> dict[str, float]:
     """Images/s of each entrant: of a running cell where there is one, else of one finished record, wherever made."""
     out: dict[str, float] = {}
     for state in all_states:
@@ -79,7 +79,7 @@ def speeds(all_states: Sequence[State], places: Places) -> dict[str, float]:
             out[state.cell.entrant] = speed
     for state in all_states:
         if state.kind == "done" and state.cell.recipe and state.cell.entrant not in out:
-            record = read_json(places.record(state.cell.id)) or {}
+            record = read_json(paths.record(state.cell.id)) or {}
             if speed := record.get("cost", {}).get("images_per_s"):
                 out[state.cell.entrant] = speed
     return out

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vitcnn.launch.jobs import Job
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import write_record
 from vitcnn.store.status import write_progress
 
@@ -69,20 +69,20 @@ class Done(NamedTuple):
     said: list[str]
 
 
-def work(job: Job, places: Places, options: Options, starts: Collection[str | None] = ()) -> Done:
+def work(job: Job, paths: StudyPaths, options: Options, starts: Collection[str | None] = ()) -> Done:
     """Trains the cells of a job and writes their records; goes on from their checkpoints where there are any. The final
     weights of those whose id is in `starts` are kept."""
     from vitcnn.training.callback import InterruptedCell
     from vitcnn.training.train import train_cells
 
     for cell in job:
-        (places.cell(cell.id) / "failure.json").unlink(missing_ok=True)
-        write_progress(places.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None)
+        (paths.cell(cell.id) / "failure.json").unlink(missing_ok=True)
+        write_progress(paths.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None)
     done = Done({cell.id: "stopped" for cell in job}, [])
     with contextlib.suppress(InterruptedCell):
         for cell, record in train_cells(
             job,
-            places=places,
+            paths=paths,
             data_folder=options.data_folder,
             device=options.device,
             tracking=options.tracking,
@@ -94,8 +94,8 @@ def work(job: Job, places: Places, options: Options, starts: Collection[str | No
             if isinstance(record, Exception):
                 done.cells[cell.id] = record
                 continue
-            write_progress(places.cell(cell.id), step=cell.steps, steps=cell.steps, phase="record")
-            write_record(record, places)
-            shutil.rmtree(places.cell(cell.id), ignore_errors=True)  # the record is there: what is left is only litter
+            write_progress(paths.cell(cell.id), step=cell.steps, steps=cell.steps, phase="record")
+            write_record(record, paths)
+            shutil.rmtree(paths.cell(cell.id), ignore_errors=True)  # the record is there: what is left is only litter
             done.cells[cell.id] = "done"
     return done

@@ -136,7 +136,7 @@ class Linear(Frozen):
     )
 
 
-class Sight(Frozen):
+class InputSpec(Frozen):
     """What the network is shown, in pixels; words of its first layer (None: it has none), and the native pixels along
     a word's side."""
 

@@ -16,35 +16,35 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
 from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
-from vitcnn.models.config import Sight
+from vitcnn.models.config import InputSpec
 from vitcnn.models.custom import told
 from vitcnn.models.registry import Imported, Model, Timm
 from vitcnn.source_hash import sources
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelProfile:
     """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, what it sees."""
 
     parameters: int
     macs: int
-    sight: Sight
+    sight: InputSpec
 
 
-def facts(model: Model, data: Info) -> Facts:
+def profile(model: Model, data: Info) -> ModelProfile:
     """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; where it sees none in a recurrent layer
     (those that a library runs), its weights are counted once a word."""
     if model.model == "linear":
         inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
-        return Facts((inputs + 1) * rows, inputs * rows, Sight(image_size=data.size))
+        return ModelProfile((inputs + 1) * rows, inputs * rows, InputSpec(image_size=data.size))
     state = torch.get_rng_state()
     try:
-        return _facts(model, data)
+        return _profile(model, data)
     finally:
         torch.set_rng_state(state)
 
 
-def _facts(model: Model, data: Info) -> Facts:
+def _profile(model: Model, data: Info) -> ModelProfile:
     network, size = build(model, data)
     if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
         raise ConfigError(f"{model.model}: its lazy layers have no weights yet; show it an image before it is returned")
@@ -62,10 +62,10 @@ def _facts(model: Model, data: Info) -> Facts:
         _try_a_step(model, network, data, size)
     words = _words(model, network, size)
     native = data.size / math.sqrt(words) if words else None
-    return Facts(
+    return ModelProfile(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=macs,
-        sight=Sight(image_size=size, words=words, native_pixels_per_word=native),
+        sight=InputSpec(image_size=size, words=words, native_pixels_per_word=native),
     )
 
 

@@ -15,7 +15,7 @@ from vitcnn.analysis.stats import Mean
 from vitcnn.report.figures import FLOOR, PERCENT, style
 from vitcnn.report.tables import MISSING, markdown, percent
 from vitcnn.store.costs import Costs, EntrantCost, read_costs
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.matrix import describe_budget
 
 HEAD = ["parameters", "MACs / image", "training images/s", "inference images/s", "peak memory, MB"]
@@ -34,12 +34,12 @@ def measured(cost: EntrantCost | None) -> list[str]:
     return [f"{cost.parameters:,}", f"{cost.macs:,}", *speeds, memory]
 
 
-def cost_section(results: Results, places: Places) -> str:
+def cost_section(results: Results, paths: StudyPaths) -> str:
     """Markdown: what was measured how, the figure (`cost.png`), the table. Empty where no `cost.json` is there.
 
     An entrant that was measured as another model than the study's is shown as missing.
     """
-    if (costs := read_costs(places)) is None:
+    if (costs := read_costs(paths)) is None:
         return ""
     ends = sorted({results.study.sizes[0], results.study.sizes[-1]})
     rows = [
@@ -115,9 +115,9 @@ def _frontier(results: Results, costs: Costs, n: int | None) -> str:
     return f"By the means at n = {n:,}, no entrant is at once better and cheaper than these, {'; '.join(said)}.\n"
 
 
-def cost_figure(results: Results, places: Places) -> Figure | None:
+def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:
     """Test accuracy against MACs and against training time; None where there is nothing to draw."""
-    costs, n = read_costs(places), common_size(results)
+    costs, n = read_costs(paths), common_size(results)
     if not costs or not _drawn(results, costs, n):
         return None
     fig = Figure(figsize=(10.5, 4.8), layout="constrained")

@@ -11,10 +11,10 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from vitcnn.report.report import STYLE, save
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 
 
-def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, places: Places) -> Path:
+def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, paths: StudyPaths) -> Path:
     """One row a layer, one column a head. `fields`: (heads, offsets down, offsets right) of each layer."""
     columns = max(len(heads) for heads in fields.values())
     with mpl.rc_context(STYLE):
@@ -27,7 +27,7 @@ def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, places: 
                 offset_map(ax, head)
             row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
         fig.suptitle(f"{title}: attention by offset from the word that asks", fontsize=10)
-        path = places.report / re.sub(r"[\s/]+", "-", f"receptive-fields-{title}")
+        path = paths.report / re.sub(r"[\s/]+", "-", f"receptive-fields-{title}")
         save(fig, path)
     return path.with_name(f"{path.name}.png")
 

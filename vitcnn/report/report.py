@@ -17,7 +17,7 @@ from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.permutation import dial_section
 from vitcnn.report.search import search_report
 from vitcnn.report.verdict import verdict_text
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_records
 from vitcnn.store.status import failures
 from vitcnn.study.cell import Cell
@@ -33,36 +33,36 @@ STYLE = {
 }  # same records, same bytes
 
 
-def write_report(study: Study, cells: Sequence[Cell], places: Places, about: Info | None = None) -> Path:
+def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> Path:
     """Writes figures (SVG and PNG) and `report.md`, and returns its path.
 
     `about`: what is known of the data set; by default, what the cache knows.
     """
-    records, wrong = read_records(places.records)
+    records, wrong = read_records(paths.records)
     about = about or about_data(study.dataset, resolution=study.resolution)
-    results, failed = Results.of(study, cells, records, about), failures(cells, places)
+    results, failed = Results.of(study, cells, records, about), failures(cells, paths)
     if study.grid:
         text = search_report(results, wrong, failed)
     else:
         with mpl.rc_context(STYLE):
-            _figures(results.first_setting, places.report)
+            _figures(results.first_setting, paths.report)
             if dial := dial_section(results.settings()):
-                _dial_figure(results, places.report)
-            if fig := cost_figure(results.first_setting, places):
-                save(fig, places.report / "cost")
+                _dial_figure(results, paths.report)
+            if fig := cost_figure(results.first_setting, paths):
+                save(fig, paths.report / "cost")
         text = _text(results.first_setting, [*_floor(results), _missing(results)])
         if dial:
             text += f"\n{dial}"
         if pretrained := transfer.transfer_section(results.first_setting):
             text += f"\n{pretrained}"
-        if cost := cost_section(results.first_setting, places):
+        if cost := cost_section(results.first_setting, paths):
             text += f"\n{cost}"
     if failed:
         lines = [f"- {tables.escape(f'{cell.title}: {failed[cell.id]}')}" for cell in cells if cell.id in failed]
         text += "\n## Failed cells\n\nTheir loss was no number. They count in no mean.\n\n" + "\n".join(lines) + "\n"
     if wrong:
         text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.escape(line)}" for line in wrong) + "\n"
-    path = places.report / "report.md"
+    path = paths.report / "report.md"
     write_atomically(path, text)
     return path
 
@@ -175,8 +175,8 @@ def _nearest(study: Study) -> str:
             at.setdefault(tuple(sorted(by_size)), []).append(e.name)
     if all(set(study.sizes) <= set(made) for made in at):
         return ""
-    places = {", ".join(f"{n:,}" for n in made): tables.escape(", ".join(who)) for made, who in at.items()}
-    where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in places.items())
+    paths = {", ".join(f"{n:,}" for n in made): tables.escape(", ".join(who)) for made, who in at.items()}
+    where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in paths.items())
     return f" The search was made at n = {where}; others take the nearest one's, in log n; midway, the smaller's."
 
 

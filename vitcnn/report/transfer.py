@@ -110,16 +110,16 @@ def transfer_figure(ax: Axes, results: Results) -> Axes:
     """A line for each network and n: means, 95 % Student-t intervals, seeds as points; from scratch at the left."""
     known, sizes = families(results.study.entrants), results.study.sizes
     before = sorted({n for family in known.values() for n in family} - {0})
-    places = {0: before[0] / 6} | {n: n for n in before}
+    paths = {0: before[0] / 6} | {n: n for n in before}
     lines = [(name, family, k) for name, family in known.items() for k in range(len(sizes))]
-    sides = figures.apart(len(lines), list(places.values()))
+    sides = figures.apart(len(lines), list(paths.values()))
     for (name, family, k), beside in zip(lines, sides, strict=True):
         look = figures.style(results, name)
         look |= {"linestyle": ("-", "--", ":", "-.")[k % 4], "marker": figures.MARKERS[k % len(figures.MARKERS)]}
         measured = [(b, list(results.values(family[b].name, sizes[k], test_accuracy).values())) for b in sorted(family)]
-        figures.series(ax, [(places[b] * beside, values) for b, values in measured], look, _label(name, sizes[k]))
-    figures.n_axis(ax, list(places.values()))
-    ax.set_xticks(list(places.values()), ["none", *map(figures.thousands, before)])
+        figures.series(ax, [(paths[b] * beside, values) for b, values in measured], look, _label(name, sizes[k]))
+    figures.n_axis(ax, list(paths.values()))
+    ax.set_xticks(list(paths.values()), ["none", *map(figures.thousands, before)])
     ax.set_xlabel("images trained on before (log scale)")
     ax.set_ylabel("test accuracy")
     figures.in_percent(ax)

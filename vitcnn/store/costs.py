@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from vitcnn.errors import ConfigError, Frozen
 from vitcnn.models.registry import Model, identity
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.paths import StudyPaths, write_atomically
 
 
 class Speed(Frozen):
@@ -55,19 +55,19 @@ class Costs(Frozen):
         return cost if cost and cost.model == identity(model) else None
 
 
-def cost_file(places: Places) -> Path:
-    return places.report / "cost.json"
+def cost_file(paths: StudyPaths) -> Path:
+    return paths.report / "cost.json"
 
 
-def write_costs(costs: Costs, places: Places) -> Path:
-    path = cost_file(places)
+def write_costs(costs: Costs, paths: StudyPaths) -> Path:
+    path = cost_file(paths)
     write_atomically(path, costs.model_dump_json(indent=1) + "\n")
     return path
 
 
-def read_costs(places: Places) -> Costs | None:
+def read_costs(paths: StudyPaths) -> Costs | None:
     """None where nothing was measured. Raises ConfigError, naming the file, where it is no such thing."""
-    path = cost_file(places)
+    path = cost_file(paths)
     try:
         return Costs.model_validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Places:
+class StudyPaths:
     """The folders of one study."""
 
     study: str
     results: Path = Path("results")
     runs: Path = Path("runs")
 
-    def of(self, study: str | None) -> "Places":
+    def of(self, study: str | None) -> "StudyPaths":
         """Of another study beside this one; None: of this one."""
         return replace(self, study=study or self.study)
 

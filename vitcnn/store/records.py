@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from vitcnn.errors import Frozen
-from vitcnn.models.config import Sight
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.models.config import InputSpec
+from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
 
 SCHEMA = 1
@@ -84,7 +84,7 @@ class Record(Frozen):
     train: Score  # the training subset (its first 10,000 images), not augmented
     curve: tuple[Point, ...]
     cost: Cost
-    sight: Sight
+    sight: InputSpec
     subset: str  # hash of the training images' indices
     weights: str | None = None  # hash of the final weights
     found: dict[str, Any] = Field(default={})  # what the cell itself chose on validation (linear: its C)
@@ -92,9 +92,9 @@ class Record(Frozen):
     made_by: dict[str, Any] = Field(default={})  # versions, git revision, device, threads, date
 
 
-def write_record(record: Record, places: Places) -> Path:
+def write_record(record: Record, paths: StudyPaths) -> Path:
     """Raises OSError where there is no room for it; then there is no file."""
-    path, text = places.record(record.id), record.model_dump_json()
+    path, text = paths.record(record.id), record.model_dump_json()
     write_atomically(path, f'{text[:-1]}{_SUM.decode()}{hashlib.sha256(text.encode()).hexdigest()}"}}\n')
     return path
 

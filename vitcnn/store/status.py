@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitcnn.errors import ConfigError
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
 
@@ -22,9 +22,9 @@ LITTER = 60  # seconds after which a file that is still being written is nobody'
 SILENCE = 600  # seconds without a sign of life after which a worker counts as gone
 
 
-def check_writable(places: Places) -> None:
+def check_writable(paths: StudyPaths) -> None:
     """Raises ConfigError where results or runs cannot be written to, before anything is trained."""
-    for folder, option in ((places.records, "--results"), (places.run, "--runs")):
+    for folder, option in ((paths.records, "--results"), (paths.run, "--runs")):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -35,28 +35,28 @@ def check_writable(places: Places) -> None:
             ) from None
 
 
-def put_aside(places: Places) -> list[str]:
+def quarantine(paths: StudyPaths) -> list[str]:
     """Renames files among the records and failures that are none (cut off, edited), so that their cells are trained
     again; what is to be said of it."""
     said = []
-    for scratch in places.records.glob(".*.json.*"):  # of a process that was killed while it wrote
+    for scratch in paths.records.glob(".*.json.*"):  # of a process that was killed while it wrote
         with contextlib.suppress(FileNotFoundError):
             if time.time() - scratch.stat().st_mtime > LITTER:
                 scratch.unlink()
-    for path in sorted(places.records.glob("*.json")):
+    for path in sorted(paths.records.glob("*.json")):
         try:
             read_record(path)
         except ValueError as error:
-            said.append(f"{error}; {_put_aside(path)}")
-    for path in sorted(places.failures.glob("*.json")):
+            said.append(f"{error}; {_quarantine(path)}")
+    for path in sorted(paths.failures.glob("*.json")):
         if "error" not in (read_json(path) or {}):
-            said.append(f"{path}: says no error; {_put_aside(path)}")
+            said.append(f"{path}: says no error; {_quarantine(path)}")
     return said
 
 
-def _put_aside(path: Path) -> str:
+def _quarantine(path: Path) -> str:
     aside = path.replace(path.with_name(f"{path.name}.broken"))
-    return f"put aside as {aside.name}, the cell is trained again if that was all there is of it"
+    return f"quarantined as {aside.name}, the cell is trained again if that was all there is of it"
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,19 @@ class State:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-def failures(cells: Iterable[Cell], places: Places) -> dict[str, str]:
+def failures(cells: Iterable[Cell], paths: StudyPaths) -> dict[str, str]:
     """By id, the errors of the cells whose loss was no number."""
-    there = {path.stem: path for path in places.failures.glob("*.json")}
+    there = {path.stem: path for path in paths.failures.glob("*.json")}
     ids = [cell.id for cell in cells] if there else []
     return {i: (read_json(there[i]) or {}).get("error", "its file is not whole") for i in ids if i in there}
 
 
-def states(cells: Iterable[Cell], places: Places) -> list[State]:
+def states(cells: Iterable[Cell], paths: StudyPaths) -> list[State]:
     """From files alone, whether a run is going on or not. Records are not opened: one that is there is done."""
-    done = {path.stem for path in places.records.glob("*.json")}
-    failed = {path.stem for path in places.failures.glob("*.json")} - done
-    begun = {path.name for path in places.run.iterdir()} if places.run.is_dir() else set()
-    return [_state(cell, cell.id, done, failed, begun, places) for cell in cells]
+    done = {path.stem for path in paths.records.glob("*.json")}
+    failed = {path.stem for path in paths.failures.glob("*.json")} - done
+    begun = {path.name for path in paths.run.iterdir()} if paths.run.is_dir() else set()
+    return [_state(cell, cell.id, done, failed, begun, paths) for cell in cells]
 
 
 def to_train(found: Iterable[State]) -> list[Cell]:
@@ -88,16 +88,16 @@ def to_train(found: Iterable[State]) -> list[Cell]:
     return [state.cell for state in found if state.kind != "done" and not state.detail.get("final")]
 
 
-def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: set[str], places: Places) -> State:
+def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: set[str], paths: StudyPaths) -> State:
     if cell_id in done:
         return State(cell, "done")
     if cell_id in failed:
-        return State(cell, "failed", (read_json(places.failure(cell_id)) or {}) | {"final": True})
+        return State(cell, "failed", (read_json(paths.failure(cell_id)) or {}) | {"final": True})
     if cell_id not in begun:
         return State(cell, "waiting")
-    if (failure := read_json(places.cell(cell_id) / "failure.json")) is not None:
+    if (failure := read_json(paths.cell(cell_id) / "failure.json")) is not None:
         return State(cell, "failed", failure)
-    progress = read_json(places.cell(cell_id) / "progress.json")
+    progress = read_json(paths.cell(cell_id) / "progress.json")
     if progress is None or not {"time", "pid", "host"} <= progress.keys():
         return State(cell, "waiting")
     return State(cell, "running" if _alive(progress) else "stopped", progress)

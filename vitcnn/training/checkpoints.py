@@ -46,7 +46,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def last_good(path: Path) -> tuple[int, list[str]]:
     """(the step of the last whole checkpoint, which `path` then is, or 0 where there is none; what is to be said of
-    those that are not whole, which are put aside)."""
+    those that are not whole, which are quarantined)."""
     said = []
     for file in (path, path.with_name("before.ckpt")):
         if not file.exists():

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from vitcnn.data.cell_data import CellData, Part, free_for_each
 from vitcnn.errors import ConfigError
-from vitcnn.models.profile import facts
+from vitcnn.models.profile import profile
 from vitcnn.store.records import Cost, Record, Score, TestScore, pack_bits
 from vitcnn.study.cell import Cell
 from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
@@ -56,7 +56,7 @@ def train_linear(
     seconds = time.monotonic() - began
     fit, C, best = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
     correct, tested = score(fit, *test)
-    counted = facts(cell.model, data.info)
+    counted = profile(cell.model, data.info)
     return Record(
         id=cell.id,
         cell=cell,

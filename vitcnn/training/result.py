@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from vitcnn.data.cell_data import CellData
-from vitcnn.models.profile import Facts
+from vitcnn.models.profile import ModelProfile
 from vitcnn.store.records import Cost, Record, TestScore, pack_bits
 from vitcnn.study.cell import Cell
 from vitcnn.training.callback import CheckpointCallback
@@ -30,7 +30,7 @@ def record_of(
     callback: CheckpointCallback,
     k: int,
     made: dict[str, object],
-    counted: Facts,
+    counted: ModelProfile,
 ) -> Record:
     """Scores what training ended with; `counted`: the network's size, `k`: the lane's place."""
     parts = zip(logits, (data.validation, data.train, data.test), strict=True)

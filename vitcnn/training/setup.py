@@ -12,7 +12,7 @@ from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.cell_data import CellData, cells_data
 from vitcnn.models.build import build, preprocess
 from vitcnn.seeds import role_seed
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.training.callback import CheckpointCallback
 from vitcnn.training.checkpoints import last_good, load_checkpoint
@@ -39,20 +39,20 @@ def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | No
     )
 
 
-def lane_of(cell: Cell, data: CellData, places: Places) -> Lane:
+def lane_of(cell: Cell, data: CellData, paths: StudyPaths) -> Lane:
     """As it is before the first step. Sets torch's seed."""
     torch.manual_seed(role_seed(cell.seed, "init"))
-    weights = load_weights(cell.start, places.of(cell.start_study)) if cell.start else None
+    weights = load_weights(cell.start, paths.of(cell.start_study)) if cell.start else None
     network, size = build(cell.model, data.info, cell.recipe.init, weights, own_head=bool(cell.start_study))
     seen = preprocess(cell.model, data.info, data.train[0], size, cell.shuffle)
     return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"))
 
 
 def start_lane(
-    cell: Cell, data: CellData, where: torch.device, places: Places, k: int, callback: CheckpointCallback
+    cell: Cell, data: CellData, where: torch.device, paths: StudyPaths, k: int, callback: CheckpointCallback
 ) -> Lane:
     """On the device, with its optimiser and its images, where it was interrupted."""
-    lane, file = lane_of(cell, data, places), places.cell(cell.id) / "last.ckpt"
+    lane, file = lane_of(cell, data, paths), paths.cell(cell.id) / "last.ckpt"
     saved: dict[str, Any] | None = load_checkpoint(file) if file.exists() else None
     stream = TrainStream(
         *data.train,
@@ -75,17 +75,17 @@ def val_every(cell: Cell) -> int:
     return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
 
 
-def start_of(cell: Cell, places: Places) -> int:
+def start_of(cell: Cell, paths: StudyPaths) -> int:
     """The step that training begins with: of the last whole checkpoint. Broken ones are quarantined, with a warning."""
-    step, said = last_good(places.cell(cell.id) / "last.ckpt")
+    step, said = last_good(paths.cell(cell.id) / "last.ckpt")
     for line in said:
         warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
     return step
 
 
-def groups(cells: Sequence[Cell], places: Places) -> list[list[Cell]]:
+def groups(cells: Sequence[Cell], paths: StudyPaths) -> list[list[Cell]]:
     """By the step that they go on from; logistic regressions each alone."""
     groups: dict[object, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(start_of(cell, places) if cell.recipe else cell.id, []).append(cell)
+        groups.setdefault(start_of(cell, paths) if cell.recipe else cell.id, []).append(cell)
     return list(groups.values())

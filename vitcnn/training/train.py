@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from vitcnn.data.cell_data import CellData
 from vitcnn.errors import NotFiniteLoss, evenly
-from vitcnn.models.profile import facts
-from vitcnn.store.paths import Places
+from vitcnn.models.profile import profile
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.store.status import write_progress
 from vitcnn.study.cell import Cell
@@ -46,7 +46,7 @@ for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said
 def train_cell(
     cell: Cell,
     *,
-    places: Places,
+    paths: StudyPaths,
     data_folder: str | Path | None = None,
     device: str = "auto",
     tracking: Tracking = "off",
@@ -56,13 +56,13 @@ def train_cell(
 ) -> Record:
     """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
 
-    `workers`: how many processes share the memory. Checkpoints and progress go to `places.cell(cell.id)`, with `keep`
-    the final weights to `places.weights(cell.id)`; the record is returned, not written. Raises `InterruptedCell` once
+    `workers`: how many processes share the memory. Checkpoints and progress go to `paths.cell(cell.id)`, with `keep`
+    the final weights to `paths.weights(cell.id)`; the record is returned, not written. Raises `InterruptedCell` once
     `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is not a number.
     """
     ((_, record),) = train_cells(
         [cell],
-        places=places,
+        paths=paths,
         data_folder=data_folder,
         device=device,
         tracking=tracking,
@@ -78,7 +78,7 @@ def train_cell(
 def train_cells(
     cells: Sequence[Cell],
     *,
-    places: Places,
+    paths: StudyPaths,
     data_folder: str | Path | None = None,
     device: str = "auto",
     tracking: Tracking = "off",
@@ -93,7 +93,7 @@ def train_cells(
     Cells that were interrupted at different steps go on one group after the other; where memory runs out, half of the
     lanes do. Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
     """
-    where, waiting = pick_device(device), deque(groups(cells, places))
+    where, waiting = pick_device(device), deque(groups(cells, paths))
     while waiting:
         gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
         if where.type == "cuda":
@@ -101,7 +101,7 @@ def train_cells(
         group = waiting.popleft()
         left = list(group)
         try:
-            for cell, record in _train_group(group, where, places, data_folder, tracking, workers, stop, keep, log):
+            for cell, record in _train_group(group, where, paths, data_folder, tracking, workers, stop, keep, log):
                 left.remove(cell)
                 yield cell, record
         except RuntimeError as error:
@@ -109,7 +109,7 @@ def train_cells(
                 raise
             log(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
             for half in reversed(evenly(left, (len(left) + 1) // 2)):
-                waiting.extendleft(reversed(groups(half, places)))
+                waiting.extendleft(reversed(groups(half, paths)))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -120,7 +120,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 def _train_group(
     cells: Sequence[Cell],
     where: torch.device,
-    places: Places,
+    paths: StudyPaths,
     data_folder: str | Path | None,
     tracking: Tracking,
     workers: int,
@@ -130,16 +130,17 @@ def _train_group(
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
     data = data_of(cells, where, data_folder, workers)
     if cells[0].recipe is None:
-        yield cells[0], _train_linear(cells[0], data[0], where, places, tracking, workers, stop)
+        yield cells[0], _train_linear(cells[0], data[0], where, paths, tracking, workers, stop)
         return
-    counted = facts(cells[0].model, data[0].info)  # now: an edited module or a moved file must not cost a trained cell
-    callback = CheckpointCallback([places.cell(cell.id) for cell in cells], stop)
+    # now: an edited module or a moved file must not cost a trained cell
+    counted = profile(cells[0].model, data[0].info)
+    callback = CheckpointCallback([paths.cell(cell.id) for cell in cells], stop)
     lanes = [
-        start_lane(cell, its, where, places, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
+        start_lane(cell, its, where, paths, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
     ]
     about = _step_facts(lanes, capture_all(lanes), log, cells[0].entrant)
     with contextlib.ExitStack() as open_runs:
-        trackers = [tracker(cell, places, tracking) for cell in cells]
+        trackers = [tracker(cell, paths, tracking) for cell in cells]
         for one in filter(None, trackers):
             open_runs.callback(one.abandon)  # which does nothing once it is finished
         fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
@@ -154,7 +155,7 @@ def _train_group(
                 yield cell, error
                 continue
             if keep(cell):
-                save_weights(lane.network, places.weights(cell.id))
+                save_weights(lane.network, paths.weights(cell.id))
             if trackers[k]:
                 trackers[k].finish(record)
             yield cell, record
@@ -164,7 +165,7 @@ def _train_linear(
     cell: Cell,
     data: CellData,
     where: torch.device,
-    places: Places,
+    paths: StudyPaths,
     tracking: Tracking,
     workers: int,
     stop: Callable[[], bool],
@@ -172,12 +173,12 @@ def _train_linear(
     from vitcnn.training.linear import train_linear
 
     def alive() -> None:
-        write_progress(places.cell(cell.id), step=0, steps=0, stopped=stop())
+        write_progress(paths.cell(cell.id), step=0, steps=0, stopped=stop())
         if stop():
             raise InterruptedCell
 
     record = train_linear(cell, data, made_by(where), alive, workers)
-    if logger := tracker(cell, places, tracking):
+    if logger := tracker(cell, paths, tracking):
         logger.finish(record)
     return record
 

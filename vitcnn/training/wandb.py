@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 
-from vitcnn.store.paths import Places
+from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
 
@@ -18,7 +18,7 @@ os.environ.setdefault("WANDB_SILENT", "true")  # its own banner, once for each o
 _unreachable = False
 
 
-def tracker(cell: Cell, places: Places, mode: Tracking) -> "Tracker | None":
+def tracker(cell: Cell, paths: StudyPaths, mode: Tracking) -> "Tracker | None":
     """A logger for one cell; None when off, or when W&B cannot start, which is said and is no error.
 
     Where W&B's server cannot be reached the run is kept offline, and so are this process's later ones.
@@ -29,12 +29,12 @@ def tracker(cell: Cell, places: Places, mode: Tracking) -> "Tracker | None":
     if not _unreachable:
         try:
             if _online(mode):
-                return Tracker(cell, places, offline=False)
+                return Tracker(cell, paths, offline=False)
         except Exception as error:
             _unreachable = True
             warnings.warn(f"W&B is kept offline: {type(error).__name__}: {error}", stacklevel=2)
     try:
-        return Tracker(cell, places, offline=True)
+        return Tracker(cell, paths, offline=True)
     except Exception as error:
         warnings.warn(f"{cell.title} goes on without W&B: {type(error).__name__}: {error}", stacklevel=2)
         return None
@@ -52,10 +52,10 @@ def _online(mode: Tracking) -> bool:
 class Tracker(WandbLogger):
     """Lightning's WandbLogger, started at once; after a failure it says so and falls silent."""
 
-    def __init__(self, cell: Cell, places: Places, offline: bool):
+    def __init__(self, cell: Cell, paths: StudyPaths, offline: bool):
         import wandb
 
-        places.run.mkdir(parents=True, exist_ok=True)
+        paths.run.mkdir(parents=True, exist_ok=True)
         self.broken = self.ended = False
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -65,7 +65,7 @@ class Tracker(WandbLogger):
             job_type=cell.role,
             tags=[tag[:64] for tag in (cell.dataset, cell.entrant, f"n{cell.n}")],  # no longer one is taken
             config=cell.model_dump(mode="json"),
-            dir=places.run,
+            dir=paths.run,
             mode="offline" if offline else "online",
             resume="allow",
             reinit="create_new",  # beside those of other lanes
@@ -73,7 +73,7 @@ class Tracker(WandbLogger):
                 silent=True, console="off", init_timeout=30, x_save_requirements=False
             ),  # the list of all packages: 0.1 s a cell
         )
-        super().__init__(experiment=run, save_dir=places.run, offline=offline)
+        super().__init__(experiment=run, save_dir=paths.run, offline=offline)
         self.experiment.define_metric("images_seen")
         self.experiment.define_metric("*", step_metric="images_seen")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.errors import ConfigError
-from vitcnn.store.paths import Places, write_atomically
+from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_record
 
 
@@ -19,9 +19,9 @@ def save_weights(network: nn.Module, path: Path) -> None:
     write_atomically(path, buffer.getbuffer())
 
 
-def load_weights(cell_id: str, places: Places) -> dict[str, Tensor]:
+def load_weights(cell_id: str, paths: StudyPaths) -> dict[str, Tensor]:
     """The state dict of a finished cell. Raises ConfigError where it was not kept, or is not what its record says."""
-    path, record = places.weights(cell_id), places.record(cell_id)
+    path, record = paths.weights(cell_id), paths.record(cell_id)
     if not record.exists():
         raise ConfigError(f"cell {cell_id}, whose trained weights are needed, is not finished")
     if not path.exists():
