@@ -44,7 +44,6 @@ def capture_all(lanes: Sequence[Lane]) -> list[str]:
                     value.copy_(old)
         if drawn:  # graphs read their random numbers' seed at one address, so those that draw take turns
             lane.stream = lanes[0].stream
-            lane.stream.wait_stream(torch.cuda.current_stream(device))
     return list(dict.fromkeys(found))
 
 

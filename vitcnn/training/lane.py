@@ -97,6 +97,8 @@ class Lane(nn.Module):
 
     def load(self, first: int, last: int) -> None:
         """Lays out what the program needs for steps `first` … `last` − 1."""
+        if self.stream:  # after what was done to the lane elsewhere: its start, a point of the curve
+            self.stream.wait_stream(torch.cuda.current_stream(self.feed.device))
         with self.on_stream():
             self.feed.load(first, last)
             rates = torch.from_numpy(np.array([self.lr_at(step) for step in range(first, last)], np.float32))
