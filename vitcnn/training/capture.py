@@ -4,6 +4,7 @@ What cannot be captured runs eagerly, with the reason: a network that makes the 
 decides something in Python at every step, which a graph would repeat for ever.
 """
 
+import contextlib
 import copy
 import random
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitcnn.training.device import is_out_of_memory
 from vitcnn.training.lane import Lane, default_generator
 
 WARM_UP = 3  # eager steps before a capture, in which libraries choose their kernels and take their memory
@@ -25,11 +27,12 @@ def capture_all(lanes: Sequence[Lane]) -> list[str]:
     device = lanes[0].feed.device
     if device.type != "cuda":
         return []
+    torch.use_deterministic_algorithms(True)  # an earlier network may have had to do without
     found: list[str] = []
     for lane in lanes:
+        before = [value.clone() for value in lane.changing()]
         lane.stream = torch.cuda.Stream(device)
         lane.stream.wait_stream(torch.cuda.current_stream(device))
-        before = [value.clone() for value in lane.changing()]
         python = _python_state(lane)
         generator = default_generator(device)
         try:
@@ -86,21 +89,25 @@ def _waits(lane: Lane) -> str | None:
 
 def _capture(lane: Lane) -> str | None:
     graph = torch.cuda.CUDAGraph()
-    lane.optimizer.zero_grad()  # the gradients then lie in the graph's own memory
+    lane.optimizer.zero_grad()  # the gradients then lie in the graph's own memory …
+    torch._C._cuda_clearCublasWorkspaces()  # … and so does what cuBLAS works with, which others clear (Lightning does)
     torch.cuda.synchronize(lane.feed.device)
     try:
         with torch.cuda.graph(graph, stream=lane.stream, capture_error_mode="thread_local"):
             lane.program()
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
+        with contextlib.suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+            torch.zeros(1, device=lane.feed.device)  # torch 2.11 else believes that a capture is still under way
         return f"it cannot be captured as a CUDA graph ({str(error).splitlines()[0][:160]})"
-    lane.run = graph.replay
+    lane.run, lane.captured_at = graph.replay, lane.addresses()
     return None
 
 
 def _python_state(lane: Lane) -> dict[str, Any]:
-    """What a network could decide by in Python: random numbers, and what its modules hold that is not a tensor."""
+    """What a network could decide by in Python: random numbers, what its modules hold that is not a tensor, and which
+    tensors their buffers are (a graph writes to those that were there when it was captured)."""
     simple = (bool, int, float, str, bytes, list, tuple, dict, set)
     held = {
         f"{name}.{key}".lstrip("."): copy.copy(value)
@@ -108,7 +115,8 @@ def _python_state(lane: Lane) -> dict[str, Any]:
         for key, value in vars(module).items()
         if isinstance(value, simple) and not key.startswith("_")
     }
-    return held | {" random": random.getstate(), " numpy": str(np.random.get_state())}
+    buffers = {f"{name} (a tensor)": id(value) for name, value in lane.network.named_buffers()}
+    return held | buffers | {" random": random.getstate(), " numpy": str(np.random.get_state())}
 
 
 def _decides_in_python(before: dict[str, Any], after: dict[str, Any]) -> str | None:

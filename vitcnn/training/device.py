@@ -14,6 +14,7 @@ def pick_device(wanted: str) -> torch.device:
     On a GPU a second run is made to end with the same weights: deterministic forms of all operations, where there are
     such (`training.capture` finds out), and float32 without rounding to TF32, in convolutions as in matrix products.
     """
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues for the lanes' streams, 8 by default
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(automatic) if wanted == "auto" else _named(wanted)
     if device.type == "cuda":
@@ -42,6 +43,16 @@ def _named(wanted: str) -> torch.device:
         seen = f"{torch.cuda.device_count()} CUDA devices" if device.type == "cuda" else f"no {device.type} device"
         raise ConfigError(f"device {wanted!r}: torch {torch.__version__} sees {seen}")
     return device
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """torch has a name for it where its own allocator finds none; libraries and the CPU have only words."""
+    if error is None:
+        return False
+    said = str(error)
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    found = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in words)
+    return found or is_out_of_memory(error.__context__)
 
 
 def caveat(device: torch.device, precisions: Iterable[str]) -> str | None:

@@ -44,6 +44,7 @@ class Lane(nn.Module):
         self.eager_reason: str | None = None  # on a GPU, why its steps are not one captured graph
         self.position = 0  # steps done
         self.run: Callable[[], None] = self.program
+        self.captured_at: list[int] | None = None  # the addresses that a captured step reads and writes
         self.stream: torch.cuda.Stream | None = None
 
     def start(self, feed: Feed) -> None:
@@ -108,15 +109,29 @@ class Lane(nn.Module):
             self.step.fill_(first)
             self.cursor.zero_()
 
-    def advance(self, first: int, last: int) -> None:
-        """Trains steps `first` … `last` − 1. On a GPU it returns before they are done."""
-        self.load(first, last)
-        generator = default_generator(self.feed.device)
+    def do(self, step: int) -> None:
+        """Trains a step that was loaded. On a GPU it returns before that is done."""
+        # what the network itself draws (drop path)
+        default_generator(self.feed.device).manual_seed(role_seed(self.seed, "order", step, 2))
         with self.on_stream():
-            for step in range(first, last):
-                generator.manual_seed(role_seed(self.seed, "order", step, 2))  # the network's own draws (drop path)
-                self.run()
-        self.position = last
+            self.run()
+        self.position = step + 1
+
+    def advance(self, first: int, last: int) -> None:
+        """Trains steps `first` … `last` − 1."""
+        self.load(first, last)
+        for step in range(first, last):
+            self.do(step)
+
+    def release(self) -> "Lane":
+        """Gives back the memory of a captured step."""
+        self.run, self.captured_at = self.program, None
+        self.optimizer.zero_grad()
+        return self
+
+    def addresses(self) -> list[int]:
+        """Where in memory the network's tensors lie."""
+        return [value.data_ptr() for value in (*self.network.parameters(), *self.network.buffers())]
 
     def on_stream(self) -> AbstractContextManager:
         return torch.cuda.stream(self.stream) if self.stream else nullcontext()

@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 
 from vitcnn.errors import NotFiniteLoss
 from vitcnn.store.records import Point
+from vitcnn.training.capture import capture_all
 from vitcnn.training.lane import Lane
 from vitcnn.training.wandb import Tracker
 
@@ -32,6 +33,7 @@ class CellsModule(LightningModule):
         self.steps, self.position = lanes[0].steps, lanes[0].position
         self.longest = min(lane.feed.capacity for lane in lanes)
         self.visit = 1  # steps of the next span
+        self.not_deterministic: list[str] = []
         self._waiting: list[torch.cuda.Event] = []
         self._waited = time.monotonic()
         self._scores: list[list[tuple[Tensor, Tensor]]] = [[] for _ in lanes]
@@ -39,10 +41,23 @@ class CellsModule(LightningModule):
     def configure_optimizers(self) -> None:
         """Each lane has its own."""
 
+    def on_fit_start(self) -> None:
+        """Only now: Lightning has moved the module (which gives an LSTM other tensors) and cleared CUDA's caches."""
+        self.not_deterministic = capture_all(self.lanes)
+
+    def on_train_start(self) -> None:
+        for lane in self.lanes:
+            if lane.captured_at not in (None, lane.addresses()):
+                raise RuntimeError("a network's tensors were moved after its step was captured")
+
     def training_step(self, span: tuple[int, int], _: int) -> None:
         first, last = span
-        for lane in self.alive():
-            lane.advance(first, last)
+        lanes = self.alive()
+        for lane in lanes:
+            lane.load(first, last)
+        for step in range(first, last):  # lane by lane within a step: all streams of a GPU are at work at once
+            for lane in lanes:
+                lane.do(step)
         self.position = last
         self._keep_pace(last - first)
 

@@ -25,8 +25,7 @@ from vitcnn.store.records import Record
 from vitcnn.store.status import write_progress
 from vitcnn.study.cell import Cell
 from vitcnn.training.callback import CheckpointCallback, InterruptedCell
-from vitcnn.training.capture import capture_all
-from vitcnn.training.device import pick_device
+from vitcnn.training.device import is_out_of_memory, pick_device
 from vitcnn.training.evaluate import batch_for, batches
 from vitcnn.training.lane import Lane
 from vitcnn.training.module import CellsModule, Spans
@@ -105,16 +104,11 @@ def train_cells(
                 left.remove(cell)
                 yield cell, record
         except RuntimeError as error:
-            if len(left) == 1 or not _is_out_of_memory(error):
+            if len(left) == 1 or not is_out_of_memory(error):
                 raise
             log(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
             for half in reversed(evenly(left, (len(left) + 1) // 2)):
                 waiting.extendleft(reversed(groups(half, paths)))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU torch has a name for it, on the CPU only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _train_group(
@@ -138,12 +132,12 @@ def _train_group(
     lanes = [
         start_lane(cell, its, where, paths, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
     ]
-    about = _step_facts(lanes, capture_all(lanes), log, cells[0].entrant)
     with contextlib.ExitStack() as open_runs:
         trackers = [tracker(cell, paths, tracking) for cell in cells]
         for one in filter(None, trackers):
             open_runs.callback(one.abandon)  # which does nothing once it is finished
-        fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
+        not_deterministic = fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
+        about = _step_facts(lanes, not_deterministic, log, cells[0].entrant)
         # of all lanes at once: a GPU does not wait in between
         logits = [all_logits(lane, its) for lane, its in zip(lanes, data, strict=True)]
         for k, (cell, its, lane) in enumerate(zip(cells, data, lanes, strict=True)):
@@ -202,8 +196,9 @@ def fit(
     data: CellData,
     where: torch.device,
     callback: CheckpointCallback,
-) -> None:
+) -> list[str]:
     """Lightning's loop, from where the lanes are to their last step, with a point of the curve every `every` steps.
+    Returns the operations that have no deterministic form.
 
     A cell is one process whatever a cluster's scheduler has put into the environment, and saves itself.
     """
@@ -229,7 +224,10 @@ def fit(
         warnings.filterwarnings("ignore", module="lightning.*")
         trainer.fit(module, Spans(module), DataLoader(validation, batch_size=None))
     for lane in lanes:
-        lane.to(where)
+        lane.release().to(where)
+    if where.type == "cuda":
+        torch.cuda.empty_cache()
+    return module.not_deterministic
 
 
 class _OtherAccelerator(CPUAccelerator):

@@ -48,6 +48,7 @@ class OnDemand:
     def __init__(self, made: Maker, stream: int, count: int, device: torch.device, remember: bool):
         self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
         self.image_shape = (made.info.channels, made.info.size, made.info.size)
+        self._made = 0
         self._known: Tensor | None = None  # (N,) bool: which of `_images` are there
         self._images: Tensor | None = None
 
@@ -65,11 +66,13 @@ class OnDemand:
             # takes no memory of a CPU until it is written to
             self._images = torch.empty(self.count, *self.image_shape, dtype=torch.uint8, device=self.device)
             self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
-        index = index.to(self.device)
-        new = index[~self._known[index]]
-        for part in new.split(CHUNK):
-            self._images[part] = self._make(part)
-            self._known[part] = True
+        if self._made < self.count:  # then no GPU is waited for
+            index = index.to(self.device)
+            new = index[~self._known[index]].unique()
+            for part in new.split(CHUNK):
+                self._images[part] = self._make(part)
+                self._known[part] = True
+            self._made += len(new)
         return self._images
 
     def _make(self, index: Tensor) -> Tensor:
