@@ -238,7 +238,7 @@ def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, pat
     assert "learning rate" in report.partition("## Failed cells")[2]
     code, out, _ = vitcnn(*run)  # it would fail again
     assert code == 0
-    assert "failed for good, the loss being no number: 1 of the cells" in out
+    assert "failed for good, the loss not being a number: 1 of the cells" in out
     assert "all 2 cells are done, or failed for good" in out
 
 

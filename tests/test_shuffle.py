@@ -314,7 +314,7 @@ def test_the_budget_check_is_made_at_every_setting(study):
         ("shuffle={word: 0}", "word: Input should be greater than 0 (got 0)"),
         ("shuffle={word: 3}", "shuffle: an image of 8 pixels is not made of words of 3×3; give `word`"),
         ("shuffle=1", "shuffle: a setting such as {words: 1}, or a list of them, not 1"),
-        ("shuffle={words: 0.05}", "shuffle: 0.05 of 16 words is fewer than two: nothing can change paths"),
+        ("shuffle={words: 0.05}", "shuffle: 0.05 of 16 words is fewer than two: nothing can change places"),
         ("shuffle=[{words: 0}, {words: 0, seed: 1}]", "two settings put every pixel in the same place"),
         ("shuffle={words: 1, word: 8}", "shuffle: 1 of 1 words is fewer than two"),
     ],
