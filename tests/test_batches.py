@@ -105,7 +105,7 @@ def test_images_of_the_right_size_are_scaled_only():
 
 
 def test_shrinking_averages_over_all_pixels_and_skips_none():
-    """Antialiasing: of stripes that fall between the sampled paths, their mean is left and not their absence."""
+    """Antialiasing: of stripes that fall between the sampled places, their mean is left and not their absence."""
     stripes = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     stripes[..., ::4] = 255
     assert Preprocess.of(stripes, 4)(stripes)[..., 1:-1].abs().max() < 0.05

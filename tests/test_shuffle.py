@@ -1,4 +1,4 @@
-"""The dial: words and pixels change paths by a stated share, for every image alike, and a ViT cannot care."""
+"""The dial: words and pixels change places by a stated share, for every image alike, and a ViT cannot care."""
 
 import copy
 import hashlib

@@ -175,8 +175,8 @@ def _nearest(study: Study) -> str:
             at.setdefault(tuple(sorted(by_size)), []).append(e.name)
     if all(set(study.sizes) <= set(made) for made in at):
         return ""
-    paths = {", ".join(f"{n:,}" for n in made): tables.escape(", ".join(who)) for made, who in at.items()}
-    where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in paths.items())
+    sizes = {", ".join(f"{n:,}" for n in made): tables.escape(", ".join(who)) for made, who in at.items()}
+    where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in sizes.items())
     return f" The search was made at n = {where}; others take the nearest one's, in log n; midway, the smaller's."
 
 
