@@ -16,6 +16,7 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.inspect.memory import wait_for
 from vitcnn.models.build import build
 from vitcnn.models.config import CNN, Local, ViT
+from vitcnn.models.profile import profile
 from vitcnn.study.recipe import Recipe
 from vitcnn.training.capture import capture_all
 from vitcnn.training.lane import Lane
@@ -109,3 +110,23 @@ def speed(
     module.wait()
     wait_for(where)
     return count * done * BATCH / (time.perf_counter() - began)
+
+
+def speed_row(
+    model: object, where: torch.device, augment: str, precision: str, count: int, capture: bool, peaks: dict
+) -> tuple[None, str]:
+    found = speed(model, where, augment, precision, count, capture, 1.5)
+    flops = 6 * profile(model, NOISE).macs * found
+    said = f"{found:,.0f} images/s, {100 * flops / peaks['flops']:.1f} % of the matrix peak"
+    if count == 1 and not capture:
+        (lane,) = lanes(model, where, AUGMENT[augment], precision)
+        lane.load(0, 1)
+        with Traffic() as traffic:
+            lane.program()
+        said += f"; a step's operations move {traffic.bytes / BATCH / 1e6:.2f} MB an image one by one: "
+        said += f"{100 * traffic.bytes / BATCH * found / peaks['bytes']:.0f} % of the bandwidth"
+    return None, said
+
+
+def peaks_of(where: torch.device) -> tuple[None, dict[str, float]]:
+    return None, {"bytes": bandwidth(where), "flops": matrix_peak(where)}
