@@ -70,7 +70,7 @@ class Feed:
             self.pool = torch.empty(capacity * B, *self.shape, dtype=torch.uint8, device=device)
             self._batches = self._read_ahead()
         else:
-            self.pool = resident(stream.images, self._on_device(stream.indices(stream.start)))[0]
+            self.pool = resident(stream.images, on_device(stream.indices(stream.start), device))[0]
         self.capacity = capacity
         rows = torch.arange(capacity * B) if self.staged else torch.zeros(capacity * B, dtype=torch.int64)
         self.rows = rows.view(capacity, B).to(device)
@@ -80,7 +80,7 @@ class Feed:
         """The batches of steps `first` … `last` − 1, at most `capacity`; of staged ones, each step once, in order."""
         count, B = last - first, self.stream.batch_size
         if not self.staged:
-            index = self._on_device(np.stack([self.stream.indices(step) for step in range(first, last)]))
+            index = on_device(np.stack([self.stream.indices(step) for step in range(first, last)]), self.device)
             self.rows[:count] = resident(self.stream.images, index.flatten())[1].view(count, B)
             self.labels[:count] = self.stream.labels[index]
             return
@@ -97,9 +97,8 @@ class Feed:
         pinned = self.device.type == "cuda"
         return iter(DataLoader(self.stream, batch_size=None, num_workers=1, pin_memory=pinned))  # a process reads ahead
 
-    def _on_device(self, index: np.ndarray) -> Tensor:
-        """Without waiting for the device."""
-        index = torch.from_numpy(index)
-        if self.device.type == "cuda":
-            return index.pin_memory().to(self.device, non_blocking=True)
-        return index.to(self.device)
+
+def on_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """Without waiting for the device."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -57,11 +57,8 @@ class Runner:
         torch.manual_seed(0)
         network, size = build(cell.model, data, recipe.init)
         seen = preprocess(cell.model, data, images, size, cell.shuffle)
-        self.lane, self.batch, self.where = (
-            Lane(network, seen, recipe, cell.steps, seed=0).to(where),
-            recipe.batch_size,
-            where,
-        )
+        self.lane = Lane(network, seen, recipe, cell.steps, seed=0).to(where)
+        self.batch, self.where = recipe.batch_size, where
         self.images, self.labels = images.to(where), labels.to(where)
 
     def start(self, capture: bool = True) -> "Runner":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitcnn.data.augment.augmentation import Augmentation, mixed_loss
 from vitcnn.data.augment.spec import parse_augment
-from vitcnn.data.batches import Feed
+from vitcnn.data.batches import Feed, on_device
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.rng import states
 from vitcnn.errors import NotFiniteLoss
@@ -55,9 +55,8 @@ class Lane(nn.Module):
         self.offsets = torch.arange(B, device=device)
         self.step, self.cursor = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.rates = torch.zeros(feed.capacity, device=device)
-        self.loss_sum, self.loss_count = (
-            torch.zeros((), device=device) for _ in range(2)
-        )  # since the curve's last point
+        # since the last point of the curve
+        self.loss_sum, self.loss_count = (torch.zeros((), device=device) for _ in range(2))
         self.lr = torch.zeros((), device=device)
         self.optimizer = torch.optim.AdamW(
             decay_groups(self.network, self.recipe.weight_decay),
@@ -102,10 +101,8 @@ class Lane(nn.Module):
             self.stream.wait_stream(torch.cuda.current_stream(self.feed.device))
         with self.on_stream():
             self.feed.load(first, last)
-            rates = torch.from_numpy(np.array([self.lr_at(step) for step in range(first, last)], np.float32))
-            if self.feed.device.type == "cuda":
-                rates = rates.pin_memory()
-            self.rates[: last - first].copy_(rates, non_blocking=True)
+            rates = np.array([self.lr_at(step) for step in range(first, last)], np.float32)
+            self.rates[: last - first] = on_device(rates, self.feed.device)
             self.step.fill_(first)
             self.cursor.zero_()
 
