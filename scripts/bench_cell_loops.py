@@ -45,8 +45,8 @@ class Task:
         self.cell, self.recipe, self.where, self.folder = cell, cell.recipe, where, folder
         self.info, self.arrays, _ = load(cell.dataset)
         images = torch.tensor(self.arrays.train_images[: self.recipe.batch_size]).permute(0, 3, 1, 2)
-        self.size = build(cell.model, self.info)[1]
-        view = preprocess(cell.model, self.info, images, self.size)
+        self.size = build(cell.arch, self.info)[1]
+        view = preprocess(cell.arch, self.info, images, self.size)
         self.mean, self.std = view.mean.flatten().tolist(), view.std.flatten().tolist()
         self.images = view(images).to(where)  # as the network sees them, (B, C, S, S) float
         self.labels = torch.tensor(self.arrays.train_labels[: self.recipe.batch_size]).to(where)
@@ -54,7 +54,7 @@ class Task:
     def network(self) -> nn.Module:
         """A fresh one, always the same, on the device. Sets torch's seed."""
         torch.manual_seed(0)
-        return build(self.cell.model, self.info, self.recipe.init)[0].to(self.where)
+        return build(self.cell.arch, self.info, self.recipe.init)[0].to(self.where)
 
     def precision(self) -> torch.autocast:
         return torch.autocast(self.where.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")

@@ -47,9 +47,9 @@ class Call(Frozen):
 
 
 class Measured(Frozen):
-    """One entrant. `speeds`: images a second of a, b, c, d, one a turn; `workers`: of c and d by workers, once each."""
+    """One model. `speeds`: images a second of a, b, c, d, one a turn; `workers`: of c and d by workers, once each."""
 
-    entrant: str
+    model: str
     dataset: str
     precision: str
     batch: int
@@ -98,11 +98,11 @@ def report(everything: Sequence[Measured]) -> str:
 
 
 def sentences(group: Sequence[Measured]) -> str:
-    kept = ", ".join(f"{m.ratio('b', 'a'):.3f} ({m.entrant})" for m in group)
-    low = [m.entrant for m in group if m.ratio("b", "a") < GOAL]
-    slower = [f"{m.entrant} than ({key})" for m in group for key in "cd" if m.ratio("b", key) < 1]
-    first = ", ".join(f"{m.first_step:.2f} s ({m.entrant})" for m in group)
-    late = [m.entrant for m in group if m.first_step >= START]
+    kept = ", ".join(f"{m.ratio('b', 'a'):.3f} ({m.model})" for m in group)
+    low = [m.model for m in group if m.ratio("b", "a") < GOAL]
+    slower = [f"{m.model} than ({key})" for m in group for key in "cd" if m.ratio("b", key) < 1]
+    first = ", ".join(f"{m.first_step:.2f} s ({m.model})" for m in group)
+    late = [m.model for m in group if m.first_step >= START]
     return "\n".join(
         [
             f"- **(b)/(a) is {kept}; the goal of {GOAL} is {'missed by ' + ', '.join(low) if low else 'met'}.**",
@@ -119,10 +119,10 @@ def span(values: Sequence[float], form: str = ",.0f") -> str:
 
 def section(name: str, group: Sequence[Measured]) -> str:
     out = [f"## {name}\n\n{sentences(group)}\n"]
-    head = ["entrant", "(a)", "(b)", "(c)", "(d)", "(b)/(a)", "(b)/(c)", "(b)/(d)", "(a) of the peak", "peak, GFLOP/s"]
+    head = ["model", "(a)", "(b)", "(c)", "(d)", "(b)/(a)", "(b)/(c)", "(b)/(d)", "(a) of the peak", "peak, GFLOP/s"]
     rows = [
         [
-            m.entrant,
+            m.model,
             *(span(m.speeds[key]) for key in "abcd"),
             *(span(m.ratios("b", key), ".3f") for key in "acd"),
             f"{m.share:.2f}",
@@ -131,11 +131,11 @@ def section(name: str, group: Sequence[Measured]) -> str:
         for m in group
     ]
     out += [markdown(head, rows), "Seconds of a call of `work` on one cell:\n"]
-    head = ["entrant", "images", "validations", "to the end of the first step", "training"]
+    head = ["model", "images", "validations", "to the end of the first step", "training"]
     head += ["after training", "images scored then", "after the record"]
     rows = [
         [
-            m.entrant,
+            m.model,
             f"{m.steps * m.batch:,}",
             str(m.validations),
             span([c.to_first for c in m.calls], ".2f"),
@@ -148,18 +148,18 @@ def section(name: str, group: Sequence[Measured]) -> str:
     ]
     out += [markdown(head, rows), "Configurations of (a), images/s (seconds to the end of the first step):\n"]
     ways = list(dict.fromkeys((c.mode, c.layout, c.optimizer) for m in group for c in m.configurations))
-    by_way = {(m.entrant, c.mode, c.layout, c.optimizer): c for m in group for c in m.configurations}
+    by_way = {(m.model, c.mode, c.layout, c.optimizer): c for m in group for c in m.configurations}
     rows = []
     for way in sorted(ways):
-        mine = [by_way.get((m.entrant, *way)) for m in group]
+        mine = [by_way.get((m.model, *way)) for m in group]
         rows.append([", ".join(way), *(f"{c.speed:,.0f} ({c.first:.1f})" if c else "–" for c in mine)])
-    out += [markdown(["configuration", *(m.entrant for m in group)], rows)]
-    out += [f"{m.entrant} could not be had: {line}\n" for m in group for line in m.failed]
+    out += [markdown(["configuration", *(m.model for m in group)], rows)]
+    out += [f"{m.model} could not be had: {line}\n" for m in group for line in m.failed]
     rows = [[f"({k}), {w}", *(f"{m.workers[k][w]:,.0f}" for m in group)] for k in "cd" for w in WORKERS]
-    out += ["Workers of the loops, images/s, measured once:\n", markdown(["", *(m.entrant for m in group)], rows)]
+    out += ["Workers of the loops, images/s, measured once:\n", markdown(["", *(m.model for m in group)], rows)]
     out += [f"On the way to the first step, {PART:g} s or more (cProfile's, which slows Python down):\n"]
-    out += [f"- {m.entrant}: {', '.join(f'{k} {v:.2f}' for k, v in m.parts.items()) or 'nothing'}" for m in group]
-    out += ["", "Measured:\n", *(f"- {m.entrant}: {measured_on(m)}" for m in group)]
+    out += [f"- {m.model}: {', '.join(f'{k} {v:.2f}' for k, v in m.parts.items()) or 'nothing'}" for m in group]
+    out += ["", "Measured:\n", *(f"- {m.model}: {measured_on(m)}" for m in group)]
     return "\n".join(out) + "\n"
 
 

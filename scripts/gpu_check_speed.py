@@ -15,7 +15,7 @@ from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
 from vitcnn.inspect.memory import wait_for
 from vitcnn.models.build import build
-from vitcnn.models.config import CNN, Local, ViT
+from vitcnn.models.config import CNN, Swin, ViT
 from vitcnn.models.profile import profile
 from vitcnn.study.recipe import Recipe
 from vitcnn.training.capture import capture_all
@@ -25,9 +25,9 @@ from vitcnn.training.setup import STEPS
 
 NOISE = Info(name="noise", classes=10, train=50_000, test=10_000, size=32, channels=3, validation=5_000, flip=True,
              licence="", source="noise")  # fmt: skip
-MODELS = {
+ARCHS = {
     "ViT": (ViT(), ViT(image_size=128)),
-    "windows": (Local(), Local(image_size=128)),
+    "windows": (Swin(), Swin(image_size=128)),
     "CNN": (CNN(), CNN(stem_stride=1)),
 }  # with 16 and with 64 tokens
 AUGMENT = {"flip": "flip", "strong": write_out("strong", 32, True)}
@@ -40,14 +40,14 @@ def noise(count: int, where: torch.device) -> Tensor:
 
 
 def lanes(
-    model: object, where: torch.device, augment: str, precision: str, count: int = 1, steps: int = 100_000
+    arch: object, where: torch.device, augment: str, precision: str, count: int = 1, steps: int = 100_000
 ) -> list[Lane]:
     """`count` lanes at their first step, on one pool of noise."""
     images, labels, out = noise(2000, where), torch.arange(2000, device=where) % 10, []
     for seed in range(count):
         torch.manual_seed(seed)
         recipe = Recipe(augment=augment, precision=precision, batch_size=BATCH)
-        network, size = build(model, NOISE)
+        network, size = build(arch, NOISE)
         lane = Lane(network, Preprocess.of(images.cpu(), size), recipe, steps, seed)
         stream = TrainStream(images, labels, batch_size=BATCH, steps=lane.steps, seed=seed)
         lane.start(Feed(stream, where, STEPS if where.type == "cuda" else 1))
@@ -91,10 +91,10 @@ class Traffic(TorchDispatchMode):
 
 
 def speed(
-    model: object, where: torch.device, augment: str, precision: str, count: int, capture: bool, seconds: float
+    arch: object, where: torch.device, augment: str, precision: str, count: int, capture: bool, seconds: float
 ) -> float:
     """Images/s of `count` lanes in the loop of `train_cells`, without Lightning around it."""
-    made = lanes(model, where, AUGMENT[augment], precision, count)
+    made = lanes(arch, where, AUGMENT[augment], precision, count)
     if capture:
         capture_all(made)
     module = CellsModule(made, [None] * count, val_every=10**9)
@@ -113,13 +113,13 @@ def speed(
 
 
 def speed_row(
-    model: object, where: torch.device, augment: str, precision: str, count: int, capture: bool, peaks: dict
+    arch: object, where: torch.device, augment: str, precision: str, count: int, capture: bool, peaks: dict
 ) -> tuple[None, str]:
-    found = speed(model, where, augment, precision, count, capture, 1.5)
-    flops = 6 * profile(model, NOISE).macs * found
+    found = speed(arch, where, augment, precision, count, capture, 1.5)
+    flops = 6 * profile(arch, NOISE).macs * found
     said = f"{found:,.0f} images/s, {100 * flops / peaks['flops']:.1f} % of the matrix peak"
     if count == 1 and not capture:
-        (lane,) = lanes(model, where, AUGMENT[augment], precision)
+        (lane,) = lanes(arch, where, AUGMENT[augment], precision)
         lane.load(0, 1)
         with Traffic() as traffic:
             lane.program()

@@ -8,7 +8,7 @@ from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.models.build import build
-from vitcnn.models.registry import Model
+from vitcnn.models.registry import Arch
 from vitcnn.study.recipe import Recipe
 from vitcnn.training.lane import Lane
 
@@ -16,9 +16,9 @@ DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
 RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 
 
-def made(model: Model, data: Info = RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
+def made(arch: Arch, data: Info = RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
     torch.manual_seed(seed)
-    return build(model, data, init)[0]
+    return build(arch, data, init)[0]
 
 
 def shaken(network: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ SMALL = """
 dataset: digits
 sizes: [50, 200]
 seeds: 2
-entrants: [vit, cnn, linear]
+models: [vit, cnn, linear]
 budget: {images_seen: 1000}
 """
 
@@ -62,10 +62,10 @@ def one_cell(study) -> Callable[..., Cell]:
 
 @pytest.fixture
 def of(study, request) -> Callable[..., list[Cell]]:
-    """`of("vit", "seeds=1")`: the cells of an entrant of the module's study, its `TEXT`."""
+    """`of("vit", "seeds=1")`: the cells of a model of the module's study, its `TEXT`."""
 
-    def pick(entrant: str, *overrides: str) -> list[Cell]:
-        return [cell for cell in cells(study(*overrides, text=request.module.TEXT)) if cell.entrant == entrant]
+    def pick(model: str, *overrides: str) -> list[Cell]:
+        return [cell for cell in cells(study(*overrides, text=request.module.TEXT)) if cell.model == model]
 
     return pick
 

@@ -20,7 +20,7 @@ TRIO = """
 dataset: digits
 sizes: [50, 200, 1000]
 seeds: 3
-entrants: [vit, local, cnn, linear]
+models: [vit, swin, cnn, linear]
 budget: {images_seen: 1280}
 recipe: {batch_size: 64}
 """
@@ -28,7 +28,7 @@ SEARCH = """
 dataset: digits
 sizes: [50, 1000]
 seeds: 1
-entrants: [vit, cnn]
+models: [vit, cnn]
 budget: {images_seen: 1280}
 grid: {lr: [0.001, 0.003, 0.01], augment: [none, "shift:1"]}
 """
@@ -81,9 +81,9 @@ def record(
             seconds=seconds,
             images_per_s=None if linear else seen / seconds,
         ),
-        sight=InputSpec(image_size=8, words=None, native_pixels_per_word=None)
+        input=InputSpec(image_size=8, tokens=None, native_pixels_per_token=None)
         if linear
-        else InputSpec(image_size=64, words=16, native_pixels_per_word=2.0),
+        else InputSpec(image_size=64, tokens=16, native_pixels_per_token=2.0),
         subset=f"{role_seed(cell.seed, 'subset', cell.n):016x}",
         weights=None if linear else f"{rng.integers(2**63):016x}",
         found={"C": 0.1} if linear else {},

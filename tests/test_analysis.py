@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 from synthetic import every, make_study, record
 
-from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts
+from vitcnn.analysis.caveats import above_baseline, below_baseline, budget_shifts
 from vitcnn.analysis.results import Results, overfitting
 from vitcnn.analysis.stats import mean, paired
 
-LEVELS = {"vit": 0.7, "local": 0.8, "cnn": 0.9, "linear": 0.6}
+LEVELS = {"vit": 0.7, "swin": 0.8, "cnn": 0.9, "linear": 0.6}
 WOBBLE = (-0.02, 0.0, 0.04)  # by seed
 
 
 def usual(cell) -> float:
-    """Entrants far apart, seeds a little: everybody above the floor."""
-    return LEVELS[cell.entrant] + WOBBLE[cell.seed % 3]
+    """Models far apart, seeds a little: everybody above the baseline."""
+    return LEVELS[cell.model] + WOBBLE[cell.seed % 3]
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_results_give_mean_seeds_and_measures_of_each_place(trio):
     study, all_cells, records = trio
     results = Results.of(study, all_cells, records)
     assert results.missing == []
-    assert results.entrants == ["vit", "local", "cnn", "linear"]
-    assert results.floor == "linear"
+    assert results.models == ["vit", "swin", "cnn", "linear"]
+    assert results.baseline == "linear"
     assert results.values("vit", 50) == pytest.approx({0: 0.68, 1: 0.7, 2: 0.74})
     m = results.mean("vit", 50)
     assert (m.mean, m.count) == (pytest.approx(2.12 / 3), 3)
@@ -86,8 +86,8 @@ def test_results_give_mean_seeds_and_measures_of_each_place(trio):
 
 def test_missing_cells_are_listed_and_have_no_mean(trio):
     study, all_cells, records = trio
-    gone = [c.id for c in all_cells if (c.entrant, c.n) == ("cnn", 200)]
-    gone += [c.id for c in all_cells if (c.entrant, c.n, c.seed) == ("vit", 50, 1)]
+    gone = [c.id for c in all_cells if (c.model, c.n) == ("cnn", 200)]
+    gone += [c.id for c in all_cells if (c.model, c.n, c.seed) == ("vit", 50, 1)]
     results = Results.of(study, all_cells, [r for r in records if r.id not in gone])
     assert {cell.id for cell in results.missing} == set(gone)
     assert results.mean("cnn", 200) is None
@@ -107,14 +107,14 @@ def test_records_of_cells_that_the_study_does_not_ask_for_are_ignored(trio, tmp_
 
 def test_the_gap_is_the_pairs_first_minus_second_by_seed(trio):
     study, all_cells, records = trio
-    lost = {c.id for c in all_cells if c.n == 50 and (c.entrant, c.seed) in (("cnn", 0), ("vit", 2))}
+    lost = {c.id for c in all_cells if c.n == 50 and (c.model, c.seed) in (("cnn", 0), ("vit", 2))}
     results = Results.of(study, all_cells, [r for r in records if r.id not in lost])
     assert results.gaps(1000) == pytest.approx({0: 0.2, 1: 0.2, 2: 0.2})
     assert results.gaps(50) == pytest.approx({1: 0.2})
 
 
 def numbers(results: Results) -> dict:
-    sizes, names = results.study.sizes, results.entrants
+    sizes, names = results.study.sizes, results.models
     return {(e, n): results.values(e, n) for e in names for n in sizes} | {n: results.gaps(n) for n in sizes}
 
 
@@ -127,53 +127,53 @@ def test_a_missing_cell_changes_only_its_own_numbers_and_order_changes_none(trio
     assert numbers(Results.of(study, all_cells, shuffled)) == whole
     lost = all_cells[index]
     without = numbers(Results.of(study, all_cells, [r for r in shuffled if r.id != lost.id]))
-    touched = {(lost.entrant, lost.n)} | ({lost.n} if lost.entrant in study.pair else set())
+    touched = {(lost.model, lost.n)} | ({lost.n} if lost.model in study.pair else set())
     assert {key for key in whole if whole[key] != without[key]} == touched
 
 
-# ---- the floor ----
+# ---- the baseline ----
 
 
-def test_who_loses_to_the_floor_is_said_with_name_n_and_both_numbers(tmp_path):
+def test_who_loses_to_the_baseline_is_said_with_name_n_and_both_numbers(tmp_path):
     study, all_cells, _ = make_study(tmp_path)
-    records = every(all_cells, lambda c: 0.5 if (c.entrant, c.n) == ("vit", 1000) else usual(c))
-    (sentence,) = below_floor(Results.of(study, all_cells, records))
+    records = every(all_cells, lambda c: 0.5 if (c.model, c.n) == ("vit", 1000) else usual(c))
+    (sentence,) = below_baseline(Results.of(study, all_cells, records))
     assert sentence.startswith("vit ")
     assert "n = 1,000" in sentence
     assert "50.0% against 60.7%" in sentence
     assert "3 and 3 seeds" in sentence
 
 
-def test_the_floor_is_held_against_the_largest_n_that_both_have_finished(trio):
+def test_the_baseline_is_held_against_the_largest_n_that_both_have_finished(trio):
     study, all_cells, _ = trio
-    records = every(all_cells, lambda c: 0.5 if (c.entrant, c.n) == ("vit", 200) else usual(c))
-    assert below_floor(Results.of(study, all_cells, records)) == []
-    late = {c.id for c in all_cells if (c.entrant, c.n) == ("vit", 1000)}
-    (sentence,) = below_floor(Results.of(study, all_cells, [r for r in records if r.id not in late]))
+    records = every(all_cells, lambda c: 0.5 if (c.model, c.n) == ("vit", 200) else usual(c))
+    assert below_baseline(Results.of(study, all_cells, records)) == []
+    late = {c.id for c in all_cells if (c.model, c.n) == ("vit", 1000)}
+    (sentence,) = below_baseline(Results.of(study, all_cells, [r for r in records if r.id not in late]))
     assert "n = 200" in sentence
 
 
-def test_a_draw_with_the_floor_is_not_above_it(trio):
+def test_a_draw_with_the_baseline_is_not_above_it(trio):
     study, all_cells, _ = trio
-    assert len(below_floor(Results.of(study, all_cells, every(all_cells, lambda _: 0.7)))) == 3
+    assert len(below_baseline(Results.of(study, all_cells, every(all_cells, lambda _: 0.7)))) == 3
 
 
-def test_above_the_floor_nothing_is_said_nor_without_one_nor_without_records(trio, tmp_path):
+def test_above_the_baseline_nothing_is_said_nor_without_one_nor_without_records(trio, tmp_path):
     study, all_cells, records = trio
-    assert below_floor(Results.of(study, all_cells, records)) == []
-    assert below_floor(Results.of(study, all_cells, [])) == []
-    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]")
-    assert below_floor(Results.of(study, all_cells, every(all_cells, lambda _: 0.01))) == []
+    assert below_baseline(Results.of(study, all_cells, records)) == []
+    assert below_baseline(Results.of(study, all_cells, [])) == []
+    study, all_cells, _ = make_study(tmp_path, "models=[vit, cnn]")
+    assert below_baseline(Results.of(study, all_cells, every(all_cells, lambda _: 0.01))) == []
 
 
-def test_a_lead_over_the_floor_that_may_be_chance_is_said_to_be(tmp_path):
+def test_a_lead_over_the_baseline_that_may_be_chance_is_said_to_be(tmp_path):
     study, all_cells, _ = make_study(tmp_path)
-    told = above_floor(Results.of(study, all_cells, every(all_cells, usual)))
-    assert told == "Every entrant is above the linear floor at its largest finished n."
-    wild = every(all_cells, lambda c: 0.62 + 5 * WOBBLE[c.seed] if c.entrant == "vit" else LEVELS[c.entrant])
-    told = above_floor(Results.of(study, all_cells, wild))
+    told = above_baseline(Results.of(study, all_cells, every(all_cells, usual)))
+    assert told == "Every model is above the linear baseline at its largest finished n."
+    wild = every(all_cells, lambda c: 0.62 + 5 * WOBBLE[c.seed] if c.model == "vit" else LEVELS[c.model])
+    told = above_baseline(Results.of(study, all_cells, wild))
     assert told.startswith(
-        "Every entrant is above the linear floor at its largest finished n, though this may be chance"
+        "Every model is above the linear baseline at its largest finished n, though this may be chance"
     )
     assert told.endswith(": vit by +5.3 (95 %: -32.6 to +43.3) points.")
 
@@ -184,12 +184,12 @@ def test_a_lead_over_the_floor_that_may_be_chance_is_said_to_be(tmp_path):
 def shifts(tmp_path, *overrides: str, moved: float, drop=lambda _: False):
     """The gap is 0.10, 0.11, 0.12 over seeds at n = 50 and 0.20 … at n = 1000; seed 0's longer one is `moved` more."""
     check = "budget_check={factor: 3, seeds: [0]}"
-    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]", check, *overrides)
+    study, all_cells, _ = make_study(tmp_path, "models=[vit, cnn]", check, *overrides)
     rng, records = np.random.default_rng(0), []
     for cell in all_cells:
         gap = (0.2 if cell.n == 1000 else 0.1) + 0.01 * cell.seed + moved * (cell.role == "budget-check")
         if not drop(cell):
-            records.append(record(cell, 0.5 + (gap if cell.entrant == "cnn" else 0), rng=rng))
+            records.append(record(cell, 0.5 + (gap if cell.model == "cnn" else 0), rng=rng))
     return budget_shifts(Results.of(study, all_cells, records))
 
 
@@ -220,6 +220,6 @@ def test_one_seed_gives_no_interval_to_hold_a_gap_against(tmp_path):
 
 
 def test_a_budget_check_is_silent_where_its_cells_are_unfinished(tmp_path, trio):
-    assert shifts(tmp_path, moved=0.1, drop=lambda c: c.role == "budget-check" and c.entrant == "vit") == []
+    assert shifts(tmp_path, moved=0.1, drop=lambda c: c.role == "budget-check" and c.model == "vit") == []
     assert [s.n for s in shifts(tmp_path, moved=0.1, drop=lambda c: c.n == 1000 and c.role == "main")] == [50]
     assert budget_shifts(Results.of(*trio)) == []

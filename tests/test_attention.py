@@ -20,7 +20,7 @@ FUSED = [(score, weights) for score, weights in EVERY_WAY if weights == "softmax
 
 
 def a_mask(kind: str, N: int) -> Tensor | None:
-    """Over a square number of words; a graph's edges are directed, and every word has one to itself."""
+    """Over a square number of tokens; a graph's edges are directed, and every token has one to itself."""
     if kind == "none":
         return None
     return window_mask(math.isqrt(N), 3) if kind == "window" else (torch.rand(N, N) < 0.4) | torch.eye(N).bool()
@@ -53,12 +53,12 @@ def in_matrices(attention: SelfAttention, a: Tensor) -> Tensor:
 
 
 def written_out(attention: SelfAttention, a: Tensor, asking: list[int] | None = None) -> Tensor:
-    """b^i = Σ_j α'_ij v^j, one word at a time; of the words `asking`, by default all."""
+    """b^i = Σ_j α'_ij v^j, one token at a time; of the tokens `asking`, by default all."""
     B, N, D = a.shape
     d, outputs = D // attention.heads, []
     asking = list(range(N)) if asking is None else asking
     for image in range(B):
-        q, k, v = ([W @ word + b for word in a[image]] for W, b in projections(attention))
+        q, k, v = ([W @ token + b for token in a[image]] for W, b in projections(attention))
         for i in asking:
             sees = [j for j in range(N) if attention.mask is None or attention.mask[i, j]]
             b_i = []
@@ -82,7 +82,7 @@ def written_out(attention: SelfAttention, a: Tensor, asking: list[int] | None = 
 
 
 def with_gradients(attention: SelfAttention, a: Tensor, function, towards: Tensor) -> list[Tensor]:
-    """The output, and the gradients of its product with `towards`: of the words, then of every parameter."""
+    """The output, and the gradients of its product with `towards`: of the tokens, then of every parameter."""
     a = a.detach().requires_grad_()
     out = function(a)
     return [out.detach(), *torch.autograd.grad((out * towards).sum(), [a, *attention.parameters()])]
@@ -120,7 +120,7 @@ def rounded(attention: SelfAttention, a: Tensor, dtype: torch.dtype) -> float:
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 2), WORDS, st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32))
 def test_module_matrices_and_sum_agree_in_values_and_gradients(score, weights, mask, B, N, heads, d, seed):
-    """Of more than 9 words, the sum is written out for two."""
+    """Of more than 9 tokens, the sum is written out for two."""
     torch.manual_seed(seed)
     attention = made(heads * d, heads, score=score, weights=weights, mask=a_mask(mask, N))
     a, towards = torch.randn(2, B, N, heads * d, dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_module_matrices_and_sum_agree_in_values_and_gradients(score, weights, m
 
 
 def holds_rounded(score: str, weights: str, mask: str, dtype: torch.dtype, device: str, cases: int) -> None:
-    """Against float64 on the same, already rounded, weights and words, which are as large as in a network."""
+    """Against float64 on the same, already rounded, weights and tokens, which are as large as in a network."""
     N = 49 if weights == "softmax" else 9  # of more scores one is always too near to 0
     for seed in count():
         torch.manual_seed(seed)
@@ -234,7 +234,7 @@ def test_the_attention_that_is_looked_at_is_the_one_that_makes_the_output(score,
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(("score", "weights"), EVERY_WAY)
-def test_words_permuted_together_with_their_graph_permute_the_output(score, weights, mask):
+def test_tokens_permuted_together_with_their_graph_permute_the_output(score, weights, mask):
     torch.manual_seed(2)
     attention, order = made(6, 2, score=score, weights=weights, mask=a_mask(mask, 9)), torch.randperm(9)
     a = torch.randn(2, 9, 6, dtype=torch.float64)
@@ -265,11 +265,11 @@ def test_each_head_talks_to_itself_alone(score, weights):
 
 @pytest.mark.parametrize("mask", ["window", "graph"])
 @pytest.mark.parametrize(("score", "weights"), EVERY_WAY)
-def test_a_word_that_is_not_seen_has_no_influence_at_all(score, weights, mask):
+def test_a_token_that_is_not_seen_has_no_influence_at_all(score, weights, mask):
     torch.manual_seed(4)
     attention = made(6, 2, score=score, weights=weights, mask=a_mask(mask, 9))
     jacobian = torch.autograd.functional.jacobian(lambda a: attention(a[None])[0], torch.randn(9, 6).double())
-    influence = jacobian.abs().amax((1, 3))  # of word j on b^i
+    influence = jacobian.abs().amax((1, 3))  # of token j on b^i
     assert jacobian.isfinite().all()
     assert not influence[~attention.mask].any()
     assert attention.mask.sum() < 81
@@ -278,8 +278,8 @@ def test_a_word_that_is_not_seen_has_no_influence_at_all(score, weights, mask):
 
 
 @pytest.mark.parametrize(("score", "weights"), EVERY_WAY)
-def test_a_word_that_sees_another_but_not_itself_takes_only_from_the_other(score, weights):
-    """A ring, i → i + 1: b^i is W^O v of the next word, times a weight that softmax makes 1."""
+def test_a_token_that_sees_another_but_not_itself_takes_only_from_the_other(score, weights):
+    """A ring, i → i + 1: b^i is W^O v of the next token, times a weight that softmax makes 1."""
     torch.manual_seed(5)
     ring = torch.eye(4).roll(1, 1).bool()
     attention, a = made(3, 1, score=score, weights=weights, mask=ring), torch.randn(1, 4, 3, dtype=torch.float64)
@@ -314,7 +314,7 @@ def test_weights_are_never_negative_and_those_of_softmax_sum_to_1(how, mask, N, 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize(("weights", "factor"), [("softmax", 1), ("relu", 8), ("relu/n", 1)])
-def test_the_same_words_eight_times_over_are_eight_times_as_much_to_relu_alone(weights, factor, score, masked):
+def test_the_same_tokens_eight_times_over_are_eight_times_as_much_to_relu_alone(weights, factor, score, masked):
     torch.manual_seed(6)
     graph = a_mask("graph", 4) if masked else None
     few, a = made(6, 2, score=score, weights=weights, mask=graph), torch.randn(1, 4, 6, dtype=torch.float64)
@@ -325,7 +325,7 @@ def test_the_same_words_eight_times_over_are_eight_times_as_much_to_relu_alone(w
     assert wanted.abs().max() > 0.01
 
 
-def test_scaled_scores_have_the_deviation_of_their_words_whatever_the_width_and_plain_ones_grow():
+def test_scaled_scores_have_the_deviation_of_their_tokens_whatever_the_width_and_plain_ones_grow():
     torch.manual_seed(7)
     for d in (4, 64, 1024):
         q, k = torch.randn(2, 1, 1, 300, d)
@@ -338,7 +338,7 @@ def test_scaled_scores_have_the_deviation_of_their_words_whatever_the_width_and_
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 7), st.sampled_from([1, 3, 5, 7, 9, 13, 15]))
-def test_a_window_holds_the_words_within_half_of_it_in_rows_and_columns(grid, window):
+def test_a_window_holds_the_tokens_within_half_of_it_in_rows_and_columns(grid, window):
     mask, paths = window_mask(grid, window), list(product(range(grid), repeat=2))
     assert (mask.dtype, mask.shape) == (torch.bool, (grid**2, grid**2))
     for i, (row, column) in enumerate(paths):
@@ -368,10 +368,10 @@ def test_heads_that_do_not_divide_the_width_are_refused(width, heads):
         SelfAttention(width, heads)
 
 
-def test_a_word_that_sees_no_word_is_named():
+def test_a_token_that_sees_no_token_is_named():
     mask = torch.eye(5).bool()
     mask[3, 3] = False
-    with pytest.raises(ValueError, match=r"^word 3 sees no word, not even itself$"):
+    with pytest.raises(ValueError, match=r"^token 3 sees no token, not even itself$"):
         SelfAttention(4, 2, mask=mask)
     mask[3, 0] = True
     assert SelfAttention(4, 2, mask=mask)(torch.randn(1, 5, 4)).isfinite().all()

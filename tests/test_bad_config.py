@@ -12,7 +12,7 @@ from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 from vitcnn.study.yaml_file import LIMIT
 
-REST = {"dataset": "digits", "sizes": "[50, 200]", "seeds": "2", "entrants": "[vit, cnn, linear]",
+REST = {"dataset": "digits", "sizes": "[50, 200]", "seeds": "2", "models": "[vit, cnn, linear]",
         "budget": "{images_seen: 1000}"}  # fmt: skip
 
 
@@ -41,13 +41,13 @@ def said(study):
     [
         ({"sizes": None}, "sizes: is missing"),
         ({"budget": None}, "budget: is missing"),
-        ({"entrants": None}, "entrants: is missing; a list of names, such as [vit, cnn, linear]"),
-        ({"entrants": "[]"}, "entrants: give at least one"),
-        ({"entrants": "{}"}, "entrants: give at least one"),
+        ({"models": None}, "models: is missing; a list of names, such as [vit, cnn, linear]"),
+        ({"models": "[]"}, "models: give at least one"),
+        ({"models": "{}"}, "models: give at least one"),
         ({"seeds": "[]"}, "seeds: give at least one"),
         ({"grid": "{lr: []}"}, "grid.lr: give at least one (got [])"),
         ({"pair": "[vit]"}, "pair.1: is missing"),
-        ({"pair": "[vit, vit]"}, "pair: two entrants, not 'vit' twice"),
+        ({"pair": "[vit, vit]"}, "pair: two models, not 'vit' twice"),
         ({"sizes": "50"}, "sizes: Input should be a list, such as [1, 2] (got 50)"),
         ({"sizes": "[50.5]"}, "sizes.0: Input should be a valid integer"),
         ({"sizes": "[.nan]"}, "sizes.0: Input should be a finite number (got nan)"),
@@ -59,14 +59,14 @@ def said(study):
         ({"budget": "100"}, "budget: Input should be a mapping of keys to values (got 100)"),
         ({"seeds": "-3"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not -3"),
         ({"seeds": "[-3]"}, "seeds.0: Input should be greater than or equal to 0 (got -3)"),
-        ({"entrants": "[[vit]]"}, "entrants: a list of names, or names with options, not [['vit']]"),
-        ({"entrants": "{vit: [1]}"}, "entrants: vit: options are a mapping of keys to values, not [1]"),
-        ({"entrants": "{vit: {model: [1]}}"}, "entrants: unknown model [1]; known: cnn"),
-        ({"entrants": "{yes: {model: vit}}"}, "entrants: True is no name; write it in quotes"),
-        ({"entrants": "{1: {model: vit}, '1': {model: cnn}}"}, "entrants: 1 is no name; write it in quotes"),
-        ({"entrants": "{../x: {model: vit}}"}, "an entrant's name begins with one of A-Z, a-z, 0-9"),
-        ({"entrants": '{"a\\e[2J": {model: vit}}'}, "an entrant's name begins with one of A-Z, a-z, 0-9"),
-        ({"entrants": '{"a\\nb": {model: vit}}'}, "an entrant's name begins with one of A-Z, a-z, 0-9"),
+        ({"models": "[[vit]]"}, "models: a list of names, or names with options, not [['vit']]"),
+        ({"models": "{vit: [1]}"}, "models: vit: options are a mapping of keys to values, not [1]"),
+        ({"models": "{vit: {arch: [1]}}"}, "models: unknown model [1]; known: cnn"),
+        ({"models": "{yes: {arch: vit}}"}, "models: True is no name; write it in quotes"),
+        ({"models": "{1: {arch: vit}, '1': {arch: cnn}}"}, "models: 1 is no name; write it in quotes"),
+        ({"models": "{../x: {arch: vit}}"}, "a model's name begins with one of A-Z, a-z, 0-9"),
+        ({"models": '{"a\\e[2J": {arch: vit}}'}, "a model's name begins with one of A-Z, a-z, 0-9"),
+        ({"models": '{"a\\nb": {arch: vit}}'}, "a model's name begins with one of A-Z, a-z, 0-9"),
         ({"name": "../../x"}, "name: a study's name names a folder: letters, digits, '.', '_' and '-'"),
         ({"name": '"a\\n"'}, "name: a study's name names a folder"),
         ({"dataset": "'folder:'"}, "'folder:': behind `folder:` stands the path of a folder"),
@@ -105,7 +105,7 @@ def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
             "the study has 11,964,024 cells; fewer sizes, seeds or trials: at most 100,000",
         ),
         ({"sizes": str([50] * 60_000)}, "sizes: 50 stands there more than once"),
-        ({"entrants": str(["vit"] * 30_000)}, "entrants: vit stands there more than once"),
+        ({"models": str(["vit"] * 30_000)}, "models: vit stands there more than once"),
     ],
 )
 def test_huge_numbers_are_refused_at_once(changed, why, said):
@@ -122,14 +122,14 @@ def test_many_mistakes_are_ten_and_a_number(said):
 
 def test_a_long_value_is_cut_short_in_the_message(said):
     assert len(said(text(sizes="x" * 100_000))) < 400
-    assert len(said(text(entrants=str([[1] * 1000] * 50)))) < 400
+    assert len(said(text(models=str([[1] * 1000] * 50)))) < 400
 
 
-def test_an_image_size_that_gives_no_whole_words_is_refused_before_anything_is_trained(study, vitcnn):
-    study(text=text(entrants="{vit: {image_size: 72}, cnn: {}}"))
+def test_an_image_size_that_gives_no_whole_tokens_is_refused_before_anything_is_trained(study, vitcnn):
+    study(text=text(models="{vit: {image_size: 72}, cnn: {}}"))
     for command in ("plan", "run"):
         code, _, err = vitcnn(command, "small.yaml")
-        assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 words\n")
+        assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 tokens\n")
 
 
 # ---- the file ----
@@ -145,12 +145,12 @@ def test_an_image_size_that_gives_no_whole_words_is_refused_before_anything_is_t
         (text().encode() + b"---\na: 1\n", "but found another document"),
         (text().encode() + b"#" * LIMIT, "larger than 256 KiB; that is no study"),
         (text().encode() + b"sizes: [70]\n", "'sizes' stands there twice\n  line 6, column 1"),
-        (text(entrants="{vit: {depth: 2, depth: 4}}").encode(), "'depth' stands there twice\n  line 4"),
+        (text(models="{vit: {depth: 2, depth: 4}}").encode(), "'depth' stands there twice\n  line 4"),
         (text(validation="!!int abc").encode(), "'abc' is no int\n  line 6"),
         (text(validation="2026-99-99").encode(), "'2026-99-99' is no timestamp\n  line 6"),
         (text(validation="!!bool abc").encode(), "'abc' is no bool\n  line 6"),
         (text(recipe="*nope").encode(), "undefined alias 'nope'\n  line 6"),
-        (text(entrants="&a [*a]").encode(), "an alias inside of what it stands for\n  line 4"),
+        (text(models="&a [*a]").encode(), "an alias inside of what it stands for\n  line 4"),
         (text(recipe="&a {lr: *a}").encode(), "an alias inside of what it stands for\n  line 6"),
         (text(recipe="[" * 20_000).encode(), "nested more than 50 deep\n  line 6"),
         (text(recipe="{a: " * 3000).encode(), "nested more than 50 deep\n  line 6"),
@@ -187,7 +187,7 @@ def merging_bomb(levels: int = 12) -> str:
     "what",
     [bomb("[1, 1, 1, 1]"), bomb("lol"), bomb("{a: 1}"), merging_bomb(),
      f"a: &a {'x' * 100_000}\nb: [{'*a, ' * 30_000}]\n{text()}"],
-    ids=["lists", "words", "mappings", "merges", "one long word"],
+    ids=["lists", "tokens", "mappings", "merges", "one long token"],
 )  # fmt: skip
 def test_a_yaml_bomb_is_refused_before_it_is_made(what, said):
     began = time.process_time()
@@ -204,11 +204,11 @@ def test_a_yaml_bomb_is_refused_before_it_is_made(what, said):
 
 def test_anchors_aliases_and_merges_are_read_as_ever(study):
     what = text(
-        entrants="{vit: &small {recipe: &slow {lr: 0.001, warmup: 0.2}, model: vit}, deep: {<<: *small, depth: 8},"
+        models="{vit: &small {recipe: &slow {lr: 0.001, warmup: 0.2}, arch: vit}, deep: {<<: *small, depth: 8},"
         " cnn: {recipe: *slow}, wide: {<<: [*small, {width: 48}], depth: 2}}"
     )
     loaded = study(text=what)
-    assert {e.name: (e.recipe.get("lr"), getattr(e.model, "depth", None)) for e in loaded.entrants} == {
+    assert {e.name: (e.recipe.get("lr"), getattr(e.arch, "depth", None)) for e in loaded.models} == {
         "vit": (0.001, 4),
         "deep": (0.001, 8),
         "cnn": (0.001, None),
@@ -217,7 +217,7 @@ def test_anchors_aliases_and_merges_are_read_as_ever(study):
     assert loaded == study(text=yaml.safe_dump(yaml.safe_load(what), sort_keys=False))
 
 
-@pytest.mark.parametrize("where", ["recipe", "entrants", "name"])
+@pytest.mark.parametrize("where", ["recipe", "models", "name"])
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system", "!!python/object/apply:os.mkdir", "!!python/name:os"]
 )
@@ -247,8 +247,8 @@ def test_a_strangers_recipes_are_read_with_the_same_care(study, tmp_path):
     for content in (
         "!!python/object/apply:os.mkdir [pwned]",
         bomb("x"),
-        "{search: a, entrants: {vit: {1: {}}}, search: b}",
-        "{search: a, entrants: {vit: {1: 3}}}",
+        "{search: a, models: {vit: {1: {}}}, search: b}",
+        "{search: a, models: {vit: {1: 3}}}",
     ):
         (tmp_path / "r.yaml").write_text(content)
         with pytest.raises(ConfigError, match="not a file that `vitcnn select` wrote"):

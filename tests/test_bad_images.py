@@ -131,7 +131,7 @@ def test_one_broken_image_among_10_000_is_told_by_path_before_anything_is_traine
     broken = root / "dog" / "half.png"
     broken.write_bytes((root / "dog" / "5.png").read_bytes()[:50])  # its head is whole
     (tmp_path / "pets.yaml").write_text(
-        "dataset: folder:pets\nsizes: [4]\nseeds: 1\nentrants: [linear]\nbudget: {images_seen: 10}\nvalidation: 2\n"
+        "dataset: folder:pets\nsizes: [4]\nseeds: 1\nmodels: [linear]\nbudget: {images_seen: 10}\nvalidation: 2\n"
     )
     began = time.monotonic()
     code, _, err = vitcnn("run", "pets.yaml", "--data-dir", "cache", "--wandb", "off", "--device", "cpu")

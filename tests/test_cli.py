@@ -77,7 +77,7 @@ def test_a_mistake_ends_a_run_with_status_2_before_anything_is_loaded_or_written
     [
         ("dataset=digit", "unknown data set 'digit'; did you mean 'digits'?"),
         ("recipe.lrr=1", "unknown key 'lrr' in recipe; did you mean 'lr'?"),
-        ("entrants.vit.dept=1", "did you mean 'depth'?"),
+        ("models.vit.dept=1", "did you mean 'depth'?"),
         ("sizes=[2000]", "2,000 images asked for, 1,000 are there"),
         ("sizes", "'sizes' is no override; write key=value"),
         ("recipes=nowhere.yaml", "`vitcnn select SEARCH.yaml` writes it"),
@@ -140,7 +140,7 @@ def test_selecting_from_a_study_that_is_no_search_is_refused(vitcnn, tmp_path):
 
 def test_status_of_a_study_not_begun_shows_waiting_cells_and_leaves_no_folder(vitcnn, tmp_path):
     make_study(tmp_path)
-    code, out, err = vitcnn("status", "trio.yaml", "seeds=2", "entrants=[vit, cnn]")
+    code, out, err = vitcnn("status", "trio.yaml", "seeds=2", "models=[vit, cnn]")
     assert (code, err) == (0, "")
     assert "trio: 12 waiting  of 12 cells" in out
     assert out.count("0/2") == 6
@@ -148,10 +148,10 @@ def test_status_of_a_study_not_begun_shows_waiting_cells_and_leaves_no_folder(vi
 
 
 def test_report_writes_from_records_where_it_is_told(vitcnn, tmp_path):
-    _, all_cells, paths = make_study(tmp_path, "entrants=[cnn]", text=SEARCH, name="search")
+    _, all_cells, paths = make_study(tmp_path, "models=[cnn]", text=SEARCH, name="search")
     write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), paths)
     (tmp_path / "results").rename(tmp_path / "elsewhere")
-    code, out, _ = vitcnn("report", "search.yaml", "entrants=[cnn]", "--results", "elsewhere")
+    code, out, _ = vitcnn("report", "search.yaml", "models=[cnn]", "--results", "elsewhere")
     assert code == 0
     path = tmp_path / re.search(r"written to (\S+)", out)[1]
     assert path == tmp_path / "elsewhere" / "search" / "report.md"

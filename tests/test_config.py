@@ -7,13 +7,13 @@ import pytest
 from vitcnn.data.augment.spec import Augment, parse_augment, write_out
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError
-from vitcnn.models.registry import MODELS
+from vitcnn.models.registry import ARCHS
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 
 RECIPES = """
 search: digits-search
-entrants:
+models:
   vit: {100: {lr: 0.01}, 1000: {lr: 0.003}}
   cnn: {100: {lr: 0.02}}
 """
@@ -26,8 +26,8 @@ def message(make, *overrides: str, **how: str) -> str:
     return str(caught.value)
 
 
-def recipes_of(study, entrant: str) -> dict[int, object]:
-    return {cell.n: cell.recipe for cell in cells(study) if cell.entrant == entrant}
+def recipes_of(study, model: str) -> dict[int, object]:
+    return {cell.n: cell.recipe for cell in cells(study) if cell.model == model}
 
 
 # ---- unknown names ----
@@ -40,8 +40,8 @@ def recipes_of(study, entrant: str) -> dict[int, object]:
         ("recipe.lrr=1", "recipe", "lrr", "lr"),
         ("budget.image_seen=5", "budget", "image_seen", "images_seen"),
         ("budget_check.factr=3", "budget_check", "factr", "factor"),
-        ("entrants.vit.widht=48", "vit", "widht", "width"),
-        ("entrants.cnn.stem_strid=1", "cnn", "stem_strid", "stem_stride"),
+        ("models.vit.widht=48", "vit", "widht", "width"),
+        ("models.cnn.stem_strid=1", "cnn", "stem_strid", "stem_stride"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(study, override, where, wrong, right):
@@ -53,8 +53,8 @@ def test_an_unknown_key_names_the_nearest_one(study, override, where, wrong, rig
     assert "chosen" not in said  # not for a person to fill in
 
 
-def test_an_unknown_key_in_an_entrants_recipe_names_entrant_and_nearest_key(study):
-    said = message(study, "entrants.vit.recipe.warmpu=0.2")
+def test_an_unknown_key_in_a_models_recipe_names_model_and_nearest_key(study):
+    said = message(study, "models.vit.recipe.warmpu=0.2")
     assert "'vit'" in said
     assert "did you mean 'warmup'?" in said
 
@@ -63,11 +63,11 @@ def test_an_unknown_key_of_the_grid_names_the_nearest_one(study):
     assert "did you mean 'weight_decay'?" in message(study, "grid.weight_decy=[0.1]")
 
 
-@pytest.mark.parametrize("override", ["entrants=[vitt]", "entrants={big: {model: vitt}}"])
+@pytest.mark.parametrize("override", ["models=[vitt]", "models={big: {arch: vitt}}"])
 def test_an_unknown_model_names_the_nearest_one(study, override):
     said = message(study, override)
     assert "unknown model 'vitt'; did you mean 'vit'?" in said
-    assert said.endswith(f"known: {', '.join(sorted(MODELS))}")
+    assert said.endswith(f"known: {', '.join(sorted(ARCHS))}")
 
 
 def test_an_unknown_data_set_names_the_nearest_one(study):
@@ -84,7 +84,7 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
     [
         ("sizes=[50,200,50]", "sizes: 50 stands there more than once"),
         ("seeds=[4,1,4]", "seeds: 4 stands there more than once"),
-        ("entrants=[vit,cnn,vit]", "entrants: vit stands there more than once"),
+        ("models=[vit,cnn,vit]", "models: vit stands there more than once"),
         ("budget={}", "budget: give images_seen or epochs, one of the two"),
         ("budget={images_seen: 100, epochs: 2}", "budget: give images_seen or epochs, one of the two"),
         ("sizes=[5]", "sizes: 5 images are fewer than one for each of the 10 classes"),
@@ -102,7 +102,7 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
         ("recipe.augment=shift:0", "'shift:0' is no augmentation"),
         ("recipe.lr=fast", "recipe.lr: Input should be a valid number"),
         ("recipe.lr=-1", "recipe.lr: Input should be greater than 0 (got -1)"),
-        ("entrants.linear.recipe.lr=0.1", "entrants.linear.recipe: logistic regression has none"),
+        ("models.linear.recipe.lr=0.1", "models.linear.recipe: logistic regression has none"),
         ("chosen={}", "'chosen' is filled in from the file that `recipes` names"),
     ],
 )
@@ -116,8 +116,8 @@ def test_the_largest_size_that_fits_beside_validation_is_accepted(study):
 
 
 def test_a_budget_check_needs_both_of_its_pair(study):
-    said = message(study, "budget_check={}", "entrants={vit: {}, cnn2: {model: cnn}}")
-    assert "pair: no entrant is called 'cnn'; did you mean 'cnn2'?" in said
+    said = message(study, "budget_check={}", "models={vit: {}, cnn2: {arch: cnn}}")
+    assert "pair: no model is called 'cnn'; did you mean 'cnn2'?" in said
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "/etc", "..", ".hidden", "a\\b", ""])
@@ -199,10 +199,10 @@ def test_overrides_change_nested_keys_and_leave_their_neighbours(study):
     assert loaded.seeds == study().seeds
 
 
-def test_an_override_reaches_into_a_list_of_entrants(study):
-    loaded = study("entrants.vit.width=48", "entrants.vit.recipe.lr=0.002")
-    assert [e.name for e in loaded.entrants] == ["vit", "cnn", "linear"]
-    assert loaded.entrants[0].model.width == 48
+def test_an_override_reaches_into_a_list_of_models(study):
+    loaded = study("models.vit.width=48", "models.vit.recipe.lr=0.002")
+    assert [e.name for e in loaded.models] == ["vit", "cnn", "linear"]
+    assert loaded.models[0].arch.width == 48
     assert {recipe.lr for recipe in recipes_of(loaded, "vit").values()} == {0.002}
 
 
@@ -219,8 +219,8 @@ def test_a_malformed_override_is_refused(study, override, said):
     assert said in message(study, override)
 
 
-def test_1e_3_which_yaml_reads_as_a_word_becomes_a_number(study):
-    text = "dataset: digits\nsizes: [50]\nseeds: 1\nentrants: [vit]\nbudget: {epochs: 1}\nrecipe: {lr: 1e-3}"
+def test_1e_3_which_yaml_reads_as_a_token_becomes_a_number(study):
+    text = "dataset: digits\nsizes: [50]\nseeds: 1\nmodels: [vit]\nbudget: {epochs: 1}\nrecipe: {lr: 1e-3}"
     assert recipes_of(study(text=text), "vit")[50].lr == 0.001
     assert recipes_of(study("recipe.weight_decay=1e-2"), "vit")[50].weight_decay == 0.01
 
@@ -234,7 +234,7 @@ def test_a_missing_recipes_file_is_named_with_the_command_that_writes_it(study):
     assert "vitcnn select" in said
 
 
-@pytest.mark.parametrize("text", ["", "entrants: {}", "[1", "- vit"])
+@pytest.mark.parametrize("text", ["", "models: {}", "[1", "- vit"])
 def test_another_file_in_place_of_recipes_is_refused(study, tmp_path, text):
     (tmp_path / "found.yaml").write_text(text)
     assert "not a file that `vitcnn select` wrote" in message(study, "recipes=found.yaml")
@@ -252,13 +252,13 @@ def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):
 
 
 def test_recipes_of_several_searches_serve_the_sizes_that_each_was_made_at(study, tmp_path):
-    (tmp_path / "little.yaml").write_text("search: little\nentrants: {vit: {100: {lr: 0.01}}, cnn: {100: {lr: 0.02}}}")
-    (tmp_path / "much.yaml").write_text("search: much\nentrants: {vit: {1000: {lr: 0.003}}, cnn: {900: {lr: 0.03}}}")
+    (tmp_path / "little.yaml").write_text("search: little\nmodels: {vit: {100: {lr: 0.01}}, cnn: {100: {lr: 0.02}}}")
+    (tmp_path / "much.yaml").write_text("search: much\nmodels: {vit: {1000: {lr: 0.003}}, cnn: {900: {lr: 0.03}}}")
     loaded = study("recipes=[little.yaml, much.yaml]", "sizes=[50, 100, 1000]")
     assert loaded.search == "little, much"
     assert {n: recipe.lr for n, recipe in recipes_of(loaded, "vit").items()} == {50: 0.01, 100: 0.01, 1000: 0.003}
     assert {n: recipe.lr for n, recipe in recipes_of(loaded, "cnn").items()} == {50: 0.02, 100: 0.02, 1000: 0.03}
-    (tmp_path / "much.yaml").write_text("search: much\nentrants: {vit: {100: {lr: 0.003}}}")
+    (tmp_path / "much.yaml").write_text("search: much\nmodels: {vit: {100: {lr: 0.003}}}")
     said = message(study, "recipes=[little.yaml, much.yaml]")
     assert "much.yaml: another of these files has 'vit' at n = 100, too" in said
     assert "recipes" in message(study, "recipes=[little.yaml, 3]")
@@ -266,29 +266,29 @@ def test_recipes_of_several_searches_serve_the_sizes_that_each_was_made_at(study
 
 
 def test_a_size_in_the_middle_of_two_takes_the_smaller_ones_recipe_whatever_their_order(study, tmp_path):
-    text = "search: s\nentrants: {vit: {%s}}"
+    text = "search: s\nmodels: {vit: {%s}}"
     for sizes in ((100, 10_000), (10_000, 100), (100, 900), (900, 100)):
         recipes = ", ".join(f"{n}: {{lr: {0.01 if n == 100 else 0.003}}}" for n in sizes)
         (tmp_path / "found.yaml").write_text(text % recipes)
         middle = round((sizes[0] * sizes[1]) ** 0.5)
-        loaded = study("recipes=found.yaml", f"sizes=[{middle}]", "entrants=[vit]")
+        loaded = study("recipes=found.yaml", f"sizes=[{middle}]", "models=[vit]")
         assert {n: recipe.lr for n, recipe in recipes_of(loaded, "vit").items()} == {middle: 0.01}
 
 
 def test_a_recipe_that_a_found_one_would_silently_replace_is_refused(study, tmp_path):
     (tmp_path / "found.yaml").write_text(RECIPES)
     said = message(study, "recipes=found.yaml", "recipe.lr=0.5")
-    assert "recipe.lr: 0.5 is asked for, but found.yaml gives 'vit' 0.01; set entrants.vit.recipe.lr" in said
+    assert "recipe.lr: 0.5 is asked for, but found.yaml gives 'vit' 0.01; set models.vit.recipe.lr" in said
 
 
-def test_an_entrants_own_recipe_beats_the_found_one_and_other_names_take_their_models(study, tmp_path):
+def test_a_models_own_recipe_beats_the_found_one_and_other_names_take_their_models(study, tmp_path):
     (tmp_path / "found.yaml").write_text(RECIPES)
-    loaded = study("recipes=found.yaml", "entrants={vit: {recipe: {lr: 0.5}}, deep: {model: vit, depth: 8}}")
+    loaded = study("recipes=found.yaml", "models={vit: {recipe: {lr: 0.5}}, deep: {arch: vit, depth: 8}}")
     assert {recipe.lr for recipe in recipes_of(loaded, "vit").values()} == {0.5}
     assert {recipe.lr for recipe in recipes_of(loaded, "deep").values()} == {0.01}
 
 
-def test_an_entrant_without_a_found_recipe_is_named(study, tmp_path):
+def test_a_model_without_a_found_recipe_is_named(study, tmp_path):
     (tmp_path / "found.yaml").write_text(RECIPES)
-    said = message(study, "recipes=found.yaml", "entrants=[vit,local]")
-    assert "recipes: found.yaml has none for 'local'" in said
+    said = message(study, "recipes=found.yaml", "models=[vit,swin]")
+    assert "recipes: found.yaml has none for 'swin'" in said

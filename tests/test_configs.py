@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.models.profile import ModelProfile, profile
-from vitcnn.models.registry import Model
+from vitcnn.models.registry import Arch
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, read_records
 from vitcnn.study.load import load_study
@@ -33,9 +33,9 @@ def records(name: str) -> list[Record]:
 
 
 @cache
-def counted(model: str, dataset: str) -> ModelProfile:
+def counted(arch: str, dataset: str) -> ModelProfile:
     """`model`: its fields as JSON. Studies share most of their networks: each is built once."""
-    return profile(TypeAdapter(Model).validate_json(model), about_data(dataset))
+    return profile(TypeAdapter(Arch).validate_json(arch), about_data(dataset))
 
 
 def test_there_are_studies_searches_and_records():
@@ -45,41 +45,41 @@ def test_there_are_studies_searches_and_records():
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_is_read_and_makes_a_cell_for_every_entrant_size_and_seed(name):
+def test_a_study_is_read_and_makes_a_cell_for_every_model_size_and_seed(name):
     study = loaded(name)
     made = cells(study)
     assert study.name == name
     assert f"vitcnn run configs/{name}.yaml" in STUDIES[name].read_text(encoding="utf-8").splitlines()[0]
-    paths = {(e.name, n, seed) for e in study.entrants for n in study.sizes for seed in study.seeds}
-    assert {(cell.entrant, cell.n, cell.seed) for cell in made} == paths
+    paths = {(e.name, n, seed) for e in study.models for n in study.sizes for seed in study.seeds}
+    assert {(cell.model, cell.n, cell.seed) for cell in made} == paths
     assert all(cell.steps for cell in made if cell.recipe)
-    assert set(study.pair) <= {e.name for e in study.entrants}
+    assert set(study.pair) <= {e.name for e in study.models}
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_entrants_network_is_built_and_counted_and_is_that_of_its_records(name):
+def test_every_models_network_is_built_and_counted_and_is_that_of_its_records(name):
     study, mine = loaded(name), records(name)
-    for entrant in study.entrants:
-        found = counted(entrant.model.model_dump_json(), study.dataset)
-        assert found.parameters > 0, entrant.name
-        assert found.macs > 0, entrant.name
-        costs = {(r.cost.parameters, r.cost.macs, r.sight.image_size) for r in mine if r.cell.entrant == entrant.name}
-        assert costs <= {(found.parameters, found.macs, found.sight.image_size)}, entrant.name
+    for model in study.models:
+        found = counted(model.arch.model_dump_json(), study.dataset)
+        assert found.parameters > 0, model.name
+        assert found.macs > 0, model.name
+        costs = {(r.cost.parameters, r.cost.macs, r.input.image_size) for r in mine if r.cell.model == model.name}
+        assert costs <= {(found.parameters, found.macs, found.input.image_size)}, model.name
 
 
 @pytest.mark.parametrize("name", WITH_RECIPES)
-def test_a_study_that_names_recipes_has_those_of_its_search_for_every_entrant(name):
+def test_a_study_that_names_recipes_has_those_of_its_search_for_every_model(name):
     study = loaded(name)
     searches = [loaded(search) for search in study.search.split(", ")]
     files = [(STUDIES[name].parent / file).resolve() for file in study.recipes]
     assert files == [HERE / f"results/{search.name}/recipes.yaml" for search in searches]
     assert all(search.grid and search.dataset == study.dataset for search in searches)
-    for entrant in study.entrants:
-        if entrant.model.model != "linear":
-            found = study.chosen.get(entrant.name) or study.chosen[entrant.model.model]
-            assert sorted(found) == sorted(n for search in searches for n in search.sizes), entrant.name
+    for model in study.models:
+        if model.arch.name != "linear":
+            found = study.chosen.get(model.name) or study.chosen[model.arch.name]
+            assert sorted(found) == sorted(n for search in searches for n in search.sizes), model.name
             for search in searches:
-                assert all(set(search.searched) <= set(found[n]) for n in search.sizes), entrant.name
+                assert all(set(search.searched) <= set(found[n]) for n in search.sizes), model.name
 
 
 @pytest.mark.parametrize("name", WITH_RECORDS)

@@ -42,10 +42,10 @@ def layers(network: nn.Module, kind: type[nn.Module] = ConvAttention) -> list[nn
 
 
 def written_out(layer: ConvAttention, images: torch.Tensor) -> torch.Tensor:
-    """The layer's definition, one head and one query at a time, over all words of the padded grid."""
+    """The layer's definition, one head and one query at a time, over all tokens of the padded grid."""
     B, _, H, W = images.shape
     top, left = layer.padding
-    words = F.pad(images, (left, left, top, top)).permute(2, 3, 0, 1).flatten(0, 1)  # (padded grid, B, C)
+    tokens = F.pad(images, (left, left, top, top)).permute(2, 3, 0, 1).flatten(0, 1)  # (padded grid, B, C)
     places = torch.cartesian_prod(torch.arange(H + 2 * top), torch.arange(W + 2 * left))
     inside = ((places >= torch.tensor([top, left])) & (places < torch.tensor([top + H, left + W]))).all(1)
     middle = torch.tensor([d * (k // 2) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)])
@@ -54,14 +54,14 @@ def written_out(layer: ConvAttention, images: torch.Tensor) -> torch.Tensor:
     for i in range(rows):
         for j in range(columns):
             p, b = torch.tensor([i * layer.stride[0], j * layer.stride[1]]) + middle, []
-            query = words[(places == p).all(1)][0]
+            query = tokens[(places == p).all(1)][0]
             for head in range(layer.heads):
                 distance = ((places - p - layer.positions[head]) ** 2).sum(1)
-                b_h = torch.einsum("s,sbc->bc", (-layer.log_sharpness[head].exp() * distance).softmax(0), words)
+                b_h = torch.einsum("s,sbc->bc", (-layer.log_sharpness[head].exp() * distance).softmax(0), tokens)
                 if layer.gates is not None:
-                    q, k = query @ layer.qk[0, head].T, words[inside] @ layer.qk[1, head].T
+                    q, k = query @ layer.qk[0, head].T, tokens[inside] @ layer.qk[1, head].T
                     scores = torch.einsum("bd,sbd->sb", q, k) / math.sqrt(q.shape[1])
-                    content = torch.einsum("sb,sbc->bc", scores.softmax(0), words[inside])
+                    content = torch.einsum("sb,sbc->bc", scores.softmax(0), tokens[inside])
                     gate = layer.gates[head].sigmoid()
                     b_h = (1 - gate) * content + gate * b_h
                 b.append(b_h)
@@ -102,16 +102,16 @@ def test_a_convolution_is_self_attention(case):
             assert (made - expected).abs().max() < tolerance
 
 
-def test_even_kernels_and_the_gradients_of_words_and_kernel_are_the_convolutions_too():
+def test_even_kernels_and_the_gradients_of_tokens_and_kernel_are_the_convolutions_too():
     conv = convolution(kernel_size=(2, 4), stride=2)
     layer, images = ConvAttention.of(conv), torch.randn(2, 2, 7, 6, dtype=torch.float64, requires_grad=True)
     both = []
     for module, weight in ((conv, conv.weight), (layer, layer.out.weight)):
         out = module(images)
         both.append((out, *torch.autograd.grad((out**3).sum(), (images, weight))))
-    (out, words, kernel), (made, made_words, made_kernel) = both
+    (out, tokens, kernel), (made, made_tokens, made_kernel) = both
     assert (made - out).abs().max() < 1e-10
-    assert (made_words - words).abs().max() < 1e-10
+    assert (made_tokens - tokens).abs().max() < 1e-10
     assert (made_kernel.view(3, 2, 4, 2).permute(0, 3, 1, 2) - kernel).abs().max() < 1e-10
 
 
@@ -283,8 +283,8 @@ def test_a_freed_network_trains_and_every_parameter_learns():
     ("changed", "said"),
     [
         ({"groups": 2, "out_channels": 4}, "a convolution of 2 groups: a head of self-attention sees every channel"),
-        ({"padding_mode": "reflect"}, "padding (1, 1) of 'reflect': the words around the image are a given number of"),
-        ({"padding": "same"}, "padding 'same' of 'zeros': the words around the image are a given number of zeros"),
+        ({"padding_mode": "reflect"}, "padding (1, 1) of 'reflect': the tokens around the image are a given number of"),
+        ({"padding": "same"}, "padding 'same' of 'zeros': the tokens around the image are a given number of zeros"),
     ],
 )
 def test_a_convolution_that_is_no_such_attention_is_refused_by_its_name(changed, said):

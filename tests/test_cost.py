@@ -18,7 +18,7 @@ from vitcnn.inspect import benchmark, memory
 from vitcnn.models.registry import identity
 from vitcnn.report.cost import common_size, cost_figure, cost_section
 from vitcnn.report.figures import style
-from vitcnn.store.costs import Costs, EntrantCost, Speed, read_costs, write_costs
+from vitcnn.store.costs import Costs, ModelCost, Speed, read_costs, write_costs
 from vitcnn.training.evaluate import BATCH
 
 CPU = torch.device("cpu")
@@ -26,9 +26,9 @@ DEPTHS = """
 dataset: digits
 sizes: [50, 200]
 seeds: 1
-entrants:
-  shallow: {model: vit, width: 32, heads: 2, depth: 1}
-  deep: {model: vit, width: 32, heads: 2, depth: 8}
+models:
+  shallow: {arch: vit, width: 32, heads: 2, depth: 1}
+  deep: {arch: vit, width: 32, heads: 2, depth: 8}
   linear: {}
 budget: {images_seen: 640}
 recipe: {batch_size: 32}
@@ -37,7 +37,7 @@ LADDER = """
 dataset: digits
 sizes: [50, 200, 1000]
 seeds: 3
-entrants: [mixer, rnn, vit, vit-window, hybrid, local, pixel-local, timm/resnet10t, cnn, linear]
+models: [mixer, rnn, vit, vit-window, hybrid, swin, sasa, timm/resnet10t, cnn, linear]
 budget: {images_seen: 1280}
 """
 
@@ -45,8 +45,8 @@ budget: {images_seen: 1280}
 # ---- measuring ----
 
 
-def cell_of(tmp_path, *overrides: str, entrant: str = "shallow"):
-    return next(c for c in make_study(tmp_path, *overrides, text=DEPTHS, name="depths")[1] if c.entrant == entrant)
+def cell_of(tmp_path, *overrides: str, model: str = "shallow"):
+    return next(c for c in make_study(tmp_path, *overrides, text=DEPTHS, name="depths")[1] if c.model == model)
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +57,24 @@ def depths(tmp_path_factory) -> Costs:
         return benchmark.measure_costs(study, about_data("digits"), all_cells, device="cpu", repeats=3, turn=0.05)
 
 
-def test_every_entrant_but_the_linear_one_is_measured(depths):
-    assert list(depths.entrants) == ["shallow", "deep", "linear"]
+def test_every_model_but_the_linear_one_is_measured(depths):
+    assert list(depths.models) == ["shallow", "deep", "linear"]
     for name in ("shallow", "deep"):
-        one = depths.entrants[name]
+        one = depths.models[name]
         assert (one.batch, one.precision) == (32, "float32")
         assert one.parameters > 0
         assert one.memory > 0
         for speed in (one.training, one.inference):
             assert 0 < speed.low <= speed.median <= speed.high
         assert one.inference.median > one.training.median
-    assert depths.entrants["linear"] == EntrantCost(model={"model": "linear"}, parameters=650, macs=640)
+    assert depths.models["linear"] == ModelCost(arch={"name": "linear"}, parameters=650, macs=640)
     assert (depths.threads, depths.repeats, depths.inference_batch) == (1, 3, BATCH)
     assert depths.machine.endswith("cores")
     assert {"torch", "date", "device"} <= depths.made_by.keys()
 
 
 def test_eight_times_the_blocks_cost_more_of_everything(depths):
-    shallow, deep = depths.entrants["shallow"], depths.entrants["deep"]
+    shallow, deep = depths.models["shallow"], depths.models["deep"]
     assert deep.macs > 5 * shallow.macs
     assert deep.parameters > shallow.parameters
     assert deep.training.high < shallow.training.high  # three times, where nothing else disturbs: the best of each
@@ -134,7 +134,7 @@ def test_the_measured_precision_is_the_recipes(tmp_path):
         assert seen == [dtype, dtype]
 
 
-def test_entrants_take_turns():
+def test_models_take_turns():
     calls = []
 
     class Fake:
@@ -157,13 +157,13 @@ def test_entrants_take_turns():
 
 def test_the_command_measures_in_a_process_of_its_own_and_leaves_a_file(vitcnn, tmp_path):
     _, _, paths = make_study(tmp_path, text=DEPTHS, name="depths")
-    code, out, err = vitcnn("cost", "depths.yaml", "entrants=[vit, linear]", "--device", "cpu", "--repeats", "1")
+    code, out, err = vitcnn("cost", "depths.yaml", "models=[vit, linear]", "--device", "cpu", "--repeats", "1")
     assert (code, err) == (0, "")
     assert "written to results/depths/cost.json" in out
     costs = read_costs(paths)
-    assert list(costs.entrants) == ["vit", "linear"]
-    assert 1e6 < costs.entrants["vit"].memory < 1e9
-    assert f"{costs.entrants['vit'].parameters:,}" in out
+    assert list(costs.models) == ["vit", "linear"]
+    assert 1e6 < costs.models["vit"].memory < 1e9
+    assert f"{costs.models['vit'].parameters:,}" in out
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_is_measured(vitcnn, tmp_path):
@@ -178,16 +178,16 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_measured(vitcnn, 
 
 
 def some(study, without: str = "", **more) -> Costs:
-    """Costs of a study's entrants, the k-th (from 1) with k million MACs and 1,000 / k training images a second."""
+    """Costs of a study's models, the k-th (from 1) with k million MACs and 1,000 / k training images a second."""
     found = {}
-    for k, entrant in enumerate(study.entrants, 1):
+    for k, model in enumerate(study.models, 1):
         speed = Speed(median=1000 / k, low=900 / k, high=1050 / k)
         rest = {"batch": 128, "precision": "float32", "training": speed, "inference": speed, "memory": 10_000_000 * k}
-        if entrant.name != without:
-            what = {"model": identity(entrant.model), "parameters": 1000 * k, "macs": 1_000_000 * k}
-            found[entrant.name] = EntrantCost(**what, **(rest if entrant.model.model != "linear" else {}))
+        if model.name != without:
+            what = {"arch": identity(model.arch), "parameters": 1000 * k, "macs": 1_000_000 * k}
+            found[model.name] = ModelCost(**what, **(rest if model.arch.name != "linear" else {}))
     base = {"machine": "some CPU", "threads": 1, "repeats": 5, "seconds": 1.0, "load": 0.1, "inference_batch": 500}
-    return Costs(**base, memory_is="as it is", entrants=found, made_by={"date": "2026-01-01T00:00"}, **more)
+    return Costs(**base, memory_is="as it is", models=found, made_by={"date": "2026-01-01T00:00"}, **more)
 
 
 def test_costs_come_back_as_they_were_written(tmp_path):
@@ -203,11 +203,11 @@ def test_costs_come_back_as_they_were_written(tmp_path):
 
 def test_costs_of_another_model_under_the_same_name_do_not_count(tmp_path):
     study, *_ = make_study(tmp_path)
-    deeper, *_ = make_study(tmp_path, "entrants=[{vit: {depth: 8}}, cnn]")
-    vit, cnn = deeper.entrants
-    assert some(study).of("vit", vit.model) is None
-    assert some(study).of("cnn", cnn.model).parameters == 3000
-    assert some(study).of("nobody", cnn.model) is None
+    deeper, *_ = make_study(tmp_path, "models=[{vit: {depth: 8}}, cnn]")
+    vit, cnn = deeper.models
+    assert some(study).of("vit", vit.arch) is None
+    assert some(study).of("cnn", cnn.arch).parameters == 3000
+    assert some(study).of("nobody", cnn.arch) is None
 
 
 # ---- table and figure ----
@@ -215,12 +215,12 @@ def test_costs_of_another_model_under_the_same_name_do_not_count(tmp_path):
 
 @pytest.fixture
 def trio(tmp_path):
-    """(results without the CNN's largest n and all of local, paths with costs of all but local)."""
+    """(results without the CNN's largest n and all of swin, paths with costs of all but swin)."""
     study, all_cells, paths = make_study(tmp_path)
-    levels = {"vit": 0.5, "local": 0.6, "cnn": 0.9, "linear": 0.4}
-    kept = [c for c in all_cells if c.entrant != "local" and (c.entrant, c.n) != ("cnn", 1000)]
-    records = every(kept, lambda c: levels[c.entrant] + 0.02 * c.seed)
-    write_costs(some(study, without="local"), paths)
+    levels = {"vit": 0.5, "swin": 0.6, "cnn": 0.9, "linear": 0.4}
+    kept = [c for c in all_cells if c.model != "swin" and (c.model, c.n) != ("cnn", 1000)]
+    records = every(kept, lambda c: levels[c.model] + 0.02 * c.seed)
+    write_costs(some(study, without="swin"), paths)
     return Results.of(study, all_cells, records), paths
 
 
@@ -238,13 +238,13 @@ def test_the_table_has_costs_and_accuracies_and_says_what_is_missing(trio):
         "| vit | 1,000 | 1,000,000 | 1,000 (900–1,050) | 1,000 (900–1,050) | 10 "
         "| 52.0 ± 5.0 (3 seeds) | 52.0 ± 5.0 (3 seeds) |"
     )
-    assert rows["local"] == "| local" + " | missing" * 7 + " |"
+    assert rows["swin"] == "| swin" + " | missing" * 7 + " |"
     assert rows["cnn"].endswith("| 92.0 ± 5.0 (3 seeds) | missing |")
     assert rows["linear"].startswith("| linear | 4,000 | 4,000,000 | – | – | – | 42")
     assert lines[0] == "## Cost and quality"
     assert "some CPU, 1 thread, 2026-01-01, at a load of 0.1 when it began" in lines[2]
     assert lines[-1] == (
-        "By the means at n = 200, no entrant is at once better and cheaper than these, in training time an image: vit, "
+        "By the means at n = 200, no model is at once better and cheaper than these, in training time an image: vit, "
         "cnn; in MACs: vit, cnn."
     )
 
@@ -278,8 +278,8 @@ def test_without_records_there_are_costs_and_no_figure(trio):
 def test_ten_names_stand_beside_their_markers_and_cover_none_of_each_other(tmp_path):
     study, all_cells, paths = make_study(tmp_path, text=LADDER, name="ladder")
     write_costs(some(study), paths)
-    levels = {e.name: 0.45 + 0.02 * k for k, e in enumerate(study.entrants)}
-    results = Results.of(study, all_cells, every(all_cells, lambda c: levels[c.entrant] + 0.01 * c.seed))
+    levels = {e.name: 0.45 + 0.02 * k for k, e in enumerate(study.models)}
+    results = Results.of(study, all_cells, every(all_cells, lambda c: levels[c.model] + 0.01 * c.seed))
     fig = cost_figure(results, paths)
     for ax in fig.axes:
         boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
@@ -298,12 +298,12 @@ def test_the_report_of_costs_loads_nothing_that_trains():
 
 
 def looks(tmp_path, count: int) -> list[dict]:
-    names = ", ".join(f"m{k}: {{model: vit, depth: {k + 1}}}" for k in range(count))
-    study, all_cells, _ = make_study(tmp_path, f"entrants={{{names}, linear: {{}}}}", "sizes=[50]", "seeds=1")
+    names = ", ".join(f"m{k}: {{arch: vit, depth: {k + 1}}}" for k in range(count))
+    study, all_cells, _ = make_study(tmp_path, f"models={{{names}, linear: {{}}}}", "sizes=[50]", "seeds=1")
     return [style(Results.of(study, all_cells, []), name) for name in [f"m{k}" for k in range(count)] + ["linear"]]
 
 
-def test_fourteen_entrants_and_the_floor_differ_in_colour_and_in_marker(tmp_path):
+def test_fourteen_models_and_the_baseline_differ_in_colour_and_in_marker(tmp_path):
     found = looks(tmp_path, 14)
     assert len({look["color"] for look in found}) == len({look["marker"] for look in found}) == 15
     more = [(look["color"], look["marker"]) for look in looks(tmp_path, 30)]
@@ -337,15 +337,15 @@ def test_the_benchmarks_formulas_count_what_torch_counts(bench):
             assert bench.counted(grid, window) == pytest.approx(bench.formula(grid, window), rel=0.02)
 
 
-def test_both_layers_map_words_to_words_and_a_window_sees_no_further(bench):
+def test_both_layers_map_tokens_to_tokens_and_a_window_sees_no_further(bench):
     torch.manual_seed(0)
-    words = torch.randn(1, 64, bench.WIDTH)
-    other = words.clone()
+    tokens = torch.randn(1, 64, bench.WIDTH)
+    other = tokens.clone()
     other[:, 63] += 1
     for window in bench.KINDS:
         layer = bench.layer(window).eval()
         with torch.no_grad():
-            moved = (layer(words) - layer(other)).abs().amax(-1)[0]
+            moved = (layer(tokens) - layer(other)).abs().amax(-1)[0]
         reach = window // 2 if window else 7
         near = {8 * row + column for row in range(7 - reach, 8) for column in range(7 - reach, 8)}
         assert set(torch.nonzero(moved > 1e-7).flatten().tolist()) == near

@@ -41,7 +41,7 @@ def passes(means: list[float], noise: float = 0.004, level: float = 0.95) -> Cro
 
 def evidence(folder, sizes: list[int], *, spread=0.01, seed=0, seeds=5, images=1000, **curves) -> Evidence:
     """Records of cnn and vit with true accuracies `curves`, drawn."""
-    study, all_cells, _ = make_study(folder, f"sizes={sizes}", f"seeds={seeds}", "entrants=[vit, cnn]")
+    study, all_cells, _ = make_study(folder, f"sizes={sizes}", f"seeds={seeds}", "models=[vit, cnn]")
     flat = np.full(len(sizes), 4 * spread)
     truth = Truth({e: np.array(c) for e, c in curves.items()}, own=flat, shared=flat, images=images)
     return Evidence(draw(study, all_cells, truth, np.random.default_rng(seed)))
@@ -53,7 +53,7 @@ def lines(known: Evidence, first: str, second: str, sizes: list[int] = SIZES) ->
 
 def with_accuracy(known: Evidence, cell: tuple[str, int, int], accuracy: float) -> Evidence:
     """One cell's network right on so many of the test images, the first of them."""
-    far = next(c for c in known.results.cells if (c.entrant, c.n, c.seed) == cell)
+    far = next(c for c in known.results.cells if (c.model, c.n, c.seed) == cell)
     record = known.results.records[far.id]
     right = np.arange(record.test.images) < accuracy * record.test.images
     test = record.test.model_copy(update={"accuracy": accuracy, "bits": pack_bits(right)})
@@ -194,9 +194,9 @@ def test_the_same_records_under_two_names_have_multiplier_1(tmp_path):
 
 
 def without(known: Evidence, gone: set[tuple[str, int, int]]) -> Evidence:
-    """The same records but those of some (entrant, n, seed)."""
+    """The same records but those of some (model, n, seed)."""
     cells = {cell.id: cell for cell in known.results.cells}
-    kept = {i: r for i, r in known.results.records.items() if (cells[i].entrant, cells[i].n, cells[i].seed) not in gone}
+    kept = {i: r for i, r in known.results.records.items() if (cells[i].model, cells[i].n, cells[i].seed) not in gone}
     return Evidence(replace(known.results, records=kept))
 
 

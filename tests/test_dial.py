@@ -1,4 +1,4 @@
-"""The dial: a study at several settings of `shuffle`, each judged by itself, with the floor in all of them."""
+"""The dial: a study at several settings of `permutation`, each judged by itself, with the baseline in all of them."""
 
 import csv
 import random
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from synthetic import every, make_study, write
 
-from vitcnn.analysis.caveats import below_floor
+from vitcnn.analysis.caveats import below_baseline
 from vitcnn.analysis.power import detectable_gaps
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
@@ -26,22 +26,26 @@ DIAL = """
 dataset: digits
 sizes: [50, 200, 1000]
 seeds: 3
-entrants: [vit, cnn, linear]
+models: [vit, cnn, linear]
 budget: {images_seen: 1280}
 recipe: {batch_size: 64}
 """
-SETTINGS = ["{words: 0}", "{words: 1}", "{words: 0.5, pixels: 1}"]
-DIAL += f"shuffle: [{', '.join(SETTINGS)}]"
-NAMES = ["not shuffled", "all words shuffled", "50% of the words and all pixels shuffled"]
-CNN, VIT, FLOOR = (0.9, 0.7, 0.5), (0.6, 0.6, 0.54), 0.56  # of each setting; at the last both fall below the floor
+SETTINGS = ["{patches: 0}", "{patches: 1}", "{patches: 0.5, pixels: 1}"]
+DIAL += f"permutation: [{', '.join(SETTINGS)}]"
+NAMES = ["not permuted", "all patches permuted", "50% of the patches and all pixels permuted"]
+CNN, VIT, BASELINE = (
+    (0.9, 0.7, 0.5),
+    (0.6, 0.6, 0.54),
+    0.56,
+)  # of each setting; at the last both fall below the baseline
 SPREAD = (0.0, 0.02, 0.06)  # of the CNN's seeds, added at n = 50 and taken off at n = 1,000
 
 
 def accuracy(cell) -> float:
-    if cell.entrant == "linear":
-        return FLOOR
-    place = NAMES.index(str(cell.shuffle))
-    return VIT[place] + (gaps(place, cell.n)[cell.seed] if cell.entrant == "cnn" else 0)
+    if cell.model == "linear":
+        return BASELINE
+    place = NAMES.index(str(cell.permutation))
+    return VIT[place] + (gaps(place, cell.n)[cell.seed] if cell.model == "cnn" else 0)
 
 
 def gaps(place: int, n: int) -> list[float]:
@@ -55,7 +59,7 @@ def said(values, signed: bool = True) -> str:
 
 def lost(cell) -> bool:
     """Of the second setting the CNN at 200, of the third one ViT at 50."""
-    where = (cell.entrant, cell.n, str(cell.shuffle))
+    where = (cell.model, cell.n, str(cell.permutation))
     return where == ("cnn", 200, NAMES[1]) or (*where, cell.seed) == ("vit", 50, NAMES[2], 1)
 
 
@@ -83,7 +87,7 @@ def partial(results) -> Results:
 
 def alone(results: Results, folder, place: int) -> Results:
     """The same records as a study of one setting knows them."""
-    study, all_cells, _ = make_study(folder, f"shuffle={SETTINGS[place]}", text=DIAL, name="dial")
+    study, all_cells, _ = make_study(folder, f"permutation={SETTINGS[place]}", text=DIAL, name="dial")
     mine = [results.records[cell.id] for cell in all_cells]
     return Results.of(study, all_cells, mine, results.about)
 
@@ -94,14 +98,14 @@ def tables(text: str) -> list[list[list[str]]]:
     return [[[c.strip() for c in line.split("|")[1:-1]] for line in (t[0], *t[2:])] for t in found]
 
 
-def test_no_setting_has_a_record_of_another_and_the_floor_is_in_all(results):
+def test_no_setting_has_a_record_of_another_and_the_baseline_is_in_all(results):
     settings = results.settings()
     assert [str(one.setting) for one in settings] == NAMES
     for one in settings:
-        for entrant in one.entrants:
-            at = [r for n in one.study.sizes for r in one.at(entrant, n).values()]
+        for model in one.models:
+            at = [r for n in one.study.sizes for r in one.at(model, n).values()]
             assert len(at) == 9
-            assert {r.cell.shuffle for r in at} == ({None} if entrant == "linear" else {one.setting})
+            assert {r.cell.permutation for r in at} == ({None} if model == "linear" else {one.setting})
         assert len(one.cells) == 27
     assert len(results.cells) == 3 * 18 + 9
     assert results.first_setting == settings[0]
@@ -111,20 +115,20 @@ def test_a_study_of_one_setting_or_none_is_its_own_first_setting(results, tmp_pa
     one = alone(results, tmp_path, 1)
     assert one.first_setting is one
     assert (len(one.settings()), str(one.setting)) == (1, NAMES[1])
-    study, all_cells, _ = make_study(tmp_path, "shuffle=[]", text=DIAL, name="dial")
+    study, all_cells, _ = make_study(tmp_path, "permutation=[]", text=DIAL, name="dial")
     none = Results.of(study, all_cells, list(results.records.values()))
     assert (none.first_setting, none.settings(), none.setting) == (none, [], None)
-    assert len(none.records) == 9  # the floor; networks that saw unshuffled but enlarged words are other cells
+    assert len(none.records) == 9  # the baseline; networks that saw unshuffled but enlarged patches are other cells
 
 
-def test_every_setting_is_held_against_the_floor(results):
-    below = [[line.split(" is not")[0] for line in below_floor(one)] for one in results.settings()]
+def test_every_setting_is_held_against_the_baseline(results):
+    below = [[line.split(" is not")[0] for line in below_baseline(one)] for one in results.settings()]
     assert below == [[], [], ["vit", "cnn"]]
 
 
-@pytest.mark.parametrize("other", ["words: 0.5, seed: 1", "words: 0.5, word: 4", "words: 0.44"])
+@pytest.mark.parametrize("other", ["patches: 0.5, seed: 1", "patches: 0.5, patch: 4", "patches: 0.44"])
 def test_settings_that_differ_are_told_apart_in_titles_and_heads(other, tmp_path):
-    _, all_cells, _ = make_study(tmp_path, f"shuffle=[{{words: 0.5}}, {{{other}}}]", text=DIAL, name="dial")
+    _, all_cells, _ = make_study(tmp_path, f"permutation=[{{patches: 0.5}}, {{{other}}}]", text=DIAL, name="dial")
     assert len({cell.title for cell in all_cells}) == len(all_cells)
 
 
@@ -164,8 +168,8 @@ def test_every_setting_is_judged_as_a_study_of_that_setting_alone_would_be(resul
         judged = {claim.key: claim for claim in verdict(alone(results, tmp_path, place)).claims}
         lines = text.split(f"- {name}:\n", 1)[1].split("\n- ")[0].splitlines()
         assert lines[-3:] == [f"  - {sentence(judged[key])}" for key in CLAIMS]
-        floor = [line for line in lines[:-3] if "not above the linear floor at n = 1,000" in line]
-        assert len(floor) == (2 if name == NAMES[2] else 0)
+        baseline = [line for line in lines[:-3] if "not above the linear baseline at n = 1,000" in line]
+        assert len(baseline) == (2 if name == NAMES[2] else 0)
     assert len({text.split(f"- {name}:\n", 1)[1].split("\n- ")[0] for name in NAMES}) == 3
 
 
@@ -214,24 +218,24 @@ def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_pat
     assert before.split("\n\n", 2)[2] == text.split("\n\n", 2)[2]
     told = [line.split(":")[0] for line in before.split("\n\n")[1].splitlines()]
     assert told == [f"**{name}" for name in (NAMES[2], NAMES[2])]
-    assert text.split("\n\n")[1] == "**Every entrant is above the linear floor at its largest finished n.**"
-    assert "not shuffled: 3 entrants × 3 sizes × 3 seeds" in text
+    assert text.split("\n\n")[1] == "**Every model is above the linear baseline at its largest finished n.**"
+    assert "not permuted: 3 models × 3 sizes × 3 seeds" in text
     assert "](dial.png)" in after
     assert (whole.report / "dial.png").stat().st_size > 10_000
     assert not (paths.report / "dial.png").exists()
     for name in ("accuracy", "gap", "overfitting", "curves"):
         assert (paths.report / f"{name}.svg").read_bytes() == (whole.report / f"{name}.svg").read_bytes(), name
-    assert ", not shuffled, 3 seeds" in (paths.report / "accuracy.svg").read_text(encoding="utf-8")
+    assert ", not permuted, 3 seeds" in (paths.report / "accuracy.svg").read_text(encoding="utf-8")
 
 
 def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_path):
-    more = ["entrants={vit: {}, more: {model: vit, start: vit}, linear: {}}", "sizes=[50]", "seeds=2"]
+    more = ["models={vit: {}, more: {arch: vit, init_from: vit}, linear: {}}", "sizes=[50]", "seeds=2"]
     _, all_cells, paths = make_study(tmp_path, *more, text=DIAL, name="dial")
     write(every(all_cells[:-1], lambda _: 0.5), paths)
     assert vitcnn("report", "dial.yaml", *more)[0] == 0
     text = (paths.report / "report.md").read_text(encoding="utf-8")
     assert "## The dial" not in text
-    assert "None: no entrant is called " in text
+    assert "None: no model is called " in text
     assert "more begins with the trained weights of vit at the same n and seed" in text
     assert f"**1 of {len(all_cells)} cells missing:** {all_cells[-1].title}" in text
 
@@ -254,5 +258,5 @@ def test_an_export_has_the_setting_of_every_row(dial, vitcnn, tmp_path):
     assert len(rows) == 63
     for row in rows:
         cell = results.records[row["id"]].cell
-        words, pixels = (str(getattr(cell.shuffle, key, "")) for key in ("words", "pixels"))
-        assert (row["shuffle_words"], row["shuffle_pixels"]) == (words, pixels)
+        patches, pixels = (str(getattr(cell.permutation, key, "")) for key in ("patches", "pixels"))
+        assert (row["permutation_patches"], row["permutation_pixels"]) == (patches, pixels)

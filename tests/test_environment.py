@@ -18,7 +18,7 @@ STUDY = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants: {vit: {width: 16, depth: 1, heads: 1}}
+models: {vit: {width: 16, depth: 1, heads: 1}}
 budget: {images_seen: 64}
 recipe: {batch_size: 32}
 """

@@ -20,17 +20,17 @@ from vitcnn.report.figures import (
     training_curves,
 )
 
-LEVELS = {"vit": 0.5, "local": 0.8, "cnn": 0.9, "linear": 0.6}
+LEVELS = {"vit": 0.5, "swin": 0.8, "cnn": 0.9, "linear": 0.6}
 
 
 def missing(cell) -> bool:
-    return (cell.entrant, cell.n) == ("cnn", 200)
+    return (cell.model, cell.n) == ("cnn", 200)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Results:
     study, all_cells, _ = make_study(tmp_path_factory.mktemp("figures"), "budget_check={factor: 4}")
-    records = every(all_cells, lambda c: LEVELS[c.entrant] + 0.02 * c.seed + 0.05 * (c.role == "budget-check"))
+    records = every(all_cells, lambda c: LEVELS[c.model] + 0.02 * c.seed + 0.05 * (c.role == "budget-check"))
     return Results.of(study, all_cells, [r for r in records if not missing(r.cell)])
 
 
@@ -40,7 +40,7 @@ def ax():
 
 
 def drawn(ax) -> dict[str, tuple[list[float], list[float]]]:
-    """(x, y) of every entrant's line, by its name in the legend."""
+    """(x, y) of every model's line, by its name in the legend."""
     handles, labels = ax.get_legend_handles_labels()
     lines = [getattr(handle, "lines", [handle])[0] for handle in handles]
     return {label: (list(line.get_xdata()), list(line.get_ydata())) for label, line in zip(labels, lines, strict=True)}
@@ -59,7 +59,7 @@ def test_a_figure_returns_the_axes_it_was_given_with_or_without_records(results,
 
 def test_accuracy_is_drawn_as_the_mean_at_every_finished_n_and_nowhere_else(results, ax):
     lines = drawn(accuracy_against_n(ax, results))
-    assert list(lines) == ["vit", "local", "cnn", "linear"]
+    assert list(lines) == ["vit", "swin", "cnn", "linear"]
     for name, (x, y) in lines.items():
         expected = [LEVELS[name] + 0.02] * 3
         expected[1] = np.nan if name == "cnn" else expected[1]
@@ -73,7 +73,7 @@ def test_every_seed_is_a_point(results, ax):
     accuracy_against_n(ax, results)
     faint = [line for line in ax.get_lines() if line.get_alpha() and line.get_alpha() < 1]
     points = sorted(y for line in faint for y in line.get_ydata())
-    seeds = (results.values(e, n).values() for e in results.entrants for n in results.study.sizes)
+    seeds = (results.values(e, n).values() for e in results.models for n in results.study.sizes)
     assert points == pytest.approx(sorted(y for values in seeds for y in values))
 
 
@@ -91,8 +91,8 @@ def test_curves_have_a_panel_a_size_and_a_line_a_seed(results):
     assert training_curves(axes, results) is axes
     assert [ax.get_title() for ax in axes] == ["n = 50", "n = 200", "n = 1,000"]
     seeds = [[len(lines.get_segments()) for lines in ax.collections] for ax in axes]
-    assert seeds == [[3, 3, 3], [3, 3], [3, 3, 3]]  # three trained entrants × three seeds
-    assert [len(ax.get_lines()) for ax in axes] == [1, 1, 1]  # and the floor
+    assert seeds == [[3, 3, 3], [3, 3], [3, 3, 3]]  # three trained models × three seeds
+    assert [len(ax.get_lines()) for ax in axes] == [1, 1, 1]  # and the baseline
     x, y = axes[0].collections[0].get_segments()[0].T
     assert x[-1] == 1280
     assert axes[0].get_xlim()[0] < x[0] < x[-1] < axes[0].get_xlim()[1]
@@ -104,8 +104,8 @@ def test_panels_and_sizes_must_be_as_many(results):
         training_curves(list(Figure().subplots(1, 2)), results)
 
 
-def test_an_entrant_looks_the_same_everywhere_and_unlike_the_others(results):
-    looks = [tuple(sorted(style(results, name).items())) for name in results.entrants]
+def test_a_model_looks_the_same_everywhere_and_unlike_the_others(results):
+    looks = [tuple(sorted(style(results, name).items())) for name in results.models]
     assert len(set(looks)) == 4
     assert style(results, "linear")["linestyle"] == "--"
 
@@ -113,7 +113,7 @@ def test_an_entrant_looks_the_same_everywhere_and_unlike_the_others(results):
 @pytest.mark.parametrize("name", ["_vit", "vit $^$ 2", "vit|16", "ViT 100 %"])
 def test_any_name_that_a_study_accepts_can_be_drawn_and_is_in_the_legend(tmp_path, ax, name):
     try:
-        study, all_cells, _ = make_study(tmp_path, f"entrants={{{name!r}: {{model: vit}}}}", "sizes=[50]", "seeds=1")
+        study, all_cells, _ = make_study(tmp_path, f"models={{{name!r}: {{arch: vit}}}}", "sizes=[50]", "seeds=1")
     except ConfigError:
         return
     accuracy_against_n(ax, Results.of(study, all_cells, every(all_cells, lambda _: 0.5)))
@@ -148,13 +148,13 @@ def test_lines_side_by_side_stay_nearer_to_their_own_n_than_to_the_next_and_insi
 
 
 def test_names_of_any_length_leave_room_for_the_axes_and_for_each_other(tmp_path):
-    names = {f"{name} {'x' * 70}": {"model": name} for name in ("vit", "cnn")}
-    names |= {f"vit {k}": {"model": "vit", "width": 8 * k, "heads": 1} for k in range(1, 19)}
+    names = {f"{name} {'x' * 70}": {"arch": name} for name in ("vit", "cnn")}
+    names |= {f"vit {k}": {"arch": "vit", "width": 8 * k, "heads": 1} for k in range(1, 19)}
     pair = list(names)[:2]
-    study, all_cells, _ = make_study(tmp_path, f"entrants={names}", f"pair={pair}", "sizes=[50, 200]", "seeds=2")
+    study, all_cells, _ = make_study(tmp_path, f"models={names}", f"pair={pair}", "sizes=[50, 200]", "seeds=2")
     results = Results.of(study, all_cells, every(all_cells, lambda _: 0.5))
     for draw in (accuracy_against_n, gap_against_n):
-        fig = figures.figure_for([figures.short(name) for name in results.entrants])
+        fig = figures.figure_for([figures.short(name) for name in results.models])
         ax = draw(fig.subplots(), results)
         canvas = FigureCanvasAgg(fig)
         canvas.draw()
@@ -179,7 +179,7 @@ def test_the_curves_of_an_unfinished_study_are_named_too(results):
     axes = Figure().subplots(1, 3)
     small = [record for record in results.records.values() if record.cell.n == 50]
     training_curves(axes, Results.of(results.study, results.cells, small))
-    assert [text.get_text() for text in axes[2].get_legend().get_texts()] == ["vit", "local", "cnn", "linear"]
+    assert [text.get_text() for text in axes[2].get_legend().get_texts()] == ["vit", "swin", "cnn", "linear"]
 
 
 def test_a_size_without_records_is_called_missing_and_no_line_goes_across_it(results, ax):

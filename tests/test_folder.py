@@ -304,7 +304,7 @@ def ids(study, tmp_path):
     def made(root: Path, resolution: int | None) -> tuple[Info, list[Cell]]:
         fetch(f"folder:{root}", tmp_path / "cache", resolution, say=lambda _: None)
         about = about_data(f"folder:{root}", tmp_path / "cache", resolution)
-        text = f"dataset: 'folder:{root}'\nsizes: [10]\nseeds: 2\nentrants: [cnn, linear]\nbudget: {{epochs: 1}}\n"
+        text = f"dataset: 'folder:{root}'\nsizes: [10]\nseeds: 2\nmodels: [cnn, linear]\nbudget: {{epochs: 1}}\n"
         return about, cells(study(*([f"resolution={resolution}"] if resolution else []), text=text), about)
 
     return call
@@ -456,7 +456,7 @@ STUDY = """
 dataset: "folder:{root}"
 sizes: [40]
 seeds: 1
-entrants:
+models:
   vit: {{width: 16, depth: 1, heads: 1}}
   cnn: {{channels: [4], blocks: [1]}}
   linear: {{C: [1.0]}}
@@ -491,7 +491,7 @@ def finished(tmp_path_factory) -> tuple[Path, list[Record], np.ndarray]:
 
 def test_a_study_on_a_folder_has_the_accuracy_on_images_and_the_mean_over_classes(finished):
     _, records, labels = finished
-    assert sorted(r.cell.entrant for r in records) == ["cnn", "linear", "vit"]
+    assert sorted(r.cell.model for r in records) == ["cnn", "linear", "vit"]
     assert len(labels) == 14
     for r in records:
         right = r.test.correct()

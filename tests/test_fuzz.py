@@ -95,11 +95,11 @@ STUDY = {
     "dataset": "digits",
     "sizes": [50, 200],
     "seeds": 2,
-    "entrants": {
+    "models": {
         "vit": {"depth": 2, "recipe": {"lr": 0.01}},
-        "big": {"model": "vit", "image_size": 64},
-        "swin": {"model": "local", "depths": [1, 2]},
-        "on": {"model": "vit", "start": "big", "image_size": 64},
+        "big": {"arch": "vit", "image_size": 64},
+        "swin": {"arch": "swin", "depths": [1, 2]},
+        "on": {"arch": "vit", "init_from": "big", "image_size": 64},
         "linear": {"C": [1.0]},
     },
     "budget": {"images_seen": 1000},
@@ -108,10 +108,10 @@ STUDY = {
     "grid": {"warmup": [0.1]},
     "pair": ["vit", "linear"],
     "budget_check": {"factor": 2.0, "seeds": [0]},
-    "shuffle": [{"words": 1.0, "word": 2}],
+    "permutation": [{"tokens": 1.0, "token": 2}],
     "recipes": "r.yaml",
 }
-RECIPES = {"search": "s", "entrants": {name: {50: {"lr": 0.1}} for name in ("vit", "local", "big", "on")}}
+RECIPES = {"search": "s", "models": {name: {50: {"lr": 0.1}} for name in ("vit", "swin", "big", "on")}}
 
 
 def study_or_error(text: bytes, recipes: bytes = b"") -> None:
@@ -131,7 +131,7 @@ def dump(tree) -> bytes:
     return yaml.dump(tree, Dumper=yaml.SafeDumper, allow_unicode=False).encode(errors="surrogatepass")
 
 
-@pytest.mark.parametrize("drop", [(), ("grid", "budget_check", "recipes"), ("shuffle", "grid", "recipes")])
+@pytest.mark.parametrize("drop", [(), ("grid", "budget_check", "recipes"), ("permutation", "grid", "recipes")])
 def test_a_study_with_something_odd_in_it_loads_or_is_a_config_error(drop):
     tree = {key: value for key, value in STUDY.items() if key not in drop}
     recipes = dump(RECIPES)
@@ -139,7 +139,7 @@ def test_a_study_with_something_odd_in_it_loads_or_is_a_config_error(drop):
 
     @fuzz(80)
     @given(st.sampled_from(paths(tree)), VALUES)
-    @example(("entrants", "big", "model"), [1])  # TypeError: unhashable
+    @example(("models", "big", "arch"), [1])  # TypeError: unhashable
     @example(("seeds",), 2**62)  # MemoryError
     @example(("dataset",), "folder:a\0b")  # ValueError: embedded null byte
     @example(("dataset",), "folder:" + "x" * 300)  # OSError: File name too long
@@ -241,7 +241,7 @@ TREE["curve"] = TREE["curve"][:2]
 
 @fuzz(150)
 @given(st.sampled_from(paths(TREE)), VALUES)
-@example(("cell", "model"), [])  # an error that did not name the file
+@example(("cell", "arch"), [])  # an error that did not name the file
 def test_a_record_with_something_odd_in_it_is_read_or_named(path, value):
     record_or_error(REAL.name, json.dumps(put(TREE, path, value)).encode(errors="surrogatepass"))
 

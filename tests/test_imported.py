@@ -26,7 +26,7 @@ dataset: digits
 sizes: [50]
 seeds: 1
 validation: 50
-entrants: {mine: {model: "import:nets:build", options: {width: 4}}}
+models: {mine: {arch: "import:nets:build", options: {width: 4}}}
 budget: {images_seen: 48}
 recipe: {batch_size: 16}
 """
@@ -68,7 +68,7 @@ def stubborn(**_):
 
 
 @pytest.mark.parametrize(
-    ("data", "model", "given"),
+    ("data", "arch", "given"),
     [
         (DIGITS, {}, {"image_size": 8, "channels": 1, "classes": 10}),
         (FASHION, {"options": {"width": 5}}, {"image_size": 28, "channels": 1, "classes": 10, "width": 5}),
@@ -76,9 +76,9 @@ def stubborn(**_):
          {"image_size": 16, "channels": 3, "classes": 7}),
     ],
 )  # fmt: skip
-def test_the_function_is_called_with_what_the_data_and_the_options_say_and_its_network_taken(own, data, model, given):
+def test_the_function_is_called_with_what_the_data_and_the_options_say_and_its_network_taken(own, data, arch, given):
     own()
-    network, size = build(Imported(model="import:nets:build", **model), data)
+    network, size = build(Imported(name="import:nets:build", **arch), data)
     assert sys.modules["nets"].seen == [given]
     assert size == given["image_size"]
     assert network(torch.zeros(2, data.channels, size, size)).shape == (2, data.classes)
@@ -89,16 +89,16 @@ def test_a_module_in_a_package_is_found_beside_the_study(own, study):
     own("", "lab/__init__.py")
     own("", "lab/deep/__init__.py")
     own(NETS, "lab/deep/nets.py")
-    (cell,) = cells(study("entrants={mine: {model: 'import:lab.deep.nets:build'}}", text=STUDY))
-    counted = profile(cell.model, DIGITS)
+    (cell,) = cells(study("models={mine: {arch: 'import:lab.deep.nets:build'}}", text=STUDY))
+    counted = profile(cell.arch, DIGITS)
     assert (counted.parameters, counted.macs) == (64 * 3 + 3 + 3 * 10 + 10, 64 * 3 + 3 * 10)
-    assert (counted.sight.image_size, counted.sight.words) == (8, None)
+    assert (counted.input.image_size, counted.input.tokens) == (8, None)
 
 
 def test_its_weights_are_its_own_affair_whatever_the_recipe_says(own):
     own(NETS + "\n\ndef ones(**given):\n    net = build(**given)\n    nn.init.ones_(net[1].weight)\n    return net\n")
     for init in ("xavier", "normal"):
-        assert torch.equal(build(Imported(model="import:nets:ones"), DIGITS, init)[0][1].weight, torch.ones(3, 64))
+        assert torch.equal(build(Imported(name="import:nets:ones"), DIGITS, init)[0][1].weight, torch.ones(3, 64))
 
 
 def test_the_seed_decides_what_it_draws(own):
@@ -106,7 +106,7 @@ def test_the_seed_decides_what_it_draws(own):
     hashes = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        hashes.append(weights_hash(build(Imported(model="import:nets:build"), DIGITS)[0].state_dict()))
+        hashes.append(weights_hash(build(Imported(name="import:nets:build"), DIGITS)[0].state_dict()))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -140,8 +140,8 @@ def test_the_id_of_a_cell_changes_with_the_modules_text_and_with_the_options(own
     own()
     before = one_cell(STUDY).id
     assert one_cell(STUDY).id == before
-    assert one_cell(STUDY, "entrants.mine.options.width=5").id != before
-    assert one_cell(STUDY, "entrants.mine.model='import:nets:short'").id != before
+    assert one_cell(STUDY, "models.mine.options.width=5").id != before
+    assert one_cell(STUDY, "models.mine.arch='import:nets:short'").id != before
     own("", "bystander.py")
     assert one_cell(STUDY).id == before
     own(NETS + "# other\n")
@@ -172,13 +172,13 @@ def test_reading_a_study_runs_neither_the_module_nor_its_package(own, study):
     own("raise RuntimeError('the package was run')", "lab/__init__.py")
     own("raise RuntimeError('the module was run')", "lab/nets.py")
     own("raise RuntimeError('boom')")
-    loaded = study("entrants={a: {model: 'import:lab.nets:build'}, b: {model: 'import:nets:build'}}", text=STUDY)
+    loaded = study("models={a: {arch: 'import:lab.nets:build'}, b: {arch: 'import:nets:build'}}", text=STUDY)
     assert len({cell.id for cell in cells(loaded)}) == 2
     assert not {"lab", "lab.nets", "nets"} & sys.modules.keys()
     with pytest.raises(ConfigError, match=r"import:lab\.nets:build: RuntimeError: the package was run"):
-        profile(loaded.entrants[0].model, DIGITS)
+        profile(loaded.models[0].arch, DIGITS)
     with pytest.raises(ConfigError, match="import:nets:build: RuntimeError: boom"):
-        profile(loaded.entrants[1].model, DIGITS)
+        profile(loaded.models[1].arch, DIGITS)
 
 
 # ---- what is no network ----
@@ -197,74 +197,74 @@ def test_reading_a_study_runs_neither_the_module_nor_its_package(own, study):
 )  # fmt: skip
 def test_a_script_that_ends_the_program_is_refused_with_the_line(own, study, code, said):
     own(code, "ends.py")
-    loaded = study("entrants={mine: {model: 'import:ends:build'}, linear: {}}", text=STUDY)
+    loaded = study("models={mine: {arch: 'import:ends:build'}, linear: {}}", text=STUDY)
     with pytest.raises(ConfigError, match=said):
         check(loaded, DIGITS, [], "cpu", print)
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("arch", "said"),
     [
-        ("import:nowhere:build", "entrants.mine: no module 'nowhere' on Python's path or in {folder}"),
-        ("import:nets.deeper:build", "entrants.mine: no module 'nets.deeper' on Python's path or in {folder}"),
-        ("import:plain:build", "entrants.mine: module 'plain' has no source file"),
+        ("import:nowhere:build", "models.mine: no module 'nowhere' on Python's path or in {folder}"),
+        ("import:nets.deeper:build", "models.mine: no module 'nets.deeper' on Python's path or in {folder}"),
+        ("import:plain:build", "models.mine: module 'plain' has no source file"),
         (
             "import:nets",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets'",
         ),
         (
             "import:nets:",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets:'",
         ),
         (
             "import:nets:build()",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets:build()'",
         ),
         (
             "import:nets:build:more",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets:build:more'",
         ),
         (
             "import:nets:1",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets:1'",
         ),
         (
             "import:",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:'",
         ),
         (
             "import::build",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import::build'",
         ),
         (
             "import:..nets:build",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:..nets:build'",
         ),
         (
             "import:nets.py:build",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets.py:build'",
         ),
         (
             "import:nets/deep:build",
-            "entrants.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
+            "models.mine: write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, "
             "not 'import:nets/deep:build'",
         ),
     ],
 )
-def test_what_names_no_module_is_refused_when_the_study_is_read(own, study, tmp_path, model, said):
+def test_what_names_no_module_is_refused_when_the_study_is_read(own, study, tmp_path, arch, said):
     own()
     own("", "plain/readme.txt")
     with pytest.raises(ConfigError) as caught:
-        study(f"entrants={{mine: {{model: '{model}'}}}}", text=STUDY)
+        study(f"models={{mine: {{arch: '{arch}'}}}}", text=STUDY)
     assert str(caught.value).startswith(f"{tmp_path / 'small.yaml'}: ")
     assert said.format(folder=tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -288,15 +288,15 @@ def test_what_names_no_module_is_refused_when_the_study_is_read(own, study, tmp_
 )
 def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(own, study, name, options, said):
     own()
-    loaded = study(f"entrants={{mine: {{model: 'import:nets:{name}', options: {options}}}}}", text=STUDY)
+    loaded = study(f"models={{mine: {{arch: 'import:nets:{name}', options: {options}}}}}", text=STUDY)
     with pytest.raises(ConfigError, match=said):
         check(loaded, DIGITS, [], "cpu", print)
 
 
-def test_a_key_that_an_imported_entrant_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):
+def test_a_key_that_an_imported_model_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):
     own()
-    with pytest.raises(ConfigError, match=r"unknown key 'option' in entrants\.mine; did you mean 'options'") as caught:
-        study("entrants={mine: {model: 'import:nets:build', option: {}}}", text=STUDY)
+    with pytest.raises(ConfigError, match=r"unknown key 'option' in models\.mine; did you mean 'options'") as caught:
+        study("models={mine: {arch: 'import:nets:build', option: {}}}", text=STUDY)
     assert "source_sha256" not in str(caught.value)
 
 
@@ -305,9 +305,9 @@ def test_a_key_that_an_imported_entrant_does_not_have_names_the_nearest_and_none
 
 def test_code_that_was_changed_in_a_living_process_is_run_again(own):
     file = own()
-    assert build(Imported(model="import:nets:build"), DIGITS)[0][1].out_features == 3
+    assert build(Imported(name="import:nets:build"), DIGITS)[0][1].out_features == 3
     file.write_text(NETS.replace('"width", 3', '"width", 77'))
-    assert build(Imported(model="import:nets:build"), DIGITS)[0][1].out_features == 77
+    assert build(Imported(name="import:nets:build"), DIGITS)[0][1].out_features == 77
 
 
 def test_a_module_that_python_finds_elsewhere_first_is_refused(own, tmp_path, monkeypatch):
@@ -316,7 +316,7 @@ def test_a_module_that_python_finds_elsewhere_first_is_refused(own, tmp_path, mo
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     with pytest.raises(ConfigError, match=r"elsewhere/nets.py comes before .*nets.py"):
-        build(Imported(model="import:nets:build"), DIGITS)
+        build(Imported(name="import:nets:build"), DIGITS)
 
 
 RECURRENT = """
@@ -340,5 +340,5 @@ def build(kind, classes, **_):
 @pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
 def test_every_recurrent_layer_is_counted_once(kind, gates, own):
     own(RECURRENT)
-    counted = profile(Imported(model="import:nets:build", options={"kind": kind}), DIGITS)
+    counted = profile(Imported(name="import:nets:build", options={"kind": kind}), DIGITS)
     assert counted.macs == 4 * gates * 2 * 16 * 16 + 160

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitcnn.errors import ConfigError
 from vitcnn.models.attention import window_mask
 from vitcnn.models.build import build, decay_groups
-from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Mixer, Swin, ViT, ViTWindow
 from vitcnn.models.profile import profile
 from vitcnn.models.registry import Timm
 from vitcnn.models.sasa import NeighbourhoodAttention
@@ -27,25 +27,25 @@ from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.train import train_cell
 
-CONVNEXT = Timm(model="timm/convnext_atto", image_size=64, options={"dims": [24, 48, 96, 176], "depths": [1, 1, 2, 1]})
-LADDER = [Mixer(), RNN(), ViT(), ViTWindow(), Hybrid(), Local(), PixelLocal(), CONVNEXT, CNN()]
+CONVNEXT = Timm(name="timm/convnext_atto", image_size=64, options={"dims": [24, 48, 96, 176], "depths": [1, 1, 2, 1]})
+LADDER = [Mixer(), RNN(), ViT(), ViTWindow(), Hybrid(), Swin(), SASA(), CONVNEXT, CNN()]
 RUNGS = [*LADDER, CNNAttention()]  # the last at 14 times the MACs: no rung of the matched ladder, but of its contract
-every_rung = pytest.mark.parametrize("model", RUNGS, ids=lambda m: m.model)
+every_rung = pytest.mark.parametrize("arch", RUNGS, ids=lambda m: m.name)
 every_data = pytest.mark.parametrize("data", [DIGITS, RGB], ids=lambda d: d.name)
 
 
-def ready(model, data=RGB, seed: int = 0) -> nn.Module:
-    return shaken(made(model, data, seed)).eval()
+def ready(arch, data=RGB, seed: int = 0) -> nn.Module:
+    return shaken(made(arch, data, seed)).eval()
 
 
-def pictures(model, data=RGB, count: int = 3) -> Tensor:
-    size = profile(model, data).sight.image_size
+def pictures(arch, data=RGB, count: int = 3) -> Tensor:
+    size = profile(arch, data).input.image_size
     return torch.randn(count, data.channels, size, size, generator=torch.Generator().manual_seed(9))
 
 
 def test_these_are_the_rungs_of_the_ladder_study():
     study = load_study(Path(__file__).parents[1] / "configs/ladder.yaml")
-    assert [e.model for e in study.entrants if e.model.model != "linear"] == LADDER
+    assert [e.arch for e in study.models if e.arch.name != "linear"] == LADDER
 
 
 # ---- the contract ----
@@ -53,8 +53,8 @@ def test_these_are_the_rungs_of_the_ladder_study():
 
 @every_data
 @every_rung
-def test_an_image_has_finite_logits_whatever_is_in_the_batch_with_it_and_however_it_lies_in_memory(model, data):
-    network, images = ready(model, data), pictures(model, data).requires_grad_()
+def test_an_image_has_finite_logits_whatever_is_in_the_batch_with_it_and_however_it_lies_in_memory(arch, data):
+    network, images = ready(arch, data), pictures(arch, data).requires_grad_()
     logits = network(images)
     assert (logits.shape, logits.dtype) == ((3, data.classes), torch.float32)
     assert logits.isfinite().all()
@@ -72,13 +72,13 @@ def test_an_image_has_finite_logits_whatever_is_in_the_batch_with_it_and_however
 
 @every_data
 @pytest.mark.parametrize(
-    "model",
+    "arch",
     [*RUNGS, ViT(score="additive", positions="sinusoidal-1d"), ViT(score="dot", weights="relu/n", positions="none")],
-    ids=lambda m: f"{m.model}-{getattr(m, 'score', '')}",
+    ids=lambda m: f"{m.name}-{getattr(m, 'score', '')}",
 )
-def test_the_gradient_reaches_every_parameter(model, data):
-    network = ready(model, data).train()
-    F.cross_entropy(network(pictures(model, data)), torch.tensor([0, 1, 2])).backward()
+def test_the_gradient_reaches_every_parameter(arch, data):
+    network = ready(arch, data).train()
+    F.cross_entropy(network(pictures(arch, data)), torch.tensor([0, 1, 2])).backward()
     for name, p in network.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
@@ -86,11 +86,11 @@ def test_the_gradient_reaches_every_parameter(model, data):
 
 
 @every_rung
-def test_half_precision_is_near_full_precision_and_learns(model, request):
-    if model.model == "rnn" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+def test_half_precision_is_near_full_precision_and_learns(arch, request):
+    if arch.name == "rnn" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         why = "torch's LSTM under autocast asks oneDNN for what a CPU without AVX-512 does not have"
         request.applymarker(pytest.mark.xfail(raises=RuntimeError, reason=why))
-    network, images = ready(model), pictures(model)
+    network, images = ready(arch), pictures(arch)
     full = network(images).detach()
     with torch.autocast("cpu", torch.bfloat16):
         half = network(images)
@@ -101,22 +101,22 @@ def test_half_precision_is_near_full_precision_and_learns(model, request):
 
 
 @every_rung
-def test_training_may_follow_on_what_inference_has_computed(model):
-    network, images = ready(model), pictures(model)
+def test_training_may_follow_on_what_inference_has_computed(arch):
+    network, images = ready(arch), pictures(arch)
     with torch.inference_mode():
         network(images)
     network(images).sum().backward()
 
 
 @every_rung
-def test_weights_are_the_seeds_and_travel_as_a_state_dict(model):
+def test_weights_are_the_seeds_and_travel_as_a_state_dict(arch):
     torch.manual_seed(1)
-    first = build(model, RGB)[0].state_dict()
+    first = build(arch, RGB)[0].state_dict()
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    profile(model, RGB)
+    profile(arch, RGB)
     assert torch.equal(before, torch.get_rng_state())  # counting draws nothing
-    again, other, images = build(model, RGB)[0], ready(model, seed=2), pictures(model)
+    again, other, images = build(arch, RGB)[0], ready(arch, seed=2), pictures(arch)
     assert all(torch.equal(tensor, first[name]) for name, tensor in again.state_dict().items())
     assert any(not torch.equal(tensor, first[name]) for name, tensor in other.state_dict().items())
     with torch.no_grad():
@@ -127,8 +127,8 @@ def test_weights_are_the_seeds_and_travel_as_a_state_dict(model):
 
 
 @every_rung
-def test_every_parameter_is_in_one_group_and_those_of_one_dimension_do_not_decay(model):
-    network = ready(model)
+def test_every_parameter_is_in_one_group_and_those_of_one_dimension_do_not_decay(arch):
+    network = ready(arch)
     decayed, spared = (group["params"] for group in decay_groups(network, 0.3))
     assert sorted(map(id, decayed + spared)) == sorted(map(id, network.parameters()))
     assert all(p.ndim > 1 for p in decayed)
@@ -136,7 +136,7 @@ def test_every_parameter_is_in_one_group_and_those_of_one_dimension_do_not_decay
     assert matrices <= set(map(id, decayed))
 
 
-@pytest.mark.parametrize("kind", [Mixer, RNN, ViT, ViTWindow, Hybrid, Local], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", [Mixer, RNN, ViT, ViTWindow, Hybrid, Swin], ids=lambda k: k.__name__)
 def test_drop_path_draws_in_training_only(kind):
     network, images = ready(kind(drop_path=0.9)), pictures(kind(), count=8)
     with torch.no_grad():
@@ -161,7 +161,7 @@ def mlp(width: int, inside: int, times: int) -> list[tuple[int, int]]:
     return [linear(width, inside, times), linear(inside, width, times)]
 
 
-def of_words(m, data, size: int) -> list[tuple[int, int]]:
+def of_tokens(m, data, size: int) -> list[tuple[int, int]]:
     """Mixer, RNN, ViT, windowed ViT and hybrid."""
     w, N, channels = m.width, (size // m.patch_size) ** 2, data.channels
     if isinstance(m, Hybrid):
@@ -177,7 +177,7 @@ def of_words(m, data, size: int) -> list[tuple[int, int]]:
         parts += [(4 * w, 0), *mlp(w, int(m.mlp_ratio * w), N)]  # two layer norms
         if isinstance(m, Mixer):
             parts += mlp(N, int(m.token_ratio * w), w)
-        elif isinstance(m, RNN):  # two directions of four gates of w/2 numbers, from the word and from the state
+        elif isinstance(m, RNN):  # two directions of four gates of w/2 numbers, from the token and from the state
             parts.append((2 * 4 * (w // 2) * (w + w // 2 + 2), N * 2 * 4 * (w // 2) * (w + w // 2)))
         else:  # q, k and v; every pair's score; the weighted sum; W^O. A window hides pairs and saves nothing
             parts += [linear(w, 3 * w, N), ((m.score == "additive") * w, N**2 * w), (0, N**2 * w), linear(w, w, N)]
@@ -188,7 +188,7 @@ def of_swin(m, data, size: int) -> list[tuple[int, int]]:
     w, grid = m.width, size // m.patch_size
     parts = [linear(m.patch_size**2 * data.channels, w, grid**2), (2 * w, 0)]
     for stage, (depth, heads) in enumerate(zip(m.depths, m.heads, strict=True)):
-        if stage:  # 2×2 words become one of twice the width
+        if stage:  # 2×2 tokens become one of twice the width
             grid //= 2
             parts += [(8 * w, 0), linear(4 * w, 2 * w, grid**2, bias=False)]
             w *= 2
@@ -213,7 +213,7 @@ def of_convnext(m, data, size: int) -> list[tuple[int, int]]:
 
 def freed(head_width: int):
     """A convolution as attention, from a grid of `before` to one of `side`: a head for each offset, which is learned
-    with its sharpness and its gate; it looks by place (rows, then columns) and by content (words of whole lanes)."""
+    with its sharpness and its gate; it looks by place (rows, then columns) and by content (tokens of whole lanes)."""
 
     def conv(kernel: int, inputs: int, outputs: int, side: int, before: int) -> tuple[int, int]:
         h, asks, lanes = kernel**2, side**2, 16 * math.ceil(inputs / 16)
@@ -232,7 +232,7 @@ def of_cnns(m, data, size: int) -> list[tuple[int, int]]:
     parts = [convolve(3, data.channels, inside, side, size)]
 
     def mix(inputs: int, outputs: int, before: int) -> list[tuple[int, int]]:
-        if not isinstance(m, PixelLocal):
+        if not isinstance(m, SASA):
             return [convolve(3, inputs, outputs, side, before)]
         tiles = math.ceil(side / 4) ** 2
         keys = 4**2 if side <= 4 else (4 + m.window - 1) ** 2  # of each tile's 16 pixels
@@ -260,88 +260,88 @@ OTHERWISE = [
     ViTWindow(window=5, width=48, depth=2, patch_size=4, image_size=24),
     Hybrid(width=48, depth=1, patch_size=8, image_size=48),
     Hybrid(width=48, depth=1, patch_size=2, image_size=8, positions="sinusoidal-1d"),
-    Local(width=24, depths=(2, 1, 1), heads=(1, 2, 3), window=2, patch_size=4, image_size=64),
-    Local(width=24, depths=(2,), heads=(3,), window=4, image_size=96),
+    Swin(width=24, depths=(2, 1, 1), heads=(1, 2, 3), window=2, patch_size=4, image_size=64),
+    Swin(width=24, depths=(2,), heads=(3,), window=4, image_size=96),
     CNN(channels=(8, 20), blocks=(2, 3), stem_stride=1, image_size=24),
     CNN(channels=(8, 20, 30), image_size=37),
-    PixelLocal(channels=(8, 24), blocks=(2, 1), stem_stride=1, image_size=24, window=3, head_width=4),
-    PixelLocal(channels=(16, 16, 32, 32), blocks=(1, 1, 1, 1), image_size=37, window=7, head_width=8),
+    SASA(channels=(8, 24), blocks=(2, 1), stem_stride=1, image_size=24, window=3, head_width=4),
+    SASA(channels=(16, 16, 32, 32), blocks=(1, 1, 1, 1), image_size=37, window=7, head_width=8),
     CONVNEXT.model_copy(update={"image_size": 96, "options": {"dims": [8, 24, 40, 16], "depths": [2, 1, 3, 1]}}),
     CNNAttention(channels=(8, 20), blocks=(2, 1), stem_stride=1, image_size=11, head_width=3),
 ]
 
 
 @every_data
-@pytest.mark.parametrize("model", RUNGS + OTHERWISE, ids=lambda m: m.model)
-def test_parameters_and_macs_are_those_of_the_formula(model, data):
-    counted = profile(model, data)
-    formulas = {Local: of_swin, Timm: of_convnext, CNN: of_cnns, PixelLocal: of_cnns, CNNAttention: of_cnns}
-    formula = formulas.get(type(model), of_words)
-    parameters, macs = map(sum, zip(*formula(model, data, counted.sight.image_size), strict=True))
+@pytest.mark.parametrize("arch", RUNGS + OTHERWISE, ids=lambda m: m.name)
+def test_parameters_and_macs_are_those_of_the_formula(arch, data):
+    counted = profile(arch, data)
+    formulas = {Swin: of_swin, Timm: of_convnext, CNN: of_cnns, SASA: of_cnns, CNNAttention: of_cnns}
+    formula = formulas.get(type(arch), of_tokens)
+    parameters, macs = map(sum, zip(*formula(arch, data, counted.input.image_size), strict=True))
     assert counted.parameters == parameters
     # over one channel some of cnn-attention's contractions are mere products, which torch's counter does not see
-    assert counted.macs == pytest.approx(macs, rel=1e-3 if isinstance(model, CNNAttention) else 1e-6)
+    assert counted.macs == pytest.approx(macs, rel=1e-3 if isinstance(arch, CNNAttention) else 1e-6)
 
 
-@pytest.mark.parametrize("model", LADDER, ids=lambda m: m.model)
-def test_the_ladder_is_matched_on_colour_images_of_32_pixels(model):
-    counted = profile(model, RGB)
+@pytest.mark.parametrize("arch", LADDER, ids=lambda m: m.name)
+def test_the_ladder_is_matched_on_colour_images_of_32_pixels(arch):
+    counted = profile(arch, RGB)
     assert 0.42e6 < counted.parameters < 0.56e6
     assert 7e6 < counted.macs < 12e6
 
 
 @pytest.mark.parametrize(
-    "model",
+    "arch",
     [kind(width=192) for kind in (Mixer, RNN, ViT, ViTWindow, Hybrid)]
-    + [Local(width=120, heads=(4, 8)), PixelLocal(channels=(32, 96, 704)), CNN(channels=(32, 96, 384))],
-    ids=lambda m: m.model,
+    + [Swin(width=120, heads=(4, 8)), SASA(channels=(32, 96, 704)), CNN(channels=(32, 96, 384))],
+    ids=lambda m: m.name,
 )
-def test_twice_the_width_is_about_2_million_parameters_on_every_rung(model):
-    counted = profile(model, RGB)
+def test_twice_the_width_is_about_2_million_parameters_on_every_rung(arch):
+    counted = profile(arch, RGB)
     assert 1.65e6 < counted.parameters < 2.15e6
     assert 27e6 < counted.macs < 42e6
 
 
-# ---- vit: where words are, only their positions say ----
+# ---- vit: where tokens are, only their positions say ----
 
 
 def permuted(images: Tensor, order: Tensor, patch: int = 16) -> Tensor:
     """Whole patches change paths: patch order[i] comes to stand at i."""
-    words = F.unfold(images, patch, stride=patch)
-    return F.fold(words[..., order], images.shape[-2:], patch, stride=patch)
+    tokens = F.unfold(images, patch, stride=patch)
+    return F.fold(tokens[..., order], images.shape[-2:], patch, stride=patch)
 
 
 @pytest.mark.parametrize("options", [{}, {"score": "additive"}, {"weights": "relu/n"}], ids=str)
-def test_a_vit_without_positions_cannot_tell_the_order_of_its_words(options):
-    model = ViT(positions="none", depth=2, **options)
-    network, images, order = ready(model), pictures(model), torch.randperm(16)
+def test_a_vit_without_positions_cannot_tell_the_order_of_its_tokens(options):
+    arch = ViT(positions="none", depth=2, **options)
+    network, images, order = ready(arch), pictures(arch), torch.randperm(16)
     with torch.no_grad():
         moved = permuted(images, order)
         assert not torch.equal(moved, images)
         assert torch.allclose(network(moved), network(images), atol=1e-5)
-        flipped = network(images.flip(-1)) - network(images)  # the pixels in a word, however, are not free
+        flipped = network(images.flip(-1)) - network(images)  # the pixels in a token, however, are not free
         assert flipped.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "sinusoidal-1d"])
-def test_words_and_positions_permuted_together_change_nothing_and_either_alone_does(positions):
-    model = ViT(positions=positions, depth=2)
-    network, images = ready(model), pictures(model)
+def test_tokens_and_positions_permuted_together_change_nothing_and_either_alone_does(positions):
+    arch = ViT(positions=positions, depth=2)
+    network, images = ready(arch), pictures(arch)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        before, words_alone = network(images), network(permuted(images, order))
+        before, tokens_alone = network(images), network(permuted(images, order))
         network.positions.copy_(network.positions[order].clone())
         both, positions_alone = network(permuted(images, order)), network(images)
     assert torch.allclose(both, before, atol=1e-5)
-    assert (words_alone - before).abs().max() > 1e-3
+    assert (tokens_alone - before).abs().max() > 1e-3
     assert (positions_alone - before).abs().max() > 1e-3
 
 
-def influence(function, words: Tensor, i: int) -> Tensor:
-    """(N,): how much each of the words (1, N, D) can move the i-th of the outputs (1, N, D')."""
-    words = words.detach().requires_grad_()
-    out = function(words)[0, i]
-    (gradient,) = torch.autograd.grad((out * torch.randn_like(out)).sum(), words)
+def influence(function, tokens: Tensor, i: int) -> Tensor:
+    """(N,): how much each of the tokens (1, N, D) can move the i-th of the outputs (1, N, D')."""
+    tokens = tokens.detach().requires_grad_()
+    out = function(tokens)[0, i]
+    (gradient,) = torch.autograd.grad((out * torch.randn_like(out)).sum(), tokens)
     return gradient[0].abs().amax(-1)
 
 
@@ -350,10 +350,10 @@ def influence(function, words: Tensor, i: int) -> Tensor:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(4, 7), st.integers(1, 3), st.sampled_from([1, 3, 5]), st.integers(0, 48))
-def test_a_window_lets_a_word_see_as_far_as_depth_times_reach(grid, depth, window, at):
-    model = ViTWindow(width=12, depth=depth, window=window, patch_size=2, image_size=2 * grid)
+def test_a_window_lets_a_token_see_as_far_as_depth_times_reach(grid, depth, window, at):
+    arch = ViTWindow(width=12, depth=depth, window=window, patch_size=2, image_size=2 * grid)
     i = at % grid**2
-    sees = influence(ready(model).blocks, torch.randn(1, grid**2, 12), i) > 0
+    sees = influence(ready(arch).blocks, torch.randn(1, grid**2, 12), i) > 0
     assert torch.equal(sees, window_mask(grid, 2 * depth * (window // 2) + 1)[i])
 
 
@@ -370,15 +370,15 @@ def test_a_window_over_the_whole_grid_is_the_vit():
 # ---- mixer ----
 
 
-def test_a_mixers_weights_between_words_are_the_same_whatever_the_words_say_and_attentions_are_not():
-    """Without its nonlinearity the mixing of words is one matrix (N, N) for every image and every channel."""
+def test_a_mixers_weights_between_tokens_are_the_same_whatever_the_tokens_say_and_attentions_are_not():
+    """Without its nonlinearity the mixing of tokens is one matrix (N, N) for every image and every channel."""
     mixing = ready(Mixer()).blocks[0].mlp_tokens.double()  # (B, D, N) -> same
     mixing.act = nn.Identity()
     attention = ready(ViT(positions="none")).blocks[0].attention.double()
     (a, b), nothing = torch.randn(2, 1, 16, 96).double(), torch.zeros(1, 16, 96).double()
 
-    def mixed(words: Tensor) -> Tensor:
-        return mixing(words.transpose(1, 2)).transpose(1, 2)
+    def mixed(tokens: Tensor) -> Tensor:
+        return mixing(tokens.transpose(1, 2)).transpose(1, 2)
 
     with torch.no_grad():
         for mix, adds_up in ((mixed, True), (attention, False)):
@@ -388,9 +388,9 @@ def test_a_mixers_weights_between_words_are_the_same_whatever_the_words_say_and_
         assert torch.allclose(mixed(a), constant + matrix @ a, atol=1e-10)
 
 
-def test_a_mixer_mixes_each_channel_of_the_words_alone_and_reaches_every_word():
-    mixing, words = ready(Mixer()).blocks[0].mlp_tokens, torch.randn(1, 96, 16, requires_grad=True)
-    (gradient,) = torch.autograd.grad(mixing(words)[0, 5].square().sum(), words)
+def test_a_mixer_mixes_each_channel_of_the_tokens_alone_and_reaches_every_token():
+    mixing, tokens = ready(Mixer()).blocks[0].mlp_tokens, torch.randn(1, 96, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(mixing(tokens)[0, 5].square().sum(), tokens)
     assert gradient[0, 5].all()
     gradient[0, 5] = 0
     assert not gradient.any()
@@ -400,15 +400,15 @@ def test_a_mixer_mixes_each_channel_of_the_words_alone_and_reaches_every_word():
 
 
 def test_each_direction_of_the_rnn_sees_what_came_before_it():
-    """Half of word i's numbers depend on exactly the words up to i, row by row; the other half on those from i on."""
+    """Half of token i's numbers depend on exactly the tokens up to i, row by row; the other half on those from i on."""
     torch.manual_seed(0)
-    recurrence, words = Recurrence(12), torch.randn(1, 9, 12)
+    recurrence, tokens = Recurrence(12), torch.randn(1, 9, 12)
     for i in range(9):
-        assert (influence(lambda x: recurrence(x)[..., :6], words, i) > 0).tolist() == [j <= i for j in range(9)]
-        assert (influence(lambda x: recurrence(x)[..., 6:], words, i) > 0).tolist() == [j >= i for j in range(9)]
+        assert (influence(lambda x: recurrence(x)[..., :6], tokens, i) > 0).tolist() == [j <= i for j in range(9)]
+        assert (influence(lambda x: recurrence(x)[..., 6:], tokens, i) > 0).tolist() == [j >= i for j in range(9)]
 
 
-def test_the_rnn_reads_words_row_by_row_and_so_knows_their_order():
+def test_the_rnn_reads_tokens_row_by_row_and_so_knows_their_order():
     network, images = ready(RNN()), pictures(RNN())
     rows, columns = torch.arange(16), torch.arange(16).view(4, 4).T.flatten()
     with torch.no_grad():
@@ -418,16 +418,18 @@ def test_the_rnn_reads_words_row_by_row_and_so_knows_their_order():
     network.blocks[0].attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         network(images)
-        words = F.unfold(images, 16, stride=16).transpose(1, 2) @ network.embed.weight.flatten(1).T + network.embed.bias
-        assert torch.allclose(seen[0], network.blocks[0].norm1(words), atol=1e-4)
+        tokens = (
+            F.unfold(images, 16, stride=16).transpose(1, 2) @ network.embed.weight.flatten(1).T + network.embed.bias
+        )
+        assert torch.allclose(seen[0], network.blocks[0].norm1(tokens), atol=1e-4)
 
 
 # ---- hybrid ----
 
 
 @pytest.mark.parametrize(("kind", "before"), [(ViT, 0), (Hybrid, 15)])
-def test_a_vits_words_end_at_their_borders_and_a_hybrids_reach_into_the_words_before_them(kind, before):
-    """Four 3×3 convolutions of stride 2 look at 31 pixels a side: 15 of the word before, and all of its own."""
+def test_a_vits_tokens_end_at_their_borders_and_a_hybrids_reach_into_the_tokens_before_them(kind, before):
+    """Four 3×3 convolutions of stride 2 look at 31 pixels a side: 15 of the token before, and all of its own."""
     network = ready(kind())
     for row, column in product(range(4), repeat=2):
         images = torch.randn(8, 3, 64, 64, requires_grad=True)  # several: a ReLU may be off
@@ -437,7 +439,7 @@ def test_a_vits_words_end_at_their_borders_and_a_hybrids_reach_into_the_words_be
             assert (pixels.min(), pixels.max()) == (max(0, 16 * place - before), 16 * place + 15)
 
 
-# ---- pixel-local: attention over each pixel's neighbourhood ----
+# ---- sasa: attention over each pixel's neighbourhood ----
 
 
 def pixel_by_pixel(attention: NeighbourhoodAttention, x: Tensor, window: int) -> Tensor:
@@ -495,7 +497,7 @@ def test_neighbourhood_attention_holds_in_half_precision():
 
 
 def test_pixel_local_is_the_cnn_with_attention_where_its_blocks_have_3x3_convolutions():
-    network, cnn = (ready(kind(channels=(16, 48), blocks=(1, 1))) for kind in (PixelLocal, CNN))
+    network, cnn = (ready(kind(channels=(16, 48), blocks=(1, 1))) for kind in (SASA, CNN))
     kernels = [name for name, m in cnn.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     attends = [name for name, m in network.named_modules() if isinstance(m, NeighbourhoodAttention)]
     assert [f"{name}.1" for name in kernels if name != "stem.0"] == attends
@@ -506,46 +508,46 @@ def test_pixel_local_is_the_cnn_with_attention_where_its_blocks_have_3x3_convolu
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("arch", "said"),
     [
-        (Mixer(image_size=72), "mixer: an image of 72 pixels is not made of whole 16×16 words"),
-        (RNN(image_size=72), "rnn: an image of 72 pixels is not made of whole 16×16 words"),
-        (RNN(image_size=32), "rnn: image_size 32 holds fewer than 4×4 words of 16×16 pixels; enlarge the image to 64"),
+        (Mixer(image_size=72), "mixer: an image of 72 pixels is not made of whole 16×16 tokens"),
+        (RNN(image_size=72), "rnn: an image of 72 pixels is not made of whole 16×16 tokens"),
+        (RNN(image_size=32), "rnn: image_size 32 holds fewer than 4×4 tokens of 16×16 pixels; enlarge the image to 64"),
         (RNN(width=97), "rnn: a width of 97 does not halve into two directions"),
         (ViTWindow(heads=7), "vit-window: 7 heads do not divide a width of 96"),
-        (Hybrid(patch_size=12), "hybrid: a convolutional stem halves the image until a word is one pixel: patch_size"),
+        (Hybrid(patch_size=12), "hybrid: a convolutional stem halves the image until a token is one pixel: patch_size"),
         (Hybrid(patch_size=1), "patch_size 1 must be a power of two, and the width 96 divisible by half of it"),
         (Hybrid(width=90), "the width 90 divisible by half of it"),
         (Hybrid(heads=5), "hybrid: 5 heads do not divide a width of 96"),
-        (PixelLocal(head_width=32), "pixel-local: heads of 32 numbers do not divide 16 channels"),
-        (PixelLocal(blocks=(1, 1)), "pixel-local: 3 channels and 2 blocks: one of each per stage"),
+        (SASA(head_width=32), "sasa: heads of 32 numbers do not divide 16 channels"),
+        (SASA(blocks=(1, 1)), "sasa: 3 channels and 2 blocks: one of each per stage"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else value.model,
+    ids=lambda value: "" if isinstance(value, str) else value.name,
 )
-def test_what_does_not_come_out_whole_is_refused_with_a_sentence(model, said):
+def test_what_does_not_come_out_whole_is_refused_with_a_sentence(arch, said):
     with pytest.raises(ConfigError) as caught:
-        build(model, RGB)
+        build(arch, RGB)
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("entrants", "said"),
+    ("models", "said"),
     [
-        ("{vit: {score: scald}}", "entrants.vit.score: Input should be 'scaled', 'dot' or 'additive' (got 'scald')"),
-        ("{vit: {weights: max}}", "entrants.vit.weights: Input should be 'softmax', 'relu' or 'relu/n' (got 'max')"),
+        ("{vit: {score: scald}}", "models.vit.score: Input should be 'scaled', 'dot' or 'additive' (got 'scald')"),
+        ("{vit: {weights: max}}", "models.vit.weights: Input should be 'softmax', 'relu' or 'relu/n' (got 'max')"),
         ("{hybrid: {positions: 2d}}", "'learned', 'sinusoidal', 'sinusoidal-1d' or 'none' (got '2d')"),
-        ("{vit-window: {window: 4}}", "vit-window.window: a word stands in the middle of its window: 4 is even"),
-        ("{mine: {model: vit-window, window: 0}}", "entrants.mine.window: Input should be greater than 0 (got 0)"),
-        ("{pixel-local: {window: 2}}", "pixel-local.window: a word stands in the middle of its window: 2 is even"),
-        ("{rnn: {heads: 3}}", "unknown key 'heads' in entrants.rnn; known: depth, "),
-        ("{vit: {window: 3}}", "unknown key 'window' in entrants.vit"),
+        ("{vit-window: {window: 4}}", "vit-window.window: a token stands in the middle of its window: 4 is even"),
+        ("{mine: {arch: vit-window, window: 0}}", "models.mine.window: Input should be greater than 0 (got 0)"),
+        ("{sasa: {window: 2}}", "sasa.window: a token stands in the middle of its window: 2 is even"),
+        ("{rnn: {heads: 3}}", "unknown key 'heads' in models.rnn; known: depth, "),
+        ("{vit: {window: 3}}", "unknown key 'window' in models.vit"),
         ("[mixr]", "unknown model 'mixr'; did you mean 'mixer'?"),
-        ("{pixel_local: {}}", "unknown model 'pixel_local'; did you mean 'pixel-local'?"),
+        ("{pixel_local: {}}", "unknown model 'pixel_local'; did you mean 'sasa'?"),
     ],
 )
-def test_a_wrong_option_in_a_study_is_refused_with_what_is_known(study, entrants, said):
+def test_a_wrong_option_in_a_study_is_refused_with_what_is_known(study, models, said):
     with pytest.raises(ConfigError) as caught:
-        study(f"entrants={entrants}")
+        study(f"models={models}")
     assert said in str(caught.value)
     assert "small.yaml" in str(caught.value)
 
@@ -556,24 +558,24 @@ TINY = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants:
+models:
   mixer: {width: 16, depth: 2, patch_size: 4, drop_path: 0.5}
   rnn: {width: 16, depth: 2, patch_size: 4, drop_path: 0.5}
   vit-window: {width: 16, depth: 2, heads: 2, patch_size: 4}
   hybrid: {width: 16, depth: 1, heads: 2, patch_size: 4, score: additive, weights: relu/n, positions: sinusoidal-1d}
-  pixel-local: {channels: [8, 8], blocks: [1, 1], head_width: 4, image_size: 16}
+  sasa: {channels: [8, 8], blocks: [1, 1], head_width: 4, image_size: 16}
 budget: {images_seen: 192}
 recipe: {batch_size: 32, augment: "shift:1", lr: 0.003}
 """
 
 
-def cell_of(study, entrant: str) -> Cell:
-    return next(cell for cell in cells(study(text=TINY)) if cell.entrant == entrant)
+def cell_of(study, model: str) -> Cell:
+    return next(cell for cell in cells(study(text=TINY)) if cell.model == model)
 
 
-@pytest.mark.parametrize("entrant", ["mixer", "rnn", "vit-window", "hybrid", "pixel-local"])
-def test_a_rung_is_trained_and_ends_the_same_when_it_is_interrupted(entrant, study, tmp_path):
-    cell = cell_of(study, entrant)
+@pytest.mark.parametrize("model", ["mixer", "rnn", "vit-window", "hybrid", "sasa"])
+def test_a_rung_is_trained_and_ends_the_same_when_it_is_interrupted(model, study, tmp_path):
+    cell = cell_of(study, model)
     undisturbed = train_cell(cell, paths=StudyPaths("whole", tmp_path, tmp_path))
     assert (undisturbed.cost.steps, undisturbed.cost.resumed) == (6, 0)
     assert math.isfinite(undisturbed.test.nll)

@@ -21,22 +21,22 @@ TEXT = """
 dataset: digits
 sizes: [50, 300]
 seeds: 2
-entrants:
+models:
   vit: {width: 32, depth: 2, heads: 2, drop_path: 0.5, recipe: {lr: 0.003, weight_decay: 0.3}}
   cnn: {channels: [8, 16], blocks: [1, 1], recipe: {lr: 0.003, augment: "shift:1+mixup:0.8"}}
-  local: {width: 16, depths: [1, 1], heads: [1, 2], recipe: {augment: "trivial+erase:0.5+cutmix:1"}}
+  swin: {width: 16, depths: [1, 1], heads: [1, 2], recipe: {augment: "trivial+erase:0.5+cutmix:1"}}
   mixer: {width: 32, depth: 1}
 budget: {images_seen: 1600}
 recipe: {batch_size: 32}
 """
-ENTRANTS = ["vit", "cnn", "local", "mixer"]
+MODELS_ = ["vit", "cnn", "swin", "mixer"]
 
 
 @pytest.fixture
 def of(study):
-    def pick(entrant: str, *overrides: str) -> list[Cell]:
+    def pick(model: str, *overrides: str) -> list[Cell]:
         made = cells(study(*overrides, text=TEXT))
-        return [c for c in made if c.entrant == entrant and c.role == "main"]
+        return [c for c in made if c.model == model and c.role == "main"]
 
     return pick
 
@@ -62,9 +62,9 @@ def interrupting(at: int):
     return stop
 
 
-@pytest.mark.parametrize("entrant", ENTRANTS)
-def test_a_cell_ends_as_it_ends_alone(entrant, of, paths, alone):
-    mine = of(entrant)
+@pytest.mark.parametrize("model", MODELS_)
+def test_a_cell_ends_as_it_ends_alone(model, of, paths, alone):
+    mine = of(model)
     found = dict(train_cells(mine, paths=paths))
     assert list(found) == mine
     for cell, record in found.items():
@@ -72,9 +72,9 @@ def test_a_cell_ends_as_it_ends_alone(entrant, of, paths, alone):
         assert outcome(record) == outcome(alone(cell))
 
 
-@pytest.mark.parametrize("entrant", ["vit", "local"])
-def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(entrant, of, paths, alone):
-    mine = of(entrant)
+@pytest.mark.parametrize("model", ["vit", "swin"])
+def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(model, of, paths, alone):
+    mine = of(model)
     with pytest.raises(InterruptedCell):
         list(train_cells(mine, paths=paths, stop=interrupting(9)))
     assert {load_checkpoint(paths.cell(cell.id) / "last.ckpt")["step"] for cell in mine} == {9}
@@ -89,7 +89,7 @@ def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(entrant, of, 
 
 
 def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, paths, alone):
-    good, bad = of("vit"), of("vit", "entrants.vit.recipe.lr=1e30", "sizes=[50]", "seeds=1")
+    good, bad = of("vit"), of("vit", "models.vit.recipe.lr=1e30", "sizes=[50]", "seeds=1")
     found = dict(train_cells([*good[:2], *bad, *good[2:]], paths=paths))
     with pytest.raises(NotFiniteLoss) as error:
         alone(bad[0])
@@ -100,7 +100,7 @@ def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, paths, al
 
 
 def test_lanes_that_all_fail_end_at_once(of, paths):
-    bad = of("vit", "entrants.vit.recipe.lr=1e30", "budget.images_seen=320000")
+    bad = of("vit", "models.vit.recipe.lr=1e30", "budget.images_seen=320000")
     assert {type(error) for _, error in train_cells(bad, paths=paths)} == {NotFiniteLoss}
 
 
@@ -140,7 +140,7 @@ print(len(records), "records, lanes:", {r.cost.lanes for r in records.values()})
 def test_lanes_that_run_out_of_memory_are_halved_and_go_on(tmp_path):
     """In a process of its own, whose memory the system limits."""
     (tmp_path / "wide.yaml").write_text(
-        "dataset: digits\nsizes: [50]\nseeds: 4\nentrants: {vit: {width: 576, heads: 3}}\nbudget: {images_seen: 128}"
+        "dataset: digits\nsizes: [50]\nseeds: 4\nmodels: {vit: {width: 576, heads: 3}}\nbudget: {images_seen: 128}"
     )
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=200)
     assert "4 vit cells ran out of memory; half of them at a time" in done.stdout, done.stderr[-2000:]
@@ -151,13 +151,13 @@ def test_lanes_that_run_out_of_memory_are_halved_and_go_on(tmp_path):
 def test_jobs_hold_cells_of_one_model_with_equal_numbers_of_steps(of, study):
     mine = of("vit") + of("cnn")
     longer = of("vit", "budget.images_seen=3200")
-    start = of("vit", "sizes=[50]", "seeds=1")[0].model_copy(update={"start": mine[0].id})
+    start = of("vit", "sizes=[50]", "seeds=1")[0].model_copy(update={"init_from": mine[0].id})
     assert [len(job) for job in jobs([*mine, *longer, start], 32)] == [4, 4, 4, 1]
     assert [len(job) for job in jobs(mine, 3)] == [2, 2, 2, 2]
     assert [len(job) for job in jobs(mine, 1)] == [1] * 8
     assert [cell for job in jobs(mine, 3) for cell in job] == mine
     linear = cells(study("seeds=2"))
-    assert all(len(job) == 1 for job in jobs(linear, 32) if job[0].model.model == "linear")
+    assert all(len(job) == 1 for job in jobs(linear, 32) if job[0].arch.name == "linear")
 
 
 def test_training_imports_nothing_that_it_does_not_use(tmp_path):

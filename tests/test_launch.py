@@ -29,9 +29,9 @@ TEXT = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants:
+models:
   vit: {width: 32, depth: 1, heads: 2}
-  burns: {model: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 1e30}}
+  burns: {arch: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 1e30}}
   linear: {C: [1.0]}
 budget: {images_seen: 640}
 recipe: {batch_size: 32}
@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def named(file: Path, name: str, *overrides: str) -> Cell:
-    return next(c for c in cells(load_study(file, overrides)) if c.entrant == name)
+    return next(c for c in cells(load_study(file, overrides)) if c.model == name)
 
 
 def command(file: Path, *more: str) -> list[str]:
@@ -72,7 +72,7 @@ def pid_in_a_step(paths: StudyPaths, cell: Cell) -> int | None:
 
 def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(file, paths):
     done = subprocess.run(command(file, "--workers", "1"), capture_output=True, text=True, timeout=300)
-    kinds = {s.cell.entrant: s for s in states(cells(load_study(file)), paths)}
+    kinds = {s.cell.model: s for s in states(cells(load_study(file)), paths)}
     assert {name: state.kind for name, state in kinds.items()} == {"vit": "done", "burns": "failed", "linear": "done"}
     assert "NotFiniteLoss" in kinds["burns"].detail["error"]
     assert paths.failure(kinds["burns"].cell.id).exists()
@@ -84,7 +84,7 @@ def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(fil
     assert not (paths.cell(vit.id) / "last.ckpt").exists()
 
     again = subprocess.run(
-        command(file, "entrants={vit: {width: 32, depth: 1, heads: 2}}"), capture_output=True, text=True
+        command(file, "models={vit: {width: 32, depth: 1, heads: 2}}"), capture_output=True, text=True
     )
     assert again.returncode == 0
     assert "all 1 cells are done" in again.stdout
@@ -104,7 +104,7 @@ def test_a_killed_worker_costs_a_retry_and_nothing_else(file, paths, tmp_path):
     assert killed
     assert "worker died" in said[0]
     assert not outcome.failed
-    assert {c.entrant for c in outcome.done} == {"vit", "linear"}
+    assert {c.model for c in outcome.done} == {"vit", "linear"}
     undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
     assert read_record(paths.record(cell.id)).weights == undisturbed.weights
 
@@ -112,7 +112,7 @@ def test_a_killed_worker_costs_a_retry_and_nothing_else(file, paths, tmp_path):
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGTERM to a worker"])
 def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, paths, tmp_path):
     cell = named(file, "vit", LONG)
-    only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
+    only = ["models={vit: {width: 32, depth: 1, heads: 2}}", LONG]
     run = subprocess.Popen(
         command(file, *only),
         stdout=subprocess.PIPE,
@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, 
 
 
 def test_two_runs_at_once_share_the_cells_and_record_each_once(file, paths):
-    more = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "seeds=6", "budget.images_seen=6400"]
+    more = ["models={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "seeds=6", "budget.images_seen=6400"]
     wanted = cells(load_study(file, more))
     runs = [
         subprocess.Popen(
@@ -154,7 +154,7 @@ def test_two_runs_at_once_share_the_cells_and_record_each_once(file, paths):
         time.sleep(0.02)
     said = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
-    seen = [len(pids[cell.id]) for cell in wanted if cell.entrant == "vit"]
+    seen = [len(pids[cell.id]) for cell in wanted if cell.model == "vit"]
     assert max(seen) == 1
     assert sum(seen) >= len(seen) - 1  # each takes a second
     records = [read_record(paths.record(cell.id)) for cell in wanted]
@@ -166,7 +166,7 @@ def test_two_runs_at_once_share_the_cells_and_record_each_once(file, paths):
 def test_the_cell_of_a_run_that_died_is_taken_over(file, paths, tmp_path):
     """Killed at once, with no time to say good-bye: launcher and worker."""
     cell = named(file, "vit", LONG)
-    only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG]
+    only = ["models={vit: {width: 32, depth: 1, heads: 2}}", LONG]
     run = subprocess.Popen(command(file, *only), stdout=subprocess.DEVNULL, start_new_session=True)
     wait_for(lambda: pid_in_a_step(paths, cell))
     os.killpg(run.pid, signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_the_cell_of_a_run_that_died_is_taken_over(file, paths, tmp_path):
 
 def test_lanes_of_a_run_that_was_killed_go_on_to_the_same_end(file, paths, tmp_path, monkeypatch):
     monkeypatch.setenv("VITCNN_CHECKPOINT_EVERY", "0.2")
-    only = ["entrants={vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=9600", "seeds=3", "--lanes", "3"]
+    only = ["models={vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=9600", "seeds=3", "--lanes", "3"]
     mine = [c for c in cells(load_study(file, only[:3])) if c.role == "main"]
     run = subprocess.Popen(command(file, *only), stdout=subprocess.DEVNULL, start_new_session=True)
     wait_for(lambda: all((paths.cell(cell.id) / "last.ckpt").exists() for cell in mine))
@@ -193,7 +193,7 @@ def test_lanes_of_a_run_that_was_killed_go_on_to_the_same_end(file, paths, tmp_p
 
 
 def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file, paths, vitcnn):
-    only = ["entrants={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=64"]
+    only = ["models={linear: {C: [1.0]}, vit: {width: 32, depth: 1, heads: 2}}", "budget.images_seen=64"]
     larger = [*only, "seeds=2", "sizes=[50,60]"]
     finished, wanted = (cells(load_study(file, overrides)) for overrides in (only, larger))
     write(every(finished, lambda _: 0.9), paths)
@@ -209,7 +209,7 @@ def test_seeds_and_sizes_added_to_a_finished_study_are_all_that_is_trained(file,
 def test_a_worker_whose_launcher_was_killed_saves_its_cell_and_stops(file, paths):
     cell = named(file, "vit", LONG)
     run = subprocess.Popen(
-        command(file, "entrants={vit: {width: 32, depth: 1, heads: 2}}", LONG), stdout=subprocess.DEVNULL
+        command(file, "models={vit: {width: 32, depth: 1, heads: 2}}", LONG), stdout=subprocess.DEVNULL
     )
     worker = wait_for(lambda: pid_in_a_step(paths, cell))
     run.kill()
@@ -248,7 +248,7 @@ def test_a_cell_that_fails_is_tried_once_more(file, paths, monkeypatch):
     (file.parent / "once.py").write_text(ONCE)
     monkeypatch.chdir(file.parent)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    cell, said = named(file, "mine", "entrants={mine: {model: 'import:once:build'}}"), []
+    cell, said = named(file, "mine", "models={mine: {arch: 'import:once:build'}}"), []
     outcome = run_jobs([(cell,)], paths, OPTIONS, 1, say=said.append)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried once more at the end"]

@@ -15,7 +15,7 @@ from vitcnn.data.sources.cache import read_about
 from vitcnn.data.sources.fetch import about_data, fetch, load
 from vitcnn.data.sources.registry import place
 from vitcnn.data.synthetic import deformed, fractals
-from vitcnn.data.synthetic.lazy import Maker, OnDemand, maker
+from vitcnn.data.synthetic.lazy import Generator, LazyImages, generator
 from vitcnn.data.synthetic.spec import TEST, VALIDATION, Deformed, Fractals, canonical, parse
 from vitcnn.errors import ConfigError
 from vitcnn.seeds import role_seed
@@ -27,8 +27,8 @@ STATM = Path("/proc/self/statm")
 STREAM = role_seed(0, "subset")
 
 
-def of(name: str) -> Maker:
-    return maker(name, None, None, CPU)
+def of(name: str) -> Generator:
+    return generator(name, None, None, CPU)
 
 
 def some(count: int, seed: int = 0, below: int = 10**12) -> Tensor:
@@ -339,7 +339,7 @@ def asked():
         seen.extend(numbers.tolist())
         return made.images(stream, numbers)
 
-    return Maker(made.info, images, made.labels), seen
+    return Generator(made.info, images, made.labels), seen
 
 
 INDICES = [torch.tensor([3, 0, 2499, 3]), slice(0, 10), slice(2490, 3000), slice(None, 5), slice(0, 0)]
@@ -348,7 +348,7 @@ INDICES = [torch.tensor([3, 0, 2499, 3]), slice(0, 10), slice(2490, 3000), slice
 @pytest.mark.parametrize("remember", [True, False])
 def test_images_on_demand_are_indexed_like_the_tensor_that_they_stand_for(remember, asked):
     made, _ = asked
-    tensor, demand = made.images(STREAM, torch.arange(2500)), OnDemand(made, STREAM, 2500, CPU, remember)
+    tensor, demand = made.images(STREAM, torch.arange(2500)), LazyImages(made, STREAM, 2500, CPU, remember)
     assert len(demand) == len(demand.labels()) == 2500
     assert demand.labels()[:7].tolist() == [0, 1, 2, 0, 1, 2, 0]
     for index in INDICES + INDICES:
@@ -360,7 +360,7 @@ def test_images_on_demand_are_indexed_like_the_tensor_that_they_stand_for(rememb
 
 def test_an_image_that_is_remembered_is_made_once(asked):
     made, seen = asked
-    demand = OnDemand(made, STREAM, 500, CPU, remember=True)
+    demand = LazyImages(made, STREAM, 500, CPU, remember=True)
     rng = np.random.default_rng(0)
     for _ in range(5):
         for part in np.split(rng.permutation(500), 10):
@@ -375,7 +375,7 @@ def test_ten_million_images_take_no_memory_before_they_are_asked_for(asked):
 
     made, seen = asked
     before = resident()
-    demand = OnDemand(made, STREAM, 10**7, CPU, remember=True)
+    demand = LazyImages(made, STREAM, 10**7, CPU, remember=True)
     assert demand[torch.tensor([9_999_999])].shape == (1, 1, 16, 16)
     assert seen == [9_999_999]
     assert resident() - before < 200e6 < demand._images.nbytes
@@ -383,4 +383,4 @@ def test_ten_million_images_take_no_memory_before_they_are_asked_for(asked):
 
 def test_fewer_test_images_than_classes_are_refused(study):
     with pytest.raises(ConfigError, match=r"^dataset: test=50 images are fewer than the 100 classes$"):
-        cells(study("dataset='fractals:test=50'", "sizes=[100]", "entrants=[vit]"))
+        cells(study("dataset='fractals:test=50'", "sizes=[100]", "models=[vit]"))

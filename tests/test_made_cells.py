@@ -10,7 +10,7 @@ from vitcnn.data import cell_data as module
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import Picked, cells_data, looked_at
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.data.synthetic.lazy import OnDemand
+from vitcnn.data.synthetic.lazy import LazyImages
 from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
 from vitcnn.seeds import role_seed
@@ -29,7 +29,7 @@ dataset: "fractals:test=200,classes=5,size=16"
 sizes: [50, 300]
 seeds: 2
 validation: 100
-entrants:
+models:
   vit: {width: 32, depth: 1, heads: 2, drop_path: 0.5}
   cnn: {channels: [8, 16], blocks: [1, 1]}
   linear: {C: [0.01, 1.0]}
@@ -122,7 +122,7 @@ def test_statistics_are_those_of_the_first_ten_thousand_images_alone_or_shared(m
     subsets = [(100, role_seed(0, "subset")), (200, role_seed(0, "subset"))]
     few, many = (data.train[0] for data in cells_data(FRACTALS, subsets, **HOW))
     assert isinstance(few, Picked)
-    assert isinstance(many, OnDemand)
+    assert isinstance(many, LazyImages)
     for images in (few, many):
         assert torch.equal(looked_at(images), many[:70])
     assert torch.equal(Preprocess.of(looked_at(few), 16).mean, Preprocess.of(many[:70], 16).mean)
@@ -145,7 +145,7 @@ def test_so_are_more_validation_images():
 
 def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
     (data,) = cells_data(DIGITS, [(150, role_seed(0, "subset"))], **HOW)
-    how = {"batch_size": 64, "steps": 9, "seed": 5, "start": 2}
+    how = {"batch_size": 64, "steps": 9, "seed": 5, "init_from": 2}
     streams = [TrainStream(images, data.train[1], **how) for images in (data.train[0], data.train[0][:].clone())]
     for (images, labels, step), (kept, labels_kept, step_kept) in zip(*streams, strict=True):
         assert torch.equal(images, kept)
@@ -156,10 +156,10 @@ def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
 # ---- cells ----
 
 
-@pytest.mark.parametrize("entrant", ["vit", "cnn", "linear"])
+@pytest.mark.parametrize("model", ["vit", "cnn", "linear"])
 @pytest.mark.parametrize("name", [FRACTALS, DIGITS])
-def test_a_cell_is_the_same_to_the_last_bit_whether_its_images_are_remembered(entrant, name, of, paths, forget):
-    cell = of(entrant, f"dataset={name}", "sizes=[300]", "seeds=1")[0]
+def test_a_cell_is_the_same_to_the_last_bit_whether_its_images_are_remembered(model, name, of, paths, forget):
+    cell = of(model, f"dataset={name}", "sizes=[300]", "seeds=1")[0]
     remembered = train_cell(cell, paths=paths)
     forget()
     assert not data_of([cell], CPU, None)[0].train[0].remember
@@ -192,7 +192,7 @@ def test_one_cell_after_the_other_leaves_no_images_behind(of, paths):
     """A million of 32×32 pixels in colour are 3 GB."""
 
     def count() -> int:
-        return sum(type(thing) is OnDemand for thing in gc.get_objects())
+        return sum(type(thing) is LazyImages for thing in gc.get_objects())
 
     gc.collect()
     before, left = count(), []
@@ -206,7 +206,7 @@ def test_one_cell_after_the_other_leaves_no_images_behind(of, paths):
     assert left[0] == left[1] == left[2]
 
 
-def test_the_linear_floor_takes_no_more_images_than_it_may_and_says_so(of, paths, monkeypatch):
+def test_the_linear_baseline_takes_no_more_images_than_it_may_and_says_so(of, paths, monkeypatch):
     monkeypatch.setattr(linear, "MADE_IMAGES", 50)
     few, many = (train_cell(cell, paths=paths) for cell in of("linear", "seeds=1"))
     assert (few.cell.n, many.cell.n) == (50, 300)
@@ -214,20 +214,20 @@ def test_the_linear_floor_takes_no_more_images_than_it_may_and_says_so(of, paths
     assert few.test == many.test
 
 
-def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(study, of, paths, monkeypatch):
+def test_a_report_says_what_the_images_are_and_what_the_baseline_was_fitted_on(study, of, paths, monkeypatch):
     monkeypatch.setattr(linear, "MADE_IMAGES", 50)
-    mine = study("entrants={linear: {C: [1.0]}}", "seeds=1", text=TEXT)
+    mine = study("models={linear: {C: [1.0]}}", "seeds=1", text=TEXT)
     for cell in cells(mine):
         write_record(train_cell(cell, paths=paths), paths)
     text = write_report(mine, cells(mine), paths).read_text(encoding="utf-8")
-    assert f"\n{FRACTALS}: 1 entrants × 2 sizes" in text
+    assert f"\n{FRACTALS}: 1 models × 2 sizes" in text
     assert "\nIts images are synthetic, fractals of random iterated function systems, made from seeds: " in text
     assert "\nlinear is fitted on the first 50 of its images at most, whatever n is.\n" in text
     assert (
         "\nOn a sample: none of the first 200 test images is an exact copy of one of the first 300 training images "
         "of a cell.\n" in text
     )
-    other = study(f"dataset={DIGITS}", "entrants=[linear]", "seeds=1", text=TEXT, name="other.yaml")
+    other = study(f"dataset={DIGITS}", "models=[linear]", "seeds=1", text=TEXT, name="other.yaml")
     theirs = StudyPaths("other", paths.results, paths.runs)
     text = write_report(other, cells(other), theirs).read_text(encoding="utf-8")
     assert "for training of 1,000, for validation of 297 others, for the test of 200 test images: new " in text
@@ -245,9 +245,7 @@ def test_a_report_says_what_the_images_are_and_what_the_floor_was_fitted_on(stud
 
 
 def test_the_report_of_a_search_says_what_the_images_are_too(study, paths):
-    mine = study(
-        "entrants={cnn: {channels: [8], blocks: [1]}}", "seeds=1", "sizes=[50]", "grid={lr: [0.01]}", text=TEXT
-    )
+    mine = study("models={cnn: {channels: [8], blocks: [1]}}", "seeds=1", "sizes=[50]", "grid={lr: [0.01]}", text=TEXT)
     for cell in cells(mine):
         write_record(train_cell(cell, paths=paths), paths)
     text = write_report(mine, cells(mine), paths).read_text(encoding="utf-8")

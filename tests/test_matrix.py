@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.data.permutation import Shuffle
+from vitcnn.data.permutation import Permutation
 from vitcnn.errors import ConfigError, Frozen
-from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
-from vitcnn.models.registry import MODELS, Imported, Timm
+from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Linear, Mixer, Swin, ViT, ViTWindow
+from vitcnn.models.registry import ARCHS, Imported, Timm
 from vitcnn.seeds import role_seed
 from vitcnn.study.budget import Budget
 from vitcnn.study.cell import LABELS, Cell
@@ -17,9 +17,9 @@ from vitcnn.study.matrix import cells
 from vitcnn.study.recipe import Recipe
 
 PLACE = {"dataset": "digits", "validation": 297, "n": 50, "seed": 0}
-VIT = Cell(**PLACE, model=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000))
-CNN_ = Cell(**PLACE, model=CNN(), recipe=Recipe(lr=0.002), budget=Budget(images_seen=1000))
-LINEAR = Cell(**PLACE, model=Linear())
+VIT = Cell(**PLACE, arch=ViT(), recipe=Recipe(), budget=Budget(images_seen=1000))
+CNN_ = Cell(**PLACE, arch=CNN(), recipe=Recipe(lr=0.002), budget=Budget(images_seen=1000))
+LINEAR = Cell(**PLACE, arch=Linear())
 
 WORDS = {
     "width": (96, 48),
@@ -51,7 +51,7 @@ FIELDS = {
     ViT: VIT_FIELDS,
     Hybrid: VIT_FIELDS,
     ViTWindow: VIT_FIELDS | {"window": (3, 5)},
-    Local: {
+    Swin: {
         "width": (60, 48),
         "depths": ((1, 2), (2, 2)),
         "heads": ((2, 4), (2, 2)),
@@ -77,7 +77,7 @@ FIELDS = {
         "sharpness": (4.0, 2.0),
         "head_width": (8, 4),
     },
-    PixelLocal: {
+    SASA: {
         "channels": ((16, 48, 352), (16, 48, 192)),
         "blocks": ((1, 1, 1), (1, 2, 1)),
         "stem_stride": (2, 1),
@@ -92,18 +92,18 @@ OTHER_CELL = {
     "validation": 296,
     "n": 51,
     "seed": 1,
-    "model": CNN(),
+    "arch": CNN(),
     "recipe": Recipe(lr=0.002),
     "budget": Budget(images_seen=1001),
     "resolution": 32,
     "content": "0123456789abcdef",
-    "shuffle": Shuffle(),
-    "start": "0123456789ab",
+    "permutation": Permutation(),
+    "init_from": "0123456789ab",
 }
 
 
 def with_part(part: Frozen) -> Cell:
-    return VIT.model_copy(update={"recipe" if isinstance(part, Recipe) else "model": part})
+    return VIT.model_copy(update={"recipe" if isinstance(part, Recipe) else "arch": part})
 
 
 # ---- the cell id ----
@@ -148,22 +148,22 @@ def test_the_budget_changes_the_id(budget):
 def test_no_scientific_field_is_forgotten_above():
     assert set(OTHER_CELL) == set(Cell.model_fields) - LABELS
     assert set(Budget.model_fields) == {"images_seen", "epochs"}
-    assert set(MODELS.values()) <= {*FIELDS, Timm, Imported}
+    assert set(ARCHS.values()) <= {*FIELDS, Timm, Imported}
     for kind, fields in FIELDS.items():
-        assert set(fields) == set(kind.model_fields) - {"model"}
+        assert set(fields) == set(kind.model_fields) - {"name"}
 
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_defaults_are_what_they_were_when_the_first_records_were_committed(kind):
     """Ids leave defaults out: under a changed default, old records would pass for cells that were trained otherwise."""
-    assert kind().model_dump(exclude={"model"}) == {field: default for field, (default, _) in FIELDS[kind].items()}
+    assert kind().model_dump(exclude={"name"}) == {field: default for field, (default, _) in FIELDS[kind].items()}
 
 
 @pytest.mark.parametrize(
     ("label", "value"),
     [
         ("study", "other"),
-        ("entrant", "other"),
+        ("model", "other"),
         ("role", "budget-check"),
         ("variant", "lr=0.1"),
     ],
@@ -174,12 +174,12 @@ def test_labels_do_not_change_the_id(label, value):
 
 
 def test_every_label_is_tested_above():
-    assert {"study", "entrant", "role", "variant", "start_study"} == LABELS
+    assert {"study", "model", "role", "variant", "init_from_study"} == LABELS
 
 
 def test_the_name_of_another_study_to_begin_with_is_a_label_but_the_new_head_is_not():
-    begun = VIT.model_copy(update={"start": "0" * 12})
-    there = [begun.model_copy(update={"start_study": name}) for name in ("one", "other")]
+    begun = VIT.model_copy(update={"init_from": "0" * 12})
+    there = [begun.model_copy(update={"init_from_study": name}) for name in ("one", "other")]
     assert there[0].id == there[1].id != begun.id
 
 
@@ -188,7 +188,7 @@ def test_validation_given_as_the_data_sets_own_number_has_the_same_ids(study):
 
 
 def test_two_models_at_their_defaults_have_two_ids():
-    assert len({VIT.model_copy(update={"model": kind()}).id for kind in (ViT, Local, CNN, Linear)}) == 4
+    assert len({VIT.model_copy(update={"arch": kind()}).id for kind in (ViT, Swin, CNN, Linear)}) == 4
 
 
 def test_a_cell_read_back_from_json_has_its_id():
@@ -199,22 +199,22 @@ def test_a_cell_read_back_from_json_has_its_id():
 # ---- the matrix ----
 
 
-def test_there_is_one_cell_per_entrant_size_and_seed(study):
+def test_there_is_one_cell_per_model_size_and_seed(study):
     made = cells(study("sizes=[50,100,200]", "seeds=4"))
     assert len({c.id for c in made}) == len(made) == 3 * 3 * 4
-    assert {(c.entrant, c.n, c.seed) for c in made} == {
+    assert {(c.model, c.n, c.seed) for c in made} == {
         (e, n, s) for e in ("vit", "cnn", "linear") for n in (50, 100, 200) for s in range(4)
     }
     assert {c.role for c in made} == {"main"}
 
 
-def test_cells_of_another_study_or_entrant_name_are_shared(study):
+def test_cells_of_another_study_or_model_name_are_shared(study):
     mine = {c.id for c in cells(study("sizes=[50]"))}
-    assert {c.id for c in cells(study("name=other", "sizes=[50]", "entrants={mine: {model: vit}}"))} < mine
+    assert {c.id for c in cells(study("name=other", "sizes=[50]", "models={mine: {arch: vit}}"))} < mine
 
 
 def test_linear_has_neither_recipe_nor_budget_nor_steps(study):
-    (cell,) = cells(study("entrants=[linear]", "sizes=[50]", "seeds=1"))
+    (cell,) = cells(study("models=[linear]", "sizes=[50]", "seeds=1"))
     assert (cell.recipe, cell.budget, cell.steps) == (None, None, 0)
 
 
@@ -236,12 +236,12 @@ def test_steps_are_the_budget_rounded_up_to_whole_batches(budget, n, steps):
 @pytest.mark.parametrize("budget", ["{images_seen: 1000}", "{epochs: 4}"])
 def test_budget_check_doubles_the_pair_at_the_two_end_sizes(study, budget):
     loaded = study(
-        "budget_check={seeds: [0, 2]}", f"budget={budget}", "seeds=3", "sizes=[50,100,200]", "entrants=[vit,cnn,local]"
+        "budget_check={seeds: [0, 2]}", f"budget={budget}", "seeds=3", "sizes=[50,100,200]", "models=[vit,cnn,swin]"
     )
     made = cells(loaded)
     main, checks = [[c for c in made if c.role == role] for role in ("main", "budget-check")]
     assert len(main) == 3 * 3 * 3
-    assert {(c.entrant, c.n, c.seed) for c in checks} == {
+    assert {(c.model, c.n, c.seed) for c in checks} == {
         (e, n, s) for e in ("vit", "cnn") for n in (50, 200) for s in (0, 2)
     }
     assert len(checks) == 8
@@ -252,13 +252,13 @@ def test_budget_check_doubles_the_pair_at_the_two_end_sizes(study, budget):
 
 
 def test_budget_check_takes_its_factor_and_pair_from_the_study(study):
-    made = cells(study("budget_check={factor: 3}", "pair=[local,cnn]", "entrants=[vit,cnn,local]", "seeds=1"))
+    made = cells(study("budget_check={factor: 3}", "pair=[swin,cnn]", "models=[vit,cnn,swin]", "seeds=1"))
     checks = [c for c in made if c.role == "budget-check"]
-    assert Counter(c.entrant for c in checks) == {"local": 2, "cnn": 2}
+    assert Counter(c.model for c in checks) == {"swin": 2, "cnn": 2}
     assert {c.budget.images_seen for c in checks} == {3000}
 
 
-@pytest.mark.parametrize("override", ["entrants={a: {model: vit}, b: {model: vit, width: 96}}", "grid.lr=[0.001,1e-3]"])
+@pytest.mark.parametrize("override", ["models={a: {arch: vit}, b: {arch: vit, width: 96}}", "grid.lr=[0.001,1e-3]"])
 def test_duplicate_cells_are_refused(study, override):
     with pytest.raises(ConfigError, match="are the same cell"):
         cells(study(override))
@@ -266,7 +266,7 @@ def test_duplicate_cells_are_refused(study, override):
 
 def test_a_grid_makes_search_cells_each_with_its_point_as_variant(study):
     made = cells(study("grid={lr: [0.002, 0.004], augment: [none, 'shift:1']}", "sizes=[50]", "seeds=1"))
-    trained = {c.variant: c.recipe for c in made if c.entrant == "vit"}
+    trained = {c.variant: c.recipe for c in made if c.model == "vit"}
     assert trained == {
         "lr=0.002 augment=none": Recipe(lr=0.002),
         "lr=0.002 augment=shift:1": Recipe(lr=0.002, augment="shift:1"),
@@ -274,7 +274,7 @@ def test_a_grid_makes_search_cells_each_with_its_point_as_variant(study):
         "lr=0.004 augment=shift:1": Recipe(lr=0.004, augment="shift:1"),
     }
     assert {c.role for c in made} == {"search"}
-    assert Counter(c.entrant for c in made) == {"vit": 4, "cnn": 4, "linear": 1}
+    assert Counter(c.model for c in made) == {"vit": 4, "cnn": 4, "linear": 1}
 
 
 # ---- seeds ----

@@ -14,20 +14,20 @@ from torch import nn
 from vitcnn.errors import ConfigError
 from vitcnn.models.attention import SelfAttention, sinusoidal_2d
 from vitcnn.models.build import build, decay_groups, image_size
-from vitcnn.models.config import CNN, Linear, Local, ViT
+from vitcnn.models.config import CNN, Linear, Swin, ViT
 from vitcnn.models.profile import profile
 
-NETWORKS = [ViT(), Local(), CNN()]
+NETWORKS = [ViT(), Swin(), CNN()]
 
 
 # ---- the contract ----
 
 
 @pytest.mark.parametrize("data", [DIGITS, FASHION, RGB], ids=lambda d: d.name)
-@pytest.mark.parametrize("model", [*NETWORKS, ViT(positions="sinusoidal", depth=2)], ids=lambda m: m.model)
-def test_images_become_finite_logits_and_every_parameter_learns(model, data):
+@pytest.mark.parametrize("arch", [*NETWORKS, ViT(positions="sinusoidal", depth=2)], ids=lambda m: m.name)
+def test_images_become_finite_logits_and_every_parameter_learns(arch, data):
     torch.manual_seed(0)
-    network, size = build(model, data)
+    network, size = build(arch, data)
     shaken(network).train()
     logits = network(torch.randn(3, data.channels, size, size))
     assert logits.shape == (3, data.classes)
@@ -39,35 +39,35 @@ def test_images_become_finite_logits_and_every_parameter_learns(model, data):
         assert p.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("model", [ViT(drop_path=0.5), Local(drop_path=0.5)], ids=lambda m: m.model)
-def test_drop_path_draws_in_training_only(model):
-    network, size = build(model, DIGITS)
+@pytest.mark.parametrize("arch", [ViT(drop_path=0.5), Swin(drop_path=0.5)], ids=lambda m: m.name)
+def test_drop_path_draws_in_training_only(arch):
+    network, size = build(arch, DIGITS)
     images = torch.randn(8, 1, size, size)
     with torch.no_grad():
         assert not torch.equal(network.train()(images), network(images))
         assert torch.equal(network.eval()(images), network(images))
 
 
-@pytest.mark.parametrize("model", NETWORKS, ids=lambda m: m.model)
-def test_the_same_torch_seed_builds_the_same_network_and_another_seed_another(model):
-    first, again, other = (made(model, seed=seed).state_dict() for seed in (1, 1, 2))
+@pytest.mark.parametrize("arch", NETWORKS, ids=lambda m: m.name)
+def test_the_same_torch_seed_builds_the_same_network_and_another_seed_another(arch):
+    first, again, other = (made(arch, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 # ---- parameters and multiply-accumulates: the table of the design ----
 
-WORDS_16 = [(ViT(), 0.524, 8.46), (CNN(), 0.461, 9.89), (Local(), 0.436, 9.74)]
+WORDS_16 = [(ViT(), 0.524, 8.46), (CNN(), 0.461, 9.89), (Swin(), 0.436, 9.74)]
 WORDS_64 = [
     (ViT(image_size=128), 0.528, 36.2),
     (CNN(stem_stride=1), 0.461, 39.6),
-    (Local(image_size=128), 0.436, 39.0),
+    (Swin(image_size=128), 0.436, 39.0),
 ]
 
 
-@pytest.mark.parametrize(("model", "parameters", "macs"), WORDS_16 + WORDS_64)
-def test_parameters_and_macs_are_those_of_the_design(model, parameters, macs):
-    counted = profile(model, RGB)
+@pytest.mark.parametrize(("arch", "parameters", "macs"), WORDS_16 + WORDS_64)
+def test_parameters_and_macs_are_those_of_the_design(arch, parameters, macs):
+    counted = profile(arch, RGB)
     assert counted.parameters / 1e6 == pytest.approx(parameters, rel=0.005)
     assert counted.macs / 1e6 == pytest.approx(macs, rel=0.005)
 
@@ -79,12 +79,12 @@ def test_the_counted_macs_of_the_vit_are_those_of_the_formula():
     assert profile(m, RGB).macs == pytest.approx(formula, rel=1e-6)
 
 
-def test_facts_say_what_the_words_are_made_of():
-    vit, cnn, floor = profile(ViT(), FASHION), profile(CNN(), FASHION), profile(Linear(), FASHION)
-    assert (vit.sight.image_size, vit.sight.words, vit.sight.native_pixels_per_word) == (64, 16, 7)
-    assert profile(Local(), FASHION).sight.words == 64
-    assert (cnn.sight.image_size, cnn.sight.words, cnn.sight.native_pixels_per_word) == (32, None, None)
-    assert (floor.parameters, floor.macs, floor.sight.image_size) == (7850, 7840, 28)
+def test_facts_say_what_the_tokens_are_made_of():
+    vit, cnn, baseline = profile(ViT(), FASHION), profile(CNN(), FASHION), profile(Linear(), FASHION)
+    assert (vit.input.image_size, vit.input.tokens, vit.input.native_pixels_per_token) == (64, 16, 7)
+    assert profile(Swin(), FASHION).input.tokens == 64
+    assert (cnn.input.image_size, cnn.input.tokens, cnn.input.native_pixels_per_token) == (32, None, None)
+    assert (baseline.parameters, baseline.macs, baseline.input.image_size) == (7850, 7840, 28)
 
 
 def test_counting_does_not_move_torchs_generator():
@@ -100,34 +100,34 @@ def test_counting_does_not_move_torchs_generator():
 @pytest.mark.parametrize(("native", "vit"), [(8, 64), (28, 64), (32, 64), (96, 96), (100, 112)])
 def test_images_are_shown_at_the_smallest_size_that_fits(native, vit):
     data = DIGITS.model_copy(update={"size": native})
-    assert [image_size(model, data) for model in NETWORKS] == [vit, vit, vit // 2]
+    assert [image_size(arch, data) for arch in NETWORKS] == [vit, vit, vit // 2]
     with torch.no_grad():
-        for model in NETWORKS:
-            network, size = build(model, data)
+        for arch in NETWORKS:
+            network, size = build(arch, data)
             assert network.eval()(torch.zeros(1, 1, size, size)).shape == (1, 10)
 
 
 def test_a_size_that_the_study_gives_is_taken():
-    assert [image_size(kind(image_size=128), RGB) for kind in (ViT, Local, CNN)] == [128, 128, 128]
+    assert [image_size(kind(image_size=128), RGB) for kind in (ViT, Swin, CNN)] == [128, 128, 128]
     assert image_size(ViT(patch_size=8), RGB) == 32
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("arch", "said"),
     [
-        (ViT(image_size=48), "image_size 48 holds fewer than 4×4 words of 16×16 pixels; enlarge the image to 64"),
-        (ViT(image_size=72), "vit: an image of 72 pixels is not made of whole 16×16 words"),
+        (ViT(image_size=48), "image_size 48 holds fewer than 4×4 tokens of 16×16 pixels; enlarge the image to 64"),
+        (ViT(image_size=72), "vit: an image of 72 pixels is not made of whole 16×16 tokens"),
         (ViT(heads=5), "vit: 5 heads do not divide a width of 96"),
         (ViT(width=90, positions="sinusoidal"), "vit: sinusoidal positions need a width divisible by 4, not 90"),
-        (Local(image_size=72), "local: an image of 72 pixels cannot be cut into 8×8 words and halved 1 times"),
-        (Local(heads=(2, 7)), "local: 7 heads do not divide the width 120 of stage 2"),
-        (Local(depths=(1, 1, 1)), "local: 3 depths and 2 heads: one of each per stage"),
+        (Swin(image_size=72), "swin: an image of 72 pixels cannot be cut into 8×8 tokens and halved 1 times"),
+        (Swin(heads=(2, 7)), "swin: 7 heads do not divide the width 120 of stage 2"),
+        (Swin(depths=(1, 1, 1)), "swin: 3 depths and 2 heads: one of each per stage"),
         (CNN(blocks=(1, 1)), "cnn: 3 channels and 2 blocks: one of each per stage"),
     ],
 )
-def test_dimensions_that_do_not_come_out_whole_are_refused(model, said):
+def test_dimensions_that_do_not_come_out_whole_are_refused(arch, said):
     with pytest.raises(ConfigError) as caught:
-        build(model, RGB)
+        build(arch, RGB)
     assert said in str(caught.value)
 
 
@@ -145,7 +145,7 @@ def test_attention_in_matrix_form_is_the_notes_sum():
     bq, bk, bv = attention.qkv.bias.split(D)
     expected = torch.empty(B, N, D, dtype=torch.float64)
     for image in range(B):
-        q, k, v = ([W @ word + b for word in a[image]] for W, b in ((Wq, bq), (Wk, bk), (Wv, bv)))
+        q, k, v = ([W @ token + b for token in a[image]] for W, b in ((Wq, bq), (Wk, bk), (Wv, bv)))
         for i in range(N):
             b_i = []
             for head in range(h):
@@ -156,7 +156,7 @@ def test_attention_in_matrix_form_is_the_notes_sum():
     assert (attention(a) - expected).abs().max() < 1e-10
 
 
-def test_attention_without_positions_permutes_with_its_words():
+def test_attention_without_positions_permutes_with_its_tokens():
     torch.manual_seed(0)
     attention, a, order = SelfAttention(12, 3).double(), torch.randn(2, 7, 12).double(), torch.randperm(7)
     assert torch.allclose(attention(a[:, order]), attention(a)[:, order], atol=1e-12)
@@ -164,7 +164,7 @@ def test_attention_without_positions_permutes_with_its_words():
 
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-def test_a_vit_knows_the_order_of_its_words_from_their_positions_alone(positions):
+def test_a_vit_knows_the_order_of_its_tokens_from_their_positions_alone(positions):
     """Patches and positions permuted together: the same logits. Patches permuted alone: others."""
     network = shaken(made(ViT(positions=positions, depth=2))).eval()
     patches, order = torch.randn(2, 3, 4, 4, 16, 16), torch.randperm(16)  # (B, C, rows, columns, P, P)
@@ -195,10 +195,10 @@ def test_sinusoidal_positions_are_bounded_distinct_and_row_before_column(grid, w
 # ---- initialisation and weight decay ----
 
 
-@pytest.mark.parametrize("model", [ViT(), Local()], ids=lambda m: m.model)
-def test_xavier_fills_its_bounds_and_normal_has_deviation_002(model):
+@pytest.mark.parametrize("arch", [ViT(), Swin()], ids=lambda m: m.name)
+def test_xavier_fills_its_bounds_and_normal_has_deviation_002(arch):
     for init in ("xavier", "normal"):
-        for name, module in made(model, init=init).named_modules():
+        for name, module in made(arch, init=init).named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 W = module.weight.detach().flatten(1)
                 bound = math.sqrt(6 / sum(W.shape))
@@ -208,12 +208,12 @@ def test_xavier_fills_its_bounds_and_normal_has_deviation_002(model):
                 assert module.bias is None or not module.bias.any(), name
 
 
-@pytest.mark.parametrize("model", [ViT(width=10**8, heads=1), ViT(image_size=1_600_000)], ids=["wide", "large"])
-def test_a_network_that_no_memory_holds_is_refused_with_its_size(model):
+@pytest.mark.parametrize("arch", [ViT(width=10**8, heads=1), ViT(image_size=1_600_000)], ids=["wide", "large"])
+def test_a_network_that_no_memory_holds_is_refused_with_its_size(arch):
     with pytest.raises(
         ConfigError, match=r"^vit: no network of these options fits into memory: one tensor .* [\d,]+ GB$"
     ):
-        made(model)
+        made(arch)
 
 
 def test_init_leaves_the_cnns_convolutions_to_he_and_sets_its_head():
@@ -227,9 +227,9 @@ def test_init_leaves_the_cnns_convolutions_to_he_and_sets_its_head():
     assert normal.head.weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
-@pytest.mark.parametrize("model", NETWORKS, ids=lambda m: m.model)
-def test_weight_decay_is_on_matrices_and_kernels_and_every_parameter_is_in_one_group(model):
-    network = made(model)
+@pytest.mark.parametrize("arch", NETWORKS, ids=lambda m: m.name)
+def test_weight_decay_is_on_matrices_and_kernels_and_every_parameter_is_in_one_group(arch):
+    network = made(arch)
     names = {id(p): name for name, p in network.named_parameters()}
     decayed, spared = decay_groups(network, 0.3)
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0.0)

@@ -22,29 +22,29 @@ NETS = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants:
-  vit: &vit {model: vit, width: 16, depth: 2, heads: 2}
-  vit-window: {<<: *vit, model: vit-window}
-  hybrid: {<<: *vit, model: hybrid}
+models:
+  vit: &vit {arch: vit, width: 16, depth: 2, heads: 2}
+  vit-window: {<<: *vit, arch: vit-window}
+  hybrid: {<<: *vit, arch: hybrid}
   mixer: {width: 16, depth: 1}
-  cnn: &cnn {model: cnn, channels: [4, 8], blocks: [1, 1], image_size: 16}
-  sharp: {<<: *cnn, model: cnn-attention, start: cnn, gate: 30, sharpness: 60, recipe: {lr: 1.0e-60}}
-  freed: {<<: *cnn, model: cnn-attention, gate: -1, sharpness: 2}
+  cnn: &cnn {arch: cnn, channels: [4, 8], blocks: [1, 1], image_size: 16}
+  sharp: {<<: *cnn, arch: cnn-attention, init_from: cnn, gate: 30, sharpness: 60, recipe: {lr: 1.0e-60}}
+  freed: {<<: *cnn, arch: cnn-attention, gate: -1, sharpness: 2}
   linear: {C: [1.0]}
 budget: {images_seen: 64}
 recipe: {batch_size: 16, lr: 0.01}
 """
-SHUFFLED = ["shuffle={words: 1}", "entrants={cnn: {channels: [4, 8], blocks: [1, 1], image_size: 16}}"]
+SHUFFLED = ["permutation={patches: 1}", "models={cnn: {channels: [4, 8], blocks: [1, 1], image_size: 16}}"]
 
 
 class Trained:
-    """A study with all its cells trained and their weights kept: cells by entrant, paths, the command's arguments."""
+    """A study with all its cells trained and their weights kept: cells by model, paths, the command's arguments."""
 
     def __init__(self, folder: Path, *overrides: str):
         _, all_cells, self.paths = make_study(folder, *overrides, text=NETS, name="nets")
         for one in all_cells:
             work((one,), self.paths, Options(device="cpu", tracking="off", keep_weights=True))
-        self.cells = {one.entrant: one for one in all_cells}
+        self.cells = {one.model: one for one in all_cells}
         self.where = [folder / "nets.yaml", *overrides, "--results", self.paths.results, "--runs", self.paths.runs]
 
 
@@ -115,7 +115,7 @@ def test_any_network_of_plain_convolutions_can_be_named_by_title_or_id_and_one_r
 def test_a_shuffled_cell_is_named_with_its_setting(shuffled, vitcnn):
     code, out, _ = vitcnn("as-attention", *shuffled.where)
     assert code == 0
-    assert out.startswith("cnn-n50-s0 (all words shuffled)  6  46  500  ")
+    assert out.startswith("cnn-n50-s0 (all patches permuted)  6  46  500  ")
 
 
 @pytest.mark.parametrize("command", ["as-attention", "receptive-fields"])
@@ -171,7 +171,7 @@ def test_where_a_head_looks_is_its_attention_by_offset_and_sums_to_one(name, net
     network.blocks[1].attention.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     with torch.inference_mode():
         network(look(data.test[0][:IMAGES]))
-        alpha = network.blocks[1].attention.attention(heard[0]).mean(0).numpy()  # (2 heads, 16 words, 16 words)
+        alpha = network.blocks[1].attention.attention(heard[0]).mean(0).numpy()  # (2 heads, 16 tokens, 16 tokens)
     by_hand = np.zeros((2, 7, 7))
     for i, j in np.ndindex(16, 16):
         by_hand[:, j // 4 - i // 4 + 3, j % 4 - i % 4 + 3] += alpha[:, i, j] / 16
@@ -218,7 +218,7 @@ def test_a_freed_head_looks_everywhere_and_gives_the_image_at_most_everything(ne
 def test_a_network_without_attention_has_no_receptive_fields_to_draw(name, nets, vitcnn):
     code, _, err = vitcnn("receptive-fields", *nets.where, "--cell", f"{name}-n50-s0")
     assert code == 2
-    assert f"{name}-n50-s0: {name} has no attention over words on a grid to look at" in err
+    assert f"{name}-n50-s0: {name} has no attention over tokens on a grid to look at" in err
 
 
 def test_receptive_fields_are_drawn_a_row_a_layer_a_column_a_head(nets, vitcnn):
@@ -233,8 +233,8 @@ def test_receptive_fields_are_drawn_a_row_a_layer_a_column_a_head(nets, vitcnn):
 
 def test_layers_of_different_heads_and_grids_share_a_figure(tmp_path):
     layers = {"first": np.ones((5, 9, 9)), "second": np.eye(3)[None], "third": np.zeros((1, 1, 1))}
-    path = save_receptive_fields(layers, "a cell (all words shuffled)", StudyPaths("nets", tmp_path, tmp_path))
-    assert path == tmp_path / "nets" / "receptive-fields-a-cell-(all-words-shuffled).png"
+    path = save_receptive_fields(layers, "a cell (all patches permuted)", StudyPaths("nets", tmp_path, tmp_path))
+    assert path == tmp_path / "nets" / "receptive-fields-a-cell-(all-tokens-shuffled).png"
     assert path.with_suffix(".svg").read_text(encoding="utf-8").count("<image") == 5 + 1 + 1
     tall, wide, _ = matplotlib.image.imread(path).shape
     assert tall < wide < 1300

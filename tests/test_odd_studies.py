@@ -21,7 +21,7 @@ LEVELS = [0.2, 0.5, 0.8, 0.995, 1.0]
 
 
 def drawn(folder, accuracy: dict[str, tuple[float, ...]], *overrides: str, images=500, spread=0.02, seed=0) -> Results:
-    study, all_cells, _ = make_study(folder, "entrants=[vit, cnn, linear]", *overrides)
+    study, all_cells, _ = make_study(folder, "models=[vit, cnn, linear]", *overrides)
     count = len(study.sizes)
     curves = {e: np.clip(np.array(a[:count]), 1e-9, 1 - 1e-9) for e, a in accuracy.items()}
     truth = Truth(curves, np.full(count, spread), np.full(count, spread), images=images)
@@ -46,7 +46,7 @@ def test_no_sentence_holds_a_number_that_is_none(tmp_path, cnn, vit, seeds):
     assert "inf" not in text
 
 
-def test_where_nothing_varies_there_is_no_interval_in_words():
+def test_where_nothing_varies_there_is_no_interval_in_tokens():
     still = Estimate(2.0, 0.0, 0.0, 3)
     assert points(still) == "2.0 points (no interval: nothing varies)"
     assert signed(still.value, still.low, still.high) == "+2.0 (no interval: nothing varies)"
@@ -66,7 +66,7 @@ def test_two_sizes_close_together_are_not_told_as_a_doubling(tmp_path):
 
 
 def test_a_tie_has_no_leader(tmp_path):
-    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]")
+    study, all_cells, _ = make_study(tmp_path, "models=[vit, cnn]")
     made = every(all_cells, lambda c: 0.5 + 0.01 * c.seed)
     found, _ = told(Results.of(study, all_cells, made))
     assert found["cnn-wins-small"].found == "At n = 50 neither leads in test accuracy (95 %: -0.9 to 0.9 points)."
@@ -74,10 +74,10 @@ def test_a_tie_has_no_leader(tmp_path):
 
 def test_sizes_with_other_seeds_are_said_before_what_differs_by_them(tmp_path):
     """At n = 50 the CNN leads by all five seeds, by the three that n = 1,000 has too it is behind."""
-    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]", "sizes=[50, 1000]", "seeds=5")
+    study, all_cells, _ = make_study(tmp_path, "models=[vit, cnn]", "sizes=[50, 1000]", "seeds=5")
     lead = {50: (-0.06, -0.05, -0.055, 0.12, 0.13), 1000: (0.01, 0.02, 0.03, 0, 0)}
-    made = every(all_cells, lambda c: 0.5 + (c.entrant == "cnn") * lead[c.n][c.seed])
-    kept = [r for r in made if (r.cell.entrant, r.cell.n) != ("vit", 1000) or r.cell.seed < 3]
+    made = every(all_cells, lambda c: 0.5 + (c.model == "cnn") * lead[c.n][c.seed])
+    kept = [r for r in made if (r.cell.model, r.cell.n) != ("vit", 1000) or r.cell.seed < 3]
     found, text = told(Results.of(study, all_cells, kept))
     assert "At n = 50 cnn leads by 1.7 points" in found["cnn-wins-small"].found
     assert "cnn minus vit goes from -5.5 points at n = 50" in found["gap-closes"].found
@@ -118,7 +118,7 @@ def test_claims_whose_place_cannot_be_told_are_decided_all_the_same(tmp_path):
     at = {"cnn": (0.8, 0.82, 0.84, 0.85), "vit": (0.6, 0.75, 0.83, 0.89)}
     whole = drawn(tmp_path, at, "sizes=[50, 200, 500, 1000]", "seeds=3", images=5000, spread=0.005)
     gone = {("vit", 200, 0), ("cnn", 500, 1)}
-    kept = {i: r for i, r in whole.records.items() if (r.cell.entrant, r.cell.n, r.cell.seed) not in gone}
+    kept = {i: r for i, r in whole.records.items() if (r.cell.model, r.cell.n, r.cell.seed) not in gone}
     before, after = told(whole)[0], told(replace(whole, records=kept))[0]
     for key in ("crossing", "data-multiplier", "gap-closes"):
         assert after[key].outcome == before[key].outcome == "supported", key
@@ -126,8 +126,8 @@ def test_claims_whose_place_cannot_be_told_are_decided_all_the_same(tmp_path):
 
 
 def test_one_of_something_is_said_in_the_singular(tmp_path):
-    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn]", "sizes=[50]")
-    made = every(all_cells, lambda c: 0.5 + 0.05 * (c.entrant == "cnn") + 0.01 * c.seed)
+    study, all_cells, _ = make_study(tmp_path, "models=[vit, cnn]", "sizes=[50]")
+    made = every(all_cells, lambda c: 0.5 + 0.05 * (c.model == "cnn") + 0.01 * c.seed)
     _, text = told(Results.of(study, all_cells, made[1:]))
     assert "1 of 6 cells missing" in text
     assert re.search(r"over\s+the\s+2\s+claims\s+tested\s+\(data-multiplier", text) is None
@@ -140,11 +140,11 @@ CHECK = "budget_check={factor: 2, seeds: [0]}"
 @pytest.mark.parametrize(("moved", "by_chance"), [(0.03, True), (0.2, False)])
 def test_a_shift_that_chance_can_make_is_said_to_be_no_more(tmp_path, moved, by_chance):
     """One seed's gap is held against the mean's interval: five seeds make that narrow, and one seed scatters."""
-    study, all_cells, _ = make_study(tmp_path, CHECK, "entrants=[vit, cnn]", "seeds=5")
+    study, all_cells, _ = make_study(tmp_path, CHECK, "models=[vit, cnn]", "seeds=5")
     off = {0: 0.0, 1: 0.02, 2: -0.02, 3: 0.02, 4: -0.02}
 
     def accuracy(cell) -> float:
-        return 0.5 + (cell.entrant == "cnn") * (0.1 + off[cell.seed] + moved * (cell.role == "budget-check"))
+        return 0.5 + (cell.model == "cnn") * (0.1 + off[cell.seed] + moved * (cell.role == "budget-check"))
 
     (line, *_) = [c for c in verdict(Results.of(study, all_cells, every(all_cells, accuracy))).caveats if "udget" in c]
     assert line.startswith("Budget-limited at n = 50: ")

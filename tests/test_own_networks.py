@@ -25,7 +25,7 @@ dataset: digits
 sizes: [50]
 seeds: 1
 validation: 50
-entrants: {mine: {model: "import:nets:build"}}
+models: {mine: {arch: "import:nets:build"}}
 budget: {images_seen: 48}
 recipe: {batch_size: 16}
 """
@@ -118,7 +118,7 @@ def no_decay_set(inputs, classes):
 
 
 def mine(name: str) -> Imported:
-    return Imported(model="import:nets:build", options={"name": name})
+    return Imported(name="import:nets:build", options={"name": name})
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_would_fail_in_training_is_refused_before(own, name, says):
 @pytest.mark.parametrize("name", ["viewing", "brain_float", "extra", "in_eval"])
 def test_what_people_bring_is_trained_and_recorded(own, study, tmp_path, name):
     own()
-    (cell,) = cells(study(f"entrants.mine.options={{name: {name}}}", text=STUDY))
+    (cell,) = cells(study(f"models.mine.options={{name: {name}}}", text=STUDY))
     record = train_cell(cell, paths=StudyPaths("small", tmp_path, tmp_path), device="cpu", keep=True)
     kept = torch.load(StudyPaths("small", tmp_path, tmp_path).weights(cell.id), weights_only=True)
     assert weights_hash(kept) == record.weights
@@ -157,7 +157,7 @@ def test_what_a_network_names_in_no_weight_decay_is_spared_it_be_that_a_set_or_a
 
 def test_a_network_that_comes_in_evaluation_mode_is_trained_in_training_mode(own, study, tmp_path):
     own()
-    (cell,) = cells(study("entrants.mine.options={name: in_eval}", text=STUDY))
+    (cell,) = cells(study("models.mine.options={name: in_eval}", text=STUDY))
     paths = StudyPaths("small", tmp_path, tmp_path)
     train_cell(cell, paths=paths, device="cpu", keep=True)
     assert torch.load(paths.weights(cell.id), weights_only=True)["2.num_batches_tracked"] == cell.steps
@@ -168,7 +168,7 @@ def test_images_lie_as_they_always_did_for_anothers_network_and_channels_last_fo
     assert memory_layout(build(mine("viewing"), DIGITS)[0]) == torch.contiguous_format
     convolutions = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
     assert memory_layout(convolutions) == torch.contiguous_format
-    assert memory_layout(build(Timm(model="timm/test_resnet"), DIGITS)[0]) == torch.channels_last
+    assert memory_layout(build(Timm(name="timm/test_resnet"), DIGITS)[0]) == torch.channels_last
 
 
 def test_the_hash_of_weights_is_that_of_their_bytes_whatever_their_kind():
@@ -202,14 +202,14 @@ def test_a_network_whose_package_has_changed_is_another_cell_and_is_built_anew(o
     net = own(NETS, "lab/net.py")
     text = STUDY.replace("nets:build", "lab:build")
     (before,) = cells(study(text=text))
-    assert profile(before.model, DIGITS).parameters == 650
+    assert profile(before.arch, DIGITS).parameters == 650
     net.write_text(NETS.replace('name="plain"', 'name="in_eval"'))
     importlib.invalidate_caches()
     (after,) = cells(study(text=text))
     assert after.id != before.id
-    assert profile(after.model, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
+    assert profile(after.arch, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
     with pytest.raises(ConfigError, match="its code has changed since the study was begun"):
-        build(before.model, DIGITS)
+        build(before.arch, DIGITS)
 
 
 def test_a_package_that_only_another_finder_knows_is_found_and_not_run(own, monkeypatch):
@@ -239,6 +239,6 @@ def test_a_module_of_one_file_keeps_the_hash_that_its_records_have(own):
 
 
 @pytest.mark.parametrize("name", ["mixer_s32_224", "resmlp_12_224"])
-def test_timms_mixers_see_whole_words_or_are_refused(name):
-    with pytest.raises(ConfigError, match=r"is not made of whole .* words; try image_size: "):
-        profile(Timm(model=f"timm/{name}", image_size=40), DIGITS)
+def test_timms_mixers_see_whole_tokens_or_are_refused(name):
+    with pytest.raises(ConfigError, match=r"is not made of whole .* tokens; try image_size: "):
+        profile(Timm(name=f"timm/{name}", image_size=40), DIGITS)

@@ -62,7 +62,7 @@ def test_the_deviation_is_the_samples(values, expected):
 @pytest.mark.parametrize(("images", "seeds"), [(200, 10), (1000, 4), (5000, 3)])
 def test_with_the_test_sets_part_the_verdicts_own_test_finds_it_as_often(tmp_path, images, seeds):
     """By seeds alone 3.5 points on 200 test images: found 2 times in 5."""
-    study, all_cells, _ = make_study(tmp_path, "sizes=[50]", f"seeds={seeds}", "entrants=[vit, cnn]")
+    study, all_cells, _ = make_study(tmp_path, "sizes=[50]", f"seeds={seeds}", "models=[vit, cnn]")
     rng, scatter = np.random.default_rng(0), np.zeros(1)
 
     def studies(gap: float, count: int) -> list:
@@ -84,7 +84,7 @@ GAPS = {50: (0.10, 0.14, 0.12), 200: (0.2, 0.2, 0.2), 1000: (0.3, 0.24, 0.27)}  
 
 
 def accuracy(cell) -> float:
-    return 0.5 + (GAPS[cell.n][cell.seed] if cell.entrant == "cnn" else 0)
+    return 0.5 + (GAPS[cell.n][cell.seed] if cell.model == "cnn" else 0)
 
 
 def finished(folder, *overrides: str, keep=lambda _: True) -> Results:
@@ -127,17 +127,17 @@ def test_the_gap_is_that_of_the_seeds_asked_for_by_the_spread_of_those_finished(
 
 
 def test_sizes_with_one_common_seed_are_left_out_and_unlike_numbers_of_seeds_are_said(tmp_path):
-    results = finished(tmp_path, keep=lambda c: {50: True, 200: c.seed == 0, 1000: c.entrant == "vit" or c.seed}[c.n])
+    results = finished(tmp_path, keep=lambda c: {50: True, 200: c.seed == 0, 1000: c.model == "vit" or c.seed}[c.n])
     sentence = detectable_gaps(results)
     assert f"in points, {points(results, 50, 3)}, {points(results, 1000, 3)} or more" in sentence
     assert sentence.endswith("by the spread of the 2 or 3 seeds finished so far.")
 
 
 def test_the_pair_is_the_studys(tmp_path):
-    assert said(tmp_path, "pair=[local, vit]").startswith("3 seeds find a gap local − vit")
+    assert said(tmp_path, "pair=[swin, vit]").startswith("3 seeds find a gap swin − vit")
 
 
-@pytest.mark.parametrize("keep", [lambda _: False, lambda c: c.seed == 0, lambda c: c.entrant == "cnn" or c.seed == 1])
+@pytest.mark.parametrize("keep", [lambda _: False, lambda c: c.seed == 0, lambda c: c.model == "cnn" or c.seed == 1])
 def test_where_no_two_seeds_of_the_pair_are_finished_it_says_what_it_takes(tmp_path, keep):
     assert said(tmp_path, keep=keep) == (
         "Which gap 3 seeds can find is not known yet: it takes two finished seeds of cnn and vit at one size."
@@ -167,6 +167,6 @@ def test_plan_says_it_before_and_after_the_first_seeds(vitcnn, tmp_path):
 
 def test_plan_is_silent_about_a_gap_where_the_pair_is_not_in_the_study(vitcnn, tmp_path):
     make_study(tmp_path, "seeds=1")
-    code, out, _ = vitcnn("plan", "trio.yaml", "entrants=[vit, local]")
+    code, out, _ = vitcnn("plan", "trio.yaml", "models=[vit, swin]")
     assert code == 0
     assert "seed" not in out.lower()

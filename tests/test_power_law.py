@@ -21,14 +21,14 @@ def law(a: float, b: float, c: float) -> Law:
 
 
 def results(folder, sizes=SIZES, seeds: int = 3, spread: float = 0.002, **known: Law) -> Results:
-    """Records whose errors follow the laws but for a seed's part, another for each entrant and n."""
-    study, all_cells, _ = make_study(folder, f"sizes={sizes}", f"seeds={seeds}", "entrants=[vit, cnn]")
+    """Records whose errors follow the laws but for a seed's part, another for each model and n."""
+    study, all_cells, _ = make_study(folder, f"sizes={sizes}", f"seeds={seeds}", "models=[vit, cnn]")
     luck = spread * np.random.default_rng(0).standard_normal((2, seeds, len(sizes)))
     luck -= luck.mean(1, keepdims=True)
     records = []
     for record in every(all_cells, lambda _: 0.5):
-        place = ["cnn", "vit"].index(record.cell.entrant), record.cell.seed, sizes.index(record.cell.n)
-        exact = 1 - known[record.cell.entrant].error(record.cell.n) + luck[place]
+        place = ["cnn", "vit"].index(record.cell.model), record.cell.seed, sizes.index(record.cell.n)
+        exact = 1 - known[record.cell.model].error(record.cell.n) + luck[place]
         test = record.test.model_copy(update={"accuracy": float(exact)})
         records.append(record.model_copy(update={"test": test}))
     return Results.of(study, all_cells, records)
@@ -176,11 +176,11 @@ def test_curves_that_stay_apart_have_no_crossing_and_no_share(tmp_path):
 
 def test_only_seeds_with_every_size_of_both_count_and_two_are_needed(tmp_path):
     whole = results(tmp_path, spread=0.01, cnn=EARLY, vit=LATE)
-    lost = {c.id for c in whole.cells if (c.entrant, c.n, c.seed) == ("vit", 200, 1)}
+    lost = {c.id for c in whole.cells if (c.model, c.n, c.seed) == ("vit", 200, 1)}
     kept = [r for r in whole.records.values() if r.id not in lost]
     two = curves(Results.of(whole.study, whole.cells, kept), "cnn", "vit")
     without = [r for r in whole.records.values() if r.cell.seed != 1]
     assert two == curves(Results.of(whole.study, whole.cells, without), "cnn", "vit")
-    fewer = [r for r in kept if not (r.cell.entrant == "cnn" and r.cell.n == 50 and r.cell.seed == 0)]
+    fewer = [r for r in kept if not (r.cell.model == "cnn" and r.cell.n == 50 and r.cell.seed == 0)]
     with pytest.raises(ValueError, match="1 seed with every size of both"):
         curves(Results.of(whole.study, whole.cells, fewer), "cnn", "vit")

@@ -27,9 +27,9 @@ BEFORE = """
 dataset: digits
 sizes: [50, 200]
 seeds: 2
-entrants:
+models:
   vit: {width: 32, depth: 1, heads: 2}
-  deep: {model: vit, width: 32, depth: 2, heads: 2}
+  deep: {arch: vit, width: 32, depth: 2, heads: 2}
   cnn: {channels: [4, 8], blocks: [1, 1]}
   timm/test_vit: {}
 budget: {images_seen: 128}
@@ -39,13 +39,13 @@ AFTER = """
 dataset: digits
 sizes: [100, 300]
 seeds: 2
-entrants:
-  vit: &vit {model: vit, width: 32, depth: 1, heads: 2}
+models:
+  vit: &vit {arch: vit, width: 32, depth: 1, heads: 2}
   vit-50: {<<: *vit, pretrain: {study: before.yaml, n: 50}}
   vit-200: {<<: *vit, pretrain: {study: before.yaml, n: 200}}
-  cnn: &cnn {model: cnn, channels: [4, 8], blocks: [1, 1]}
-  cnn-200: {<<: *cnn, pretrain: {study: before.yaml, n: 200, entrant: cnn}}
-  tiny: {model: timm/test_vit, pretrain: {study: before.yaml, n: 50}}
+  cnn: &cnn {arch: cnn, channels: [4, 8], blocks: [1, 1]}
+  cnn-200: {<<: *cnn, pretrain: {study: before.yaml, n: 200, model: cnn}}
+  tiny: {arch: timm/test_vit, pretrain: {study: before.yaml, n: 50}}
   linear: {}
 budget: {images_seen: 128}
 recipe: {batch_size: 32}
@@ -70,7 +70,7 @@ def test_a_cell_begins_with_the_cell_of_the_same_network_and_seed_at_the_n_that_
         for n in (100, 300):
             assert after[f"vit-n{n}-s{seed}"].start is None
             begun = {name: after[f"{name}-n{n}-s{seed}"] for name in ("vit-50", "vit-200", "cnn-200", "tiny")}
-            assert {c.start_study for c in begun.values()} == {"before"}
+            assert {c.init_from_study for c in begun.values()} == {"before"}
             assert begun["vit-50"].start == before[f"vit-n50-s{seed}"].id
             assert begun["vit-200"].start == before[f"vit-n200-s{seed}"].id
             assert begun["cnn-200"].start == before[f"cnn-n200-s{seed}"].id
@@ -80,10 +80,10 @@ def test_a_cell_begins_with_the_cell_of_the_same_network_and_seed_at_the_n_that_
 def test_what_decides_the_weights_is_part_of_the_id_and_the_file_is_not(pair, study, tmp_path):
     _, after = pair()
     (tmp_path / "elsewhere.yaml").write_text(BEFORE)
-    _, moved = pair("entrants.vit-50.pretrain.study=elsewhere.yaml")
+    _, moved = pair("models.vit-50.pretrain.study=elsewhere.yaml")
     assert moved["vit-50-n100-s0"].id == after["vit-50-n100-s0"].id != after["vit-200-n100-s0"].id
     (tmp_path / "elsewhere.yaml").write_text(BEFORE.replace("images_seen: 128", "images_seen: 256"))
-    _, longer = pair("entrants.vit-50.pretrain.study=elsewhere.yaml")
+    _, longer = pair("models.vit-50.pretrain.study=elsewhere.yaml")
     assert longer["vit-50-n100-s0"].id != after["vit-50-n100-s0"].id
     assert longer["vit-200-n100-s0"].id == after["vit-200-n100-s0"].id
 
@@ -93,13 +93,13 @@ def test_all_but_the_head_is_what_was_trained_and_the_head_is_what_it_is_from_sc
     before, after = pair()
     paths = {study: StudyPaths(study, tmp_path / "results", tmp_path / "runs") for study in ("before", "after")}
     cell = after[f"{name}-n100-s0"]
-    starter = next(c for c in before.values() if c.id == cell.start)
-    record = train_cell(starter, paths=paths["before"], keep=True)
+    source = next(c for c in before.values() if c.id == cell.init_from)
+    record = train_cell(source, paths=paths["before"], keep=True)
     write_record(record, paths["before"])
-    weights = load_weights(starter.id, paths["before"])
+    weights = load_weights(source.id, paths["before"])
     (data,) = data_of([cell], torch.device("cpu"), None)
     begun = lane_of(cell, data, paths["after"]).network.state_dict()
-    fresh = lane_of(cell.model_copy(update={"start": None, "start_study": None}), data, paths["after"])
+    fresh = lane_of(cell.model_copy(update={"init_from": None, "init_from_study": None}), data, paths["after"])
     head = {key for key in weights if key.startswith("head.")}
     assert len(head) == 2
     assert all(torch.equal(begun[key], weights[key]) for key in weights.keys() - head)
@@ -108,32 +108,32 @@ def test_all_but_the_head_is_what_was_trained_and_the_head_is_what_it_is_from_sc
     assert train_cell(cell, paths=paths["after"]).weights != record.weights
 
 
-def test_other_classes_get_a_head_of_their_own_and_other_words_are_refused(pair):
+def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair):
     before, _ = pair()
-    model, data = before["vit-n50-s0"].model, about_data("digits")
-    weights = build(model, data)[0].state_dict()
+    arch, data = before["vit-n50-s0"].arch, about_data("digits")
+    weights = build(arch, data)[0].state_dict()
     more = data.model_copy(update={"classes": 37})
-    assert build(model, more, weights=weights, own_head=True)[0].head.out_features == 37
+    assert build(arch, more, weights=weights, own_head=True)[0].head.out_features == 37
     with pytest.raises(ConfigError, match=r"pretrain: vit: the weights do not fit at .*: the same image_size for both"):
-        build(model.model_copy(update={"image_size": 96}), more, weights=weights, own_head=True)
+        build(arch.model_copy(update={"image_size": 96}), more, weights=weights, own_head=True)
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("entrants.vit-50.pretrain.n=60", "entrants.vit-50.pretrain: before.yaml has no n = 60; known: 50, 200"),
-        ("seeds=3", "entrants.vit-50.pretrain: before.yaml has no seed = 2; known: 0, 1"),
-        ("entrants.vit-50.width=64", "no entrant of before.yaml is the network of 'vit-50'"),
-        ("entrants.cnn-200.pretrain.entrant=vit", "no entrant of before.yaml is called 'vit' and is the network of"),
-        ("entrants.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; a study is a YAML file"),
-        ("entrants.cnn-200.pretrain.study=after.yaml", "pretrain: after.yaml is this study itself"),
-        ("entrants.cnn-200.pretrain.size=5", "unknown key 'size' in entrants.cnn-200.pretrain"),
-        ("entrants.cnn-200.pretrain=before.yaml", "entrants.cnn-200.pretrain: Input should be a mapping of keys"),
-        ("entrants.cnn-200.start=cnn", "entrants.cnn-200: either `start` or `pretrain`"),
-        ("entrants.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
+        ("models.vit-50.pretrain.n=60", "models.vit-50.pretrain: before.yaml has no n = 60; known: 50, 200"),
+        ("seeds=3", "models.vit-50.pretrain: before.yaml has no seed = 2; known: 0, 1"),
+        ("models.vit-50.width=64", "no model of before.yaml is the network of 'vit-50'"),
+        ("models.cnn-200.pretrain.model=vit", "no model of before.yaml is called 'vit' and is the network of"),
+        ("models.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; a study is a YAML file"),
+        ("models.cnn-200.pretrain.study=after.yaml", "pretrain: after.yaml is this study itself"),
+        ("models.cnn-200.pretrain.size=5", "unknown key 'size' in models.cnn-200.pretrain"),
+        ("models.cnn-200.pretrain=before.yaml", "models.cnn-200.pretrain: Input should be a mapping of keys"),
+        ("models.cnn-200.init_from=cnn", "models.cnn-200: either `init_from` or `pretrain`"),
+        ("models.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
         ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
-        ("entrants.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
-        ("dataset=cifar10", "entrants.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
+        ("models.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
+        ("dataset=cifar10", "models.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
         ("before={}", "'before' is filled in from the file that `pretrain` names"),
     ],
 )
@@ -172,10 +172,10 @@ def test_images_that_validate_here_may_not_have_been_trained_on_before_deformed_
     text = BEFORE.replace("dataset: digits", f"dataset: '{before}'\nvalidation: {validation}").replace("50,", "100,")
     study(text=text, name="before.yaml")
     how_begun = "pretrain: {study: before.yaml, n: 200}"
-    entrants = f"entrants={{cnn: {{channels: [4, 8], blocks: [1, 1], {how_begun}}}}}"
-    how = (f"dataset='{after}'", f"validation={now}", entrants)
+    models = f"models={{cnn: {{channels: [4, 8], blocks: [1, 1], {how_begun}}}}}"
+    how = (f"dataset='{after}'", f"validation={now}", models)
     if said is None:
-        assert {cell.start_study for cell in cells(study(*how, text=AFTER, name="after.yaml"))} == {"before"}
+        assert {cell.init_from_study for cell in cells(study(*how, text=AFTER, name="after.yaml"))} == {"before"}
         return
     with pytest.raises(ConfigError, match=said):
         cells(study(*how, text=AFTER, name="after.yaml"))
@@ -184,13 +184,13 @@ def test_images_that_validate_here_may_not_have_been_trained_on_before_deformed_
 def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study, tmp_path):
     study(text=BEFORE, name="before.yaml")
     study(text=AFTER, name="after.yaml")
-    some = ["seeds=1", "sizes=[100]", "entrants={vit-50: {model: vit, width: 32, depth: 1, heads: 2, "
+    some = ["seeds=1", "sizes=[100]", "models={vit-50: {arch: vit, width: 32, depth: 1, heads: 2, "
             "pretrain: {study: before.yaml, n: 50}}}"]  # fmt: skip
     two, how = ["seeds=2", *some[1:]], ["--wandb", "off", "--workers", "1"]
     code, _, err = vitcnn("run", "after.yaml", *some, *how)
     assert code == 2
     assert "of before, which is not trained yet: `vitcnn run` that study first, with --keep-weights" in err
-    assert vitcnn("run", "before.yaml", "entrants={vit: {width: 32, depth: 1, heads: 2}}", *how)[0] == 0
+    assert vitcnn("run", "before.yaml", "models={vit: {width: 32, depth: 1, heads: 2}}", *how)[0] == 0
     code, _, err = vitcnn("run", "after.yaml", *two, *how)
     said, *records = err.splitlines()
     assert code == 2
@@ -202,22 +202,22 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
     assert len(records) == 2
     for record in records:
         (tmp_path / record.strip()).unlink()
-    assert vitcnn("run", "before.yaml", "seeds=1", "sizes=[50]", "entrants={vit: {width: 32, depth: 1, heads: 2}}",
+    assert vitcnn("run", "before.yaml", "seeds=1", "sizes=[50]", "models={vit: {width: 32, depth: 1, heads: 2}}",
                   "--keep-weights", *how)[0] == 0  # fmt: skip
     assert vitcnn("run", "after.yaml", *some, *how)[0] == 0
     assert len(list((tmp_path / "results/after/records").glob("*.json"))) == 1
 
 
-def test_other_words_than_before_are_refused_before_anybody_is_sent_to_train_the_other_study(vitcnn, study):
+def test_other_tokens_than_before_are_refused_before_anybody_is_sent_to_train_the_other_study(vitcnn, study):
     study(text=BEFORE, name="before.yaml")
     study(text=AFTER, name="after.yaml")
     fractals = "dataset: 'fractals:size=96,classes=10,test=50'"
     study(text=BEFORE.replace("dataset: digits", fractals).replace("[50, 200]", "[100]"), name="small.yaml")
-    some = "entrants={v: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: small.yaml, n: 100}}}"
+    some = "models={v: {arch: vit, width: 32, depth: 1, heads: 2, pretrain: {study: small.yaml, n: 100}}}"
     for command in (("plan",), ("run", "--wandb", "off")):
         code, _, err = vitcnn(command[0], "after.yaml", some, "seeds=1", *command[1:])
         assert code == 2
-        assert "entrants.v: vit sees 64 pixels here and 96 in small.yaml: give both the same image_size" in err
+        assert "models.v: vit sees 64 pixels here and 96 in small.yaml: give both the same image_size" in err
 
 
 def test_weights_that_are_damaged_are_said_to_be_and_what_to_do(pair, tmp_path):
@@ -243,13 +243,13 @@ def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the
         Image.new("RGB", (64, 64), (10 * k, 0, 0)).save(path)
     text = "dataset: folder:pets\nseeds: 1\nvalidation: 4\nbudget: {images_seen: 32}\nrecipe: {batch_size: 8}\n"
     vit = "vit: {width: 32, depth: 1, heads: 2}"
-    begun = "later: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 8}}"
-    study(text=f"{text}resolution: 16\nsizes: [8]\nentrants: {{{vit}}}\n", name="before.yaml")
-    study(text=f"{text}resolution: 24\nsizes: [6]\nentrants: {{{vit}, {begun}}}\n", name="after.yaml")
+    begun = "later: {arch: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 8}}"
+    study(text=f"{text}resolution: 16\nsizes: [8]\nmodels: {{{vit}}}\n", name="before.yaml")
+    study(text=f"{text}resolution: 24\nsizes: [6]\nmodels: {{{vit}, {begun}}}\n", name="after.yaml")
     how = ["--wandb", "off", "--workers", "1", "--data-dir", "cache"]
     assert vitcnn("run", "before.yaml", "--keep-weights", *how)[0] == 0
     code, _, err = vitcnn("run", "after.yaml", "resolution=96", *how)
-    assert (code, "entrants.later: vit sees 96 pixels here and 64 in before.yaml: give both" in err) == (2, True)
+    assert (code, "models.later: vit sees 96 pixels here and 64 in before.yaml: give both" in err) == (2, True)
     assert vitcnn("run", "after.yaml", *how)[0] == 0
     shutil.rmtree(tmp_path / "pets")
     shutil.rmtree(tmp_path / "cache")
@@ -261,7 +261,7 @@ def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the
 
 
 def accuracy(cell) -> float:
-    before = {"vit-50": 0.1, "vit-200": 0.2, "cnn-200": 0.02, "tiny": 0.0}.get(cell.entrant, 0.0)
+    before = {"vit-50": 0.1, "vit-200": 0.2, "cnn-200": 0.02, "tiny": 0.0}.get(cell.model, 0.0)
     return 0.5 + before + 0.1 * (cell.n == 300) + 0.02 * cell.seed
 
 
@@ -294,15 +294,15 @@ def test_the_report_says_where_the_images_before_were_made_from_seeds(study, tmp
 
 
 def test_a_line_joins_what_differs_by_the_images_before_alone(study):
-    twins = BEFORE.replace("deep: {model: vit, width: 32, depth: 2", "twin: {model: vit, width: 32, depth: 1")
+    twins = BEFORE.replace("deep: {arch: vit, width: 32, depth: 2", "twin: {arch: vit, width: 32, depth: 1")
     study(text=twins, name="before.yaml")
     vit = "model: vit, width: 32, depth: 1, heads: 2"
     begun = {"a-50": ("vit", 50), "b-200": ("twin", 200), "a-200": ("vit", 200), "b-50": ("twin", 50)}
-    entrants = ", ".join(
-        f"{name}: {{{vit}, pretrain: {{study: before.yaml, n: {n}, entrant: {of}}}}}" for name, (of, n) in begun.items()
+    models = ", ".join(
+        f"{name}: {{{vit}, pretrain: {{study: before.yaml, n: {n}, model: {of}}}}}" for name, (of, n) in begun.items()
     )
-    entrants += f", c-50: {{{vit}, recipe: {{lr: 0.1}}, pretrain: {{study: before.yaml, n: 50, entrant: vit}}}}"
-    known = families(study(f"entrants={{{entrants}}}", text=AFTER, name="after.yaml").entrants)
+    models += f", c-50: {{{vit}, recipe: {{lr: 0.1}}, pretrain: {{study: before.yaml, n: 50, model: vit}}}}"
+    known = families(study(f"models={{{models}}}", text=AFTER, name="after.yaml").models)
     assert [sorted(e.name for e in family.values()) for family in known.values()] == [
         ["a-200", "a-50"],
         ["b-200", "b-50"],
@@ -312,10 +312,10 @@ def test_a_line_joins_what_differs_by_the_images_before_alone(study):
 
 def test_the_one_from_scratch_is_that_of_the_same_recipe_and_another_recipe_is_said(study, tmp_path):
     study(text=BEFORE, name="before.yaml")
-    strong = "entrants.vit-strong={model: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 0.003}}"
-    own = "entrants.vit-200.recipe={lr: 0.003}"
-    alike = "entrants.vit-50.recipe={lr: 0.003}"
-    found = families(study(strong, own, alike, text=AFTER, name="after.yaml").entrants)
+    strong = "models.vit-strong={arch: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 0.003}}"
+    own = "models.vit-200.recipe={lr: 0.003}"
+    alike = "models.vit-50.recipe={lr: 0.003}"
+    found = families(study(strong, own, alike, text=AFTER, name="after.yaml").models)
     assert {n: e.name for n, e in found["vit-strong"].items()} == {0: "vit-strong", 50: "vit-50", 200: "vit-200"}
     for overrides, said in (((own, alike), True), ((), False)):
         made, all_cells, paths = make_study(tmp_path, *overrides, text=AFTER, name="after")
@@ -325,19 +325,19 @@ def test_the_one_from_scratch_is_that_of_the_same_recipe_and_another_recipe_is_s
 
 
 def test_what_was_shuffled_before_is_said(study, tmp_path):
-    (tmp_path / "before.yaml").write_text(BEFORE + "shuffle: {words: 1}\n", encoding="utf-8")
+    (tmp_path / "before.yaml").write_text(BEFORE + "permutation: {patches: 1}\n", encoding="utf-8")
     made, all_cells, paths = make_study(tmp_path, text=AFTER, name="after")
     write(every(all_cells, accuracy), paths)
-    assert "images of digits, all words shuffled (before.yaml, " in write_report(made, all_cells, paths).read_text()
+    assert "images of digits, all patches permuted (before.yaml, " in write_report(made, all_cells, paths).read_text()
 
 
 def test_a_network_begun_within_the_study_is_another_cell_than_one_begun_with_the_same_weights_of_another(study):
     study(text=BEFORE, name="before.yaml")
     both = (
         "sizes=[50]",
-        "entrants={vit: {width: 32, depth: 1, heads: 2}, "
-        "more: {model: vit, width: 32, depth: 1, heads: 2, start: vit}, "
-        "anew: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
+        "models={vit: {width: 32, depth: 1, heads: 2}, "
+        "more: {arch: vit, width: 32, depth: 1, heads: 2, init_from: vit}, "
+        "anew: {arch: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
     )
     made = {cell.title: cell for cell in cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))}
     assert made["more-n50-s0"].start == made["anew-n50-s0"].start == made["vit-n50-s0"].id
@@ -348,8 +348,8 @@ def test_weights_of_another_study_are_not_waited_for_in_this_one(study, tmp_path
     study(text=BEFORE, name="before.yaml")
     both = (
         "sizes=[50]",
-        "entrants={vit: {width: 32, depth: 1, heads: 2}, "
-        "anew: {model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
+        "models={vit: {width: 32, depth: 1, heads: 2}, "
+        "anew: {arch: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
     )
     waiting = cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))
     with pytest.raises(ConfigError, match=r"of before, which is not trained yet"):
@@ -368,7 +368,7 @@ def test_the_figure_has_a_line_for_each_network_and_n_with_scratch_at_its_left(s
     made, all_cells, _ = make_study(tmp_path, text=AFTER, name="after")
     results = Results.of(made, all_cells, every(all_cells, accuracy), about_data("digits"))
     ax = transfer_figure(Figure().subplots(), results)
-    assert list(families(made.entrants)) == ["vit", "cnn", "tiny"]
+    assert list(families(made.models)) == ["vit", "cnn", "tiny"]
     labels = ax.get_legend_handles_labels()[1]
     assert labels == [f"{name}, n = {n}" for name in ("vit", "cnn", "tiny") for n in (100, 300)]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["none", "50", "200"]
@@ -380,9 +380,9 @@ def test_the_figure_has_a_line_for_each_network_and_n_with_scratch_at_its_left(s
 def test_what_was_trained_on_two_data_sets_is_two_lines_that_begin_with_the_same_from_scratch(study):
     study(text=BEFORE, name="before.yaml")
     study(text=BEFORE, name="other.yaml")
-    more = "entrants.vit-o50={model: vit, width: 32, depth: 1, heads: 2, pretrain: {study: other.yaml, n: 50}}"
-    known = families(study(more, text=AFTER, name="after.yaml").entrants)
-    named = {name: {n: entrant.name for n, entrant in family.items()} for name, family in known.items()}
+    more = "models.vit-o50={arch: vit, width: 32, depth: 1, heads: 2, pretrain: {study: other.yaml, n: 50}}"
+    known = families(study(more, text=AFTER, name="after.yaml").models)
+    named = {name: {n: model.name for n, model in family.items()} for name, family in known.items()}
     assert named == {
         "vit-50": {0: "vit", 50: "vit-50", 200: "vit-200"},
         "cnn": {0: "cnn", 200: "cnn-200"},

@@ -12,10 +12,10 @@ from torch import nn
 
 from vitcnn.data.augment.augmentation import Augmentation, mixed_loss
 from vitcnn.data.augment.spec import write_out
-from vitcnn.data.permutation import Shuffle, order
+from vitcnn.data.permutation import Permutation, order
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.rng import states
-from vitcnn.models.config import CNN, RNN, Hybrid, Local, Mixer, PixelLocal, ViT
+from vitcnn.models.config import CNN, RNN, SASA, Hybrid, Mixer, Swin, ViT
 from vitcnn.models.registry import Timm
 from vitcnn.study.recipe import Recipe
 from vitcnn.training.capture import _decides_in_python, _python_state, capture_all
@@ -23,18 +23,18 @@ from vitcnn.training.lane import Lane
 
 STRONG = write_out("strong", 32, True)
 SMALL = {"width": 16, "depth": 2}
-MODELS = {
+ARCHS = {
     "vit": ViT(**SMALL, heads=2),
     "vit, drop path": ViT(**SMALL, heads=2, drop_path=0.5),
     "vit, additive": ViT(**SMALL, heads=2, score="additive", weights="relu"),
     "hybrid": Hybrid(**SMALL, heads=2),
     "mixer": Mixer(**SMALL),
     "rnn": RNN(**SMALL),
-    "swin": Local(width=16, depths=(1, 1), heads=(1, 2)),
-    "sasa": PixelLocal(),
+    "swin": Swin(width=16, depths=(1, 1), heads=(1, 2)),
+    "sasa": SASA(),
     "cnn": CNN(channels=(8, 16), blocks=(1, 1)),
-    "timm": Timm(model="timm/test_vit"),
-    "timm resnet": Timm(model="timm/test_resnet"),
+    "timm": Timm(name="timm/test_vit"),
+    "timm resnet": Timm(name="timm/test_resnet"),
 }
 
 
@@ -43,12 +43,12 @@ def pictures(count: int) -> torch.Tensor:
     return torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
 
 
-def lane_of(model, how: str = STRONG, moved: bool = False, **recipe) -> Lane:
-    network, images = made(model, RGB), pictures(40)
+def lane_of(arch, how: str = STRONG, moved: bool = False, **recipe) -> Lane:
+    network, images = made(arch, RGB), pictures(40)
     from vitcnn.models.build import image_size
 
-    pixels = torch.from_numpy(order(32, Shuffle(words=1, pixels=1))) if moved else None
-    seen = Preprocess.of(images, image_size(model, RGB), pixels)
+    pixels = torch.from_numpy(order(32, Permutation(patches=1, pixels=1))) if moved else None
+    seen = Preprocess.of(images, image_size(arch, RGB), pixels)
     recipe = Recipe(augment=how, batch_size=8, **recipe)
     return lane_on(network, images, seen, recipe, steps=6)
 
@@ -78,16 +78,16 @@ def dense(monkeypatch):
     monkeypatch.setattr(Augmentation, "forward", Augmentation.dense)
 
 
-NO_LSTM = [name for name in MODELS if name != "rnn"]  # its kernels keep memory of their own from forward to backward
+NO_LSTM = [name for name in ARCHS if name != "rnn"]  # its kernels keep memory of their own from forward to backward
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", NO_LSTM)
 def test_the_operations_of_one_step_done_again_train_as_the_program_does(name, precision, dense):
-    lane = lane_of(MODELS[name], precision=precision)
+    lane = lane_of(ARCHS[name], precision=precision)
     lane.load(0, 6)
     replay = recorded(lane).replay
-    again, undisturbed = weights_after(lane, replay), weights_after(lane_of(MODELS[name], precision=precision))
+    again, undisturbed = weights_after(lane, replay), weights_after(lane_of(ARCHS[name], precision=precision))
     assert again["loss"][1] == 6
     assert_same(again, undisturbed)
 
@@ -96,21 +96,21 @@ def test_the_operations_of_one_step_done_again_train_as_the_program_does(name, p
     "how", ["none", "flip", "shift:4", "trivial", "erase:0.5", "mixup:0.8", "cutmix:1", "mixup:0.2+cutmix:1"]
 )
 def test_so_they_do_with_every_augmentation(how, dense):
-    lane = lane_of(MODELS["cnn"], how, moved=True)
+    lane = lane_of(ARCHS["cnn"], how, moved=True)
     lane.load(0, 6)
     again = weights_after(lane, recorded(lane).replay)
-    assert_same(again, weights_after(lane_of(MODELS["cnn"], how, moved=True)))
+    assert_same(again, weights_after(lane_of(ARCHS["cnn"], how, moved=True)))
 
 
 def test_the_dense_form_of_augmentation_trains_as_the_grouped_one(monkeypatch):
-    grouped = weights_after(lane_of(MODELS["vit"]))
+    grouped = weights_after(lane_of(ARCHS["vit"]))
     monkeypatch.setattr(Augmentation, "forward", Augmentation.dense)
-    assert_same(grouped, weights_after(lane_of(MODELS["vit"])))
+    assert_same(grouped, weights_after(lane_of(ARCHS["vit"])))
 
 
 @pytest.mark.parametrize("name", NO_LSTM)
 def test_a_forward_pass_on_a_gpu_needs_nothing_of_the_host(name):
-    lane = lane_of(MODELS[name])
+    lane = lane_of(ARCHS[name])
     with on_fake_cuda(lane):
         rows = lane.feed.rows.index_select(0, lane.cursor)[0]
         images, labels = lane.feed.pool.index_select(0, rows), lane.feed.labels.index_select(0, lane.cursor)[0]
@@ -122,7 +122,7 @@ def test_a_forward_pass_on_a_gpu_needs_nothing_of_the_host(name):
 
 
 def test_fake_tensors_of_a_gpu_find_what_is_left_on_the_host():
-    lane = lane_of(MODELS["vit"])
+    lane = lane_of(ARCHS["vit"])
     with on_fake_cuda(lane):
         lane.network.positions = nn.Parameter(torch.empty(16, 16, device="cpu"))
         with pytest.raises(RuntimeError, match="device"):
@@ -171,9 +171,9 @@ def test_a_network_that_decides_in_python_is_found_out(how, said):
     assert (found is None) if said is None else (said in found)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ARCHS)
 def test_our_networks_decide_nothing_in_python(name):
-    lane = lane_of(MODELS[name])
+    lane = lane_of(ARCHS[name])
     lane.load(0, 1)
     before = _python_state(lane)
     lane.program()
@@ -181,12 +181,12 @@ def test_our_networks_decide_nothing_in_python(name):
 
 
 def test_on_a_cpu_nothing_is_captured():
-    lane = lane_of(MODELS["vit"])
+    lane = lane_of(ARCHS["vit"])
     assert capture_all([lane]) == []
     assert (lane.run, lane.stream, lane.eager_reason) == (lane.program, None, None)
 
 
 def test_every_parameter_group_has_the_one_learning_rate_that_a_step_sets():
-    lane = lane_of(MODELS["vit"])
+    lane = lane_of(ARCHS["vit"])
     assert len(lane.optimizer.param_groups) == 2
     assert all(group["lr"] is lane.lr for group in lane.optimizer.param_groups)

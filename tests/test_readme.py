@@ -43,7 +43,7 @@ def test_a_study_of_the_readme_loads(text, tmp_path, monkeypatch):
     file = tmp_path / "shown.yaml"
     file.write_text(text, encoding="utf-8")
     (tmp_path / "nets.py").write_text("def build(image_size, channels, classes, width): ...", encoding="utf-8")
-    assert len(load_study(file).entrants) > 1
+    assert len(load_study(file).models) > 1
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.relative_to(HERE).as_posix())
@@ -93,7 +93,7 @@ def test_the_numbers_of_the_findings_are_those_of_the_records():
     assert set(re.findall(DECIMAL, FINDINGS)) == measured
 
 
-def test_the_words_of_the_findings_are_true_of_the_records():
+def test_the_tokens_of_the_findings_are_true_of_the_records():
     reference, fashion = gaps("reference"), gaps("fashion-mnist")
     assert "the CNN leads at every n" in FINDINGS
     assert min(reference.values()) > 0

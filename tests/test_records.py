@@ -94,7 +94,7 @@ def test_what_is_no_record_is_named_and_the_others_are_read(trio):
         "short.json": text[: len(text) // 2],
         "extra.json": json.dumps(json.loads(text) | {"colour": "red", "id": "extra"}),
         "newer.json": json.dumps(json.loads(text) | {"schema_": 2, "id": "newer"}),
-        "words.json": "not json",
+        "tokens.json": "not json",
         "empty.json": "",
         "bytes.json": "\x00\x00",
     }

@@ -25,7 +25,7 @@ TEXT = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants: {vit: {width: 32, depth: 2, heads: 2}}
+models: {vit: {width: 32, depth: 2, heads: 2}}
 budget: {images_seen: 1600}
 recipe: {batch_size: 32}
 """
@@ -230,7 +230,7 @@ def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, pat
     assert kinds == {0.003: "done", 1e30: "failed"}
     where = ["--results", paths.results, "--runs", paths.runs]
     assert vitcnn("select", file, *where)[0] == 0
-    assert yaml.safe_load((paths.report / "recipes.yaml").read_text())["entrants"]["vit"][50]["lr"] == 0.003
+    assert yaml.safe_load((paths.report / "recipes.yaml").read_text())["models"]["vit"][50]["lr"] == 0.003
     assert vitcnn("report", file, *where)[0] == 0
     report = (paths.report / "report.md").read_text()
     assert "| lr=1e+30 | failed |" in report

@@ -20,7 +20,7 @@ PARTIAL = """
 dataset: digits
 sizes: [50, 100, 200, 400]
 seeds: 2
-entrants: {"vit|16": {model: vit}, cnn: {}, linear: {}}
+models: {"vit|16": {arch: vit}, cnn: {}, linear: {}}
 pair: [cnn, "vit|16"]
 budget: {images_seen: 1280}
 """
@@ -28,13 +28,13 @@ budget: {images_seen: 1280}
 
 def accuracy(cell) -> float:
     """The ViT falls below linear's 0.6 at the largest n only; seeds 0.02 apart."""
-    level = {"vit": 0.7, "local": 0.8, "cnn": 0.9, "linear": 0.6}[cell.entrant]
-    return level + 0.02 * cell.seed - (0.3 if (cell.entrant, cell.n) == ("vit", 1000) else 0)
+    level = {"vit": 0.7, "swin": 0.8, "cnn": 0.9, "linear": 0.6}[cell.model]
+    return level + 0.02 * cell.seed - (0.3 if (cell.model, cell.n) == ("vit", 1000) else 0)
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """(report.md, its folder) of a whole study of three entrants and the floor, 3 sizes, 3 seeds."""
+    """(report.md, its folder) of a whole study of three models and the baseline, 3 sizes, 3 seeds."""
     study, all_cells, paths = make_study(tmp_path_factory.mktemp("full"))
     write(every(all_cells, accuracy), paths)
     return write_report(study, all_cells, paths).read_text(encoding="utf-8"), paths.report
@@ -42,7 +42,7 @@ def full(tmp_path_factory):
 
 def lost(cell) -> bool:
     """No floor at all, no CNN from 200 on, and one ViT."""
-    return cell.entrant == "linear" or (cell.entrant == "cnn" and cell.n >= 200) or cell.title == "vit|16-n50-s1"
+    return cell.model == "linear" or (cell.model == "cnn" and cell.n >= 200) or cell.title == "vit|16-n50-s1"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def partial(tmp_path_factory):
     out = []
     for seed in (1, 2):
         study, all_cells, paths = make_study(tmp_path_factory.mktemp("partial"), text=PARTIAL, name="partial")
-        records = every([c for c in all_cells if not lost(c)], lambda c: 0.5 + 0.1 * (c.entrant == "cnn"))
+        records = every([c for c in all_cells if not lost(c)], lambda c: 0.5 + 0.1 * (c.model == "cnn"))
         write(random.Random(seed).sample(records, len(records)), paths)
         paths.record("half").write_text('{"id": "ha')
         out.append((write_report(study, all_cells, paths).read_text(encoding="utf-8"), paths.report))
@@ -74,11 +74,11 @@ def spread(values, signed: bool = False) -> str:
 # ---- a whole study ----
 
 
-def test_the_table_has_the_mean_interval_and_seeds_of_every_entrant_at_every_n(full):
+def test_the_table_has_the_mean_interval_and_seeds_of_every_model_at_every_n(full):
     head, *lines = rows(full[0], "Accuracy against data")
-    assert head == ["n", "vit", "local", "cnn", "linear"]
+    assert head == ["n", "vit", "swin", "cnn", "linear"]
     assert [line[0] for line in lines] == ["50", "200", "1,000"]
-    levels = {"vit": 0.7, "local": 0.8, "cnn": 0.9, "linear": 0.6}
+    levels = {"vit": 0.7, "swin": 0.8, "cnn": 0.9, "linear": 0.6}
     for line in lines:
         for name, shown in zip(head[1:], line[1:], strict=True):
             level = 0.4 if (name, line[0]) == ("vit", "1,000") else levels[name]
@@ -90,15 +90,15 @@ def test_the_gap_and_the_overfitting_have_a_sign_and_their_seeds(full):
     assert rows(full[0], "Overfitting")[1][1] == "+10.0 ± 0.0 (3 seeds)"
 
 
-def test_every_entrant_stands_beside_the_pairs_second_paired_by_the_seeds_that_both_have(tmp_path):
-    study, all_cells, paths = make_study(tmp_path, "pair=[cnn, local]")
+def test_every_model_stands_beside_the_pairs_second_paired_by_the_seeds_that_both_have(tmp_path):
+    study, all_cells, paths = make_study(tmp_path, "pair=[cnn, swin]")
     rng = np.random.default_rng(0)
     draws = {c.id: rng.uniform(0.3, 0.9) for c in all_cells}
     gone = {"cnn-n50-s1", "local-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
     records = every([c for c in all_cells if c.title not in gone], lambda c: draws[c.id])
     write(records, paths)
     text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
-    assert "Every entrant minus local, paired by seed, points" in text.split("## Gap\n")[1].split("\n## ")[0]
+    assert "Every model minus swin, paired by seed, points" in text.split("## Gap\n")[1].split("\n## ")[0]
     got = {r.cell.title: r.test.accuracy for r in records}
 
     def shown(name: str, n: int) -> str:
@@ -109,7 +109,7 @@ def test_every_entrant_stands_beside_the_pairs_second_paired_by_the_seeds_that_b
         return spread(gaps, signed=True)
 
     head, *lines = rows(text, "Gap", 1)
-    assert head == ["n", "vit − local", "cnn − local", "linear − local"]
+    assert head == ["n", "vit − swin", "cnn − swin", "linear − swin"]
     assert [line[0] for line in lines] == ["50", "200", "1,000"]
     for n, line in zip((50, 200, 1000), lines, strict=True):
         assert line[1:] == [shown(name, n) for name in ("vit", "cnn", "linear")]
@@ -117,24 +117,24 @@ def test_every_entrant_stands_beside_the_pairs_second_paired_by_the_seeds_that_b
     assert [line[2] for line in lines] == [line[1] for line in rows(text, "Gap")[1:]]
 
 
-def test_a_pair_that_is_alone_with_the_floor_has_one_table_of_gaps(partial):
-    assert "Every entrant minus" not in partial[0][0]
+def test_a_pair_that_is_alone_with_the_baseline_has_one_table_of_gaps(partial):
+    assert "Every model minus" not in partial[0][0]
 
 
-def test_who_loses_to_the_floor_is_said_before_anything_else(full):
+def test_who_loses_to_the_baseline_is_said_before_anything_else(full):
     first, second = [line for line in full[0].splitlines() if line][:2]
     assert first == "# trio"
-    assert second.startswith("**vit is not above the linear floor at n = 1,000: 42.0% against 62.0% (3 and 3 seeds)")
-    assert "above the linear floor at its largest" not in full[0]
+    assert second.startswith("**vit is not above the linear baseline at n = 1,000: 42.0% against 62.0% (3 and 3 seeds)")
+    assert "above the linear baseline at its largest" not in full[0]
     assert "missing" not in full[0]
 
 
 def test_budget_size_recipe_and_makers_are_stated(full):
     assert "1,280 images seen: 25.6 epochs at n = 50, 1.3 at n = 1,000" in full[0]
-    assert "4 entrants × 3 sizes × 3 seeds" in full[0]
+    assert "4 models × 3 sizes × 3 seeds" in full[0]
     assert "At n = 1,000 every seed trains on the same images" in full[0]
     assert rows(full[0], "Recipes")[1] == ["50", *["batch_size 64"] * 3, "C 0.1"]
-    cost = {line[0]: line[1:] for line in rows(full[0], "Entrants")[1:]}
+    cost = {line[0]: line[1:] for line in rows(full[0], "Models")[1:]}
     assert cost["vit"][:5] == ["500,000", "9,000,000", "64 px", "16", "2"]
     assert cost["linear"] == ["650", "640", "8 px", "–", "–", "–"]
     assert "- torch: 2.11.0" in full[0]
@@ -174,13 +174,13 @@ def test_what_is_missing_is_listed_and_never_a_number(partial):
     assert [line[2] for line in shown] == ["60.0 ± 0.0 (2 seeds)"] * 2 + [MISSING] * 2
     assert {line[3] for line in shown} == {MISSING}
     assert [line[1] for line in rows(text, "Gap")[1:]] == ["+10.0 (1 seed)", "+10.0 ± 0.0 (2 seeds)"] + [MISSING] * 2
-    assert set(rows(text, "Entrants")[3][1:]) == {MISSING}
+    assert set(rows(text, "Models")[3][1:]) == {MISSING}
     without = re.sub(r"## Verdict.*?(?=\n## )", "", text, flags=re.DOTALL)  # an effect there may well be 0.0
     assert not re.search(r"^\|.*\| [+-]?0\.0 ", without, re.MULTILINE)
 
 
-def test_nobody_is_called_above_a_floor_that_is_not_there_yet(partial):
-    assert "above the linear floor" not in partial[0][0]
+def test_nobody_is_called_above_a_baseline_that_is_not_there_yet(partial):
+    assert "above the linear baseline" not in partial[0][0]
 
 
 def test_seeds_that_train_on_different_images_are_not_said_to_share_them(partial):
@@ -192,7 +192,7 @@ def test_a_broken_file_is_named(partial):
 
 
 def test_a_name_with_a_pipe_breaks_no_table(partial):
-    for heading, width in {"Accuracy against data": 4, "Gap": 2, "Overfitting": 4, "Entrants": 7, "Recipes": 4}.items():
+    for heading, width in {"Accuracy against data": 4, "Gap": 2, "Overfitting": 4, "Models": 7, "Recipes": 4}.items():
         assert {len(line) for line in rows(partial[0][0], heading)} == {width}, heading
     assert rows(partial[0][0], "Gap")[0][1] == r"cnn − vit\|16, points"
 
@@ -206,8 +206,8 @@ def test_a_table_stays_a_table_whatever_stands_in_its_cells():
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_one_entrant_one_size_one_seed_with_and_without_its_record(tmp_path, finished):
-    study, all_cells, paths = make_study(tmp_path, "entrants=[vit]", "sizes=[50]", "seeds=1", name="lone")
+def test_one_model_one_size_one_seed_with_and_without_its_record(tmp_path, finished):
+    study, all_cells, paths = make_study(tmp_path, "models=[vit]", "sizes=[50]", "seeds=1", name="lone")
     write(every(all_cells, accuracy) if finished else [], paths)
     text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert rows(text, "Accuracy against data") == [["n", "vit"], ["50", "70.0 (1 seed)" if finished else MISSING]]
@@ -217,9 +217,9 @@ def test_one_entrant_one_size_one_seed_with_and_without_its_record(tmp_path, fin
     assert {path.name for path in paths.report.glob("*.png")} >= {"accuracy.png", "curves.png"}
 
 
-def test_the_budget_stated_holds_for_every_entrant(tmp_path):
-    entrants = "entrants={vit: {recipe: {batch_size: 100}}, cnn: {}}"
-    _, all_cells, _ = make_study(tmp_path, entrants, "budget={images_seen: 1000}")
+def test_the_budget_stated_holds_for_every_model(tmp_path):
+    models = "models={vit: {recipe: {batch_size: 100}}, cnn: {}}"
+    _, all_cells, _ = make_study(tmp_path, models, "budget={images_seen: 1000}")
     assert {c.steps * c.recipe.batch_size for c in all_cells} == {1000, 1024}
     said = describe_budget(all_cells)
     assert "1,000" in said.split(" images seen")[0]
@@ -243,24 +243,24 @@ def test_a_search_shows_every_trials_validation_accuracy_and_its_choice_in_bold(
     study, all_cells, paths = search(tmp_path)
     text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert text.startswith("# search\n")
-    assert "6 trials for each entrant and size, seeds [0]" in text
-    for entrant in ("vit", "cnn"):
-        head, *lines = rows(text, entrant)
+    assert "6 trials for each model and size, seeds [0]" in text
+    for model in ("vit", "cnn"):
+        head, *lines = rows(text, model)
         assert head == ["recipe", "n = 50", "n = 1,000"]
         assert len(lines) == 6
         by_recipe = {line[0]: line[1:] for line in lines}
         assert by_recipe["lr=0.003 augment=none"] == ["49.8", "70.0"]  # of 297 images: 148 and 208
         assert by_recipe["lr=0.01 augment=shift:1"] == ["**72.1**", "51.9"]
         assert by_recipe["lr=0.003 augment=shift:1"] == ["51.9", "**72.1**"]
-        assert f"- {entrant} at n = 50 chose lr = 0.01, the edge of the grid" in text
-        assert f"{entrant} at n = 1,000 chose" not in text
+        assert f"- {model} at n = 50 chose lr = 0.01, the edge of the grid" in text
+        assert f"{model} at n = 1,000 chose" not in text
 
 
 @pytest.mark.parametrize(
     ("overrides", "head"),
     [
         ((), "augment (else none)"),
-        (("entrants={vit: {}, cnn: {recipe: {augment: 'shift:2'}}}", "grid=[{lr: [0.001, 0.003, 0.01]}, "
+        (("models={vit: {}, cnn: {recipe: {augment: 'shift:2'}}}", "grid=[{lr: [0.001, 0.003, 0.01]}, "
           "{lr: [0.02], augment: [none, 'shift:1']}]"), "augment (else the first of its own)"),
     ],
 )  # fmt: skip

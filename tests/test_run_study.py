@@ -17,7 +17,7 @@ TEXT = """
 dataset: digits
 sizes: [50, 100]
 seeds: 1
-entrants:
+models:
   vit: {width: 16, depth: 1, heads: 2}
   linear: {C: [1.0]}
 budget: {images_seen: 64}
@@ -53,8 +53,8 @@ def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path
 
 def test_what_is_finished_is_said_and_nothing_is_done(file, tmp_path):
     said, how = io.StringIO(), {"results": tmp_path / "results", "runs": tmp_path / "runs", "wandb": "off"}
-    run_study(file, ["sizes=[50]", "entrants=[linear]"], **how, console=Console(file=io.StringIO()))
-    outcome = run_study(file, ["sizes=[50]", "entrants=[linear]"], **how, console=Console(file=said))
+    run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=io.StringIO()))
+    outcome = run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=said))
     assert (outcome.done, outcome.failed, outcome.interrupted) == ([], {}, False)
     assert "all 1 cells are done" in said.getvalue()
 

@@ -34,12 +34,12 @@ def scores(values: dict[str, tuple[float, float]], all_cells) -> dict[str, Score
     return {c.id: Score(accuracy=values[c.variant][0], nll=values[c.variant][1], images=297) for c in all_cells}
 
 
-def test_the_best_on_validation_is_chosen_for_each_entrant_and_size(tmp_path):
+def test_the_best_on_validation_is_chosen_for_each_model_and_size(tmp_path):
     def validation(cell):
-        return likes(0.003 if cell.entrant == "vit" else 0.001, "shift:1" if cell.n == 50 else "none")(cell)
+        return likes(0.003 if cell.model == "vit" else 0.001, "shift:1" if cell.n == 50 else "none")(cell)
 
     choice = choose(*searched(tmp_path, validation))
-    assert choice["entrants"] == {
+    assert choice["models"] == {
         "vit": {50: {"lr": 0.003, "augment": "shift:1"}, 1000: {"lr": 0.003, "augment": "none"}},
         "cnn": {50: {"lr": 0.001, "augment": "shift:1"}, 1000: {"lr": 0.001, "augment": "none"}},
     }
@@ -48,19 +48,19 @@ def test_the_best_on_validation_is_chosen_for_each_entrant_and_size(tmp_path):
 
 def test_a_tie_goes_to_the_lower_loss(tmp_path):
     choice = choose(*searched(tmp_path, lambda _: 0.8, nll=lambda c: 0.4 if c.recipe.lr == 0.003 else 0.5))
-    assert choice["entrants"]["vit"][50]["lr"] == 0.003
+    assert choice["models"]["vit"][50]["lr"] == 0.003
 
 
 def test_a_loss_does_not_outweigh_accuracy(tmp_path):
     choice = choose(*searched(tmp_path, likes(0.003), nll=lambda c: 9.0 if c.recipe.lr == 0.003 else 0.1))
-    assert choice["entrants"]["cnn"] == {50: {"lr": 0.003, "augment": "none"}, 1000: {"lr": 0.003, "augment": "none"}}
+    assert choice["models"]["cnn"] == {50: {"lr": 0.003, "augment": "none"}, 1000: {"lr": 0.003, "augment": "none"}}
 
 
 def test_the_mean_over_seeds_decides_and_not_the_luckiest_seed(tmp_path):
     def validation(cell):
         return 0.7 if cell.recipe.lr == 0.003 else (0.95 if cell.seed == 0 else 0.2)
 
-    assert choose(*searched(tmp_path, validation, "seeds=3"))["entrants"]["vit"][50]["lr"] == 0.003
+    assert choose(*searched(tmp_path, validation, "seeds=3"))["models"]["vit"][50]["lr"] == 0.003
 
 
 def test_the_same_counts_of_right_images_are_a_tie_in_whatever_order_the_seeds_come(tmp_path):
@@ -77,7 +77,7 @@ def test_test_results_are_never_looked_at(tmp_path, vitcnn):
     for test in (lambda c: 1 - likes(0.003)(c), likes(0.003), lambda _: 0.0):
         write([record(c, test(c), validation=likes(0.003)(c), nll=1.0, rng=rng) for c in all_cells], paths)
         assert vitcnn("select", "search.yaml")[0] == 0
-        chosen = yaml.safe_load((paths.report / "recipes.yaml").read_text())["entrants"]
+        chosen = yaml.safe_load((paths.report / "recipes.yaml").read_text())["models"]
         assert chosen["vit"] == {n: {"lr": 0.003, "augment": "none"} for n in study.sizes}
 
 
@@ -104,15 +104,15 @@ def test_a_study_without_a_grid_is_no_search(tmp_path):
         choose(*make_study(tmp_path)[:2], {})
 
 
-def test_a_linear_entrant_in_a_search_is_left_alone(tmp_path):
+def test_a_linear_model_in_a_search_is_left_alone(tmp_path):
     study, all_cells, validation = searched(tmp_path, lambda c: 0.9 if c.recipe is None else likes(0.003)(c),
-                                        "entrants=[vit, cnn, linear]")  # fmt: skip
-    assert set(choose(study, all_cells, validation)["entrants"]) == {"vit", "cnn"}
+                                        "models=[vit, cnn, linear]")  # fmt: skip
+    assert set(choose(study, all_cells, validation)["models"]) == {"vit", "cnn"}
 
 
 def test_a_search_that_trains_nothing_is_refused_with_a_sentence(tmp_path):
     with pytest.raises(ConfigError):
-        choose(*searched(tmp_path, lambda _: 0.5, "entrants=[linear]"))
+        choose(*searched(tmp_path, lambda _: 0.5, "models=[linear]"))
 
 
 # ---- the edges of the grid ----
@@ -126,7 +126,7 @@ def test_a_choice_on_the_grids_edge_is_named(tmp_path, lr):
     assert "(standard error 1.7); widen it" in found[0]
 
 
-def test_a_choice_inside_the_grid_and_of_words_has_no_edge(tmp_path):
+def test_a_choice_inside_the_grid_and_of_tokens_has_no_edge(tmp_path):
     for augment in ("none", "shift:1"):
         assert choose(*searched(tmp_path, likes(0.003, augment)))["edges"] == []
 
@@ -152,9 +152,9 @@ def test_an_edge_inside_which_all_trials_failed_says_so(tmp_path):
     assert found[0].startswith("vit at n = 50 chose lr = 0.01, the edge of the grid: all trials inside it failed (")
 
 
-def test_an_entrant_with_a_value_of_its_own_is_judged_by_what_was_tried_for_it(tmp_path):
+def test_a_model_with_a_value_of_its_own_is_judged_by_what_was_tried_for_it(tmp_path):
     two = "grid=[{lr: [0.001, 0.003]}, {augment: ['shift:1']}]"
-    found = choose(*searched(tmp_path, likes(0.003, "none"), two, "entrants={vit: {recipe: {lr: 0.002}}, cnn: {}}"))
+    found = choose(*searched(tmp_path, likes(0.003, "none"), two, "models={vit: {recipe: {lr: 0.002}}, cnn: {}}"))
     assert not [line for line in found["edges"] if line.startswith("cnn")]
 
 
@@ -172,24 +172,24 @@ TWO = "grid=[{lr: [0.001, 0.003, 0.01], augment: [none, 'shift:1']}, {lr: [0.003
 
 def test_a_list_of_grids_has_the_points_of_each(tmp_path):
     def likes_decay(cell):
-        return 0.95 if cell.entrant == "vit" and cell.recipe.weight_decay == 0.5 else likes(0.003)(cell)
+        return 0.95 if cell.model == "vit" and cell.recipe.weight_decay == 0.5 else likes(0.003)(cell)
 
     study, all_cells, validation = searched(tmp_path, likes_decay, TWO)
     choice = choose(study, all_cells, validation)
     assert choice["trials"] == 7
     assert len({cell.id for cell in all_cells}) == len(all_cells)
-    assert choice["entrants"]["vit"][50] == {"lr": 0.003, "weight_decay": 0.5, "augment": "none"}
-    assert choice["entrants"]["cnn"][50] == {"lr": 0.003, "weight_decay": 0.05, "augment": "none"}
+    assert choice["models"]["vit"][50] == {"lr": 0.003, "weight_decay": 0.5, "augment": "none"}
+    assert choice["models"]["cnn"][50] == {"lr": 0.003, "weight_decay": 0.05, "augment": "none"}
 
 
-def test_what_a_search_gained_is_told_for_each_entrant_size_and_field(tmp_path):
+def test_what_a_search_gained_is_told_for_each_model_size_and_field(tmp_path):
     study, all_cells, validation = searched(tmp_path, likes(0.01, "shift:1"), TWO)
     among = trials(all_cells, validation)
     found = gains(study, among)["vit", 50]
     assert found["lr"] == pytest.approx(0.1, abs=0.004)  # 0.01 instead of the first rate, 0.001
     assert found["augment"] == pytest.approx(0.05, abs=0.004)
     assert found["weight_decay"] == 0  # the choice has the recipe's own
-    middle = np.median([likes(0.01, "shift:1")(c) for c in all_cells if (c.entrant, c.n) == ("vit", 50)])
+    middle = np.median([likes(0.01, "shift:1")(c) for c in all_cells if (c.model, c.n) == ("vit", 50)])
     assert found["the median trial"] == pytest.approx(0.9 - middle, abs=0.004)
 
 
@@ -198,27 +198,27 @@ def test_what_a_search_gained_is_told_for_each_entrant_size_and_field(tmp_path):
 
 def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_path):
     def validation(cell):
-        return likes(0.01 if cell.n == 50 else 0.003, "shift:1" if cell.entrant == "vit" else "none")(cell)
+        return likes(0.01 if cell.n == 50 else 0.003, "shift:1" if cell.model == "vit" else "none")(cell)
 
     path = tmp_path / "recipes.yaml"
     path.write_text(recipes_yaml(choose(*searched(tmp_path, validation))))
     assert yaml.safe_load(path.read_text())["rule"] == RULE
     main = tmp_path / "main.yaml"
     main.write_text(
-        "dataset: digits\nsizes: [60, 220, 230, 900]\nseeds: 2\nentrants: [vit, cnn, linear]\n"
+        "dataset: digits\nsizes: [60, 220, 230, 900]\nseeds: 2\nmodels: [vit, cnn, linear]\n"
         f"budget: {{images_seen: 1000}}\nrecipes: {path.name}\nrecipe: {{warmup: 0.2}}\n"
     )
     loaded = load_study(main)
     assert loaded.search == "search"
-    got = {(c.entrant, c.n): c.recipe for c in cells(loaded)}
+    got = {(c.model, c.n): c.recipe for c in cells(loaded)}
     for n, lr in {60: 0.01, 220: 0.01, 230: 0.003, 900: 0.003}.items():  # in log n the middle of 50 and 1000 is 224
         assert got["vit", n] == Recipe(lr=lr, augment="shift:1", warmup=0.2)
         assert got["cnn", n] == Recipe(lr=lr, warmup=0.2)
         assert got["linear", n] is None
 
 
-def recipes(path, dataset: str = "digits", **entrants) -> str:
-    path.write_text(yaml.safe_dump({"search": path.stem, "dataset": dataset, "entrants": entrants}))
+def recipes(path, dataset: str = "digits", **models) -> str:
+    path.write_text(yaml.safe_dump({"search": path.stem, "dataset": dataset, "models": models}))
     return path.name
 
 
@@ -231,15 +231,15 @@ def report_of(tmp_path, *overrides: str) -> str:
 def test_who_has_no_recipe_of_its_own_at_a_size_is_said_by_name(tmp_path):
     both = {50: {"lr": 0.01}, 200: {"lr": 0.003}, 1000: {"lr": 0.003}}
     file = recipes(tmp_path / "some.yaml", vit={50: {"lr": 0.01}}, cnn=both)
-    text = report_of(tmp_path, f"recipes={file}", "entrants=[vit, cnn]")
+    text = report_of(tmp_path, f"recipes={file}", "models=[vit, cnn]")
     assert " The search was made at n = 50 for vit; at n = 50, 200, 1,000 for cnn; others take the nearest" in text
     file = recipes(tmp_path / "all.yaml", vit=both, cnn=both, mixer={7: {}})
-    assert "others take the nearest" not in report_of(tmp_path, f"recipes={file}", "entrants=[vit, cnn]")
+    assert "others take the nearest" not in report_of(tmp_path, f"recipes={file}", "models=[vit, cnn]")
 
 
 @pytest.mark.parametrize("none", ["[]", "null"])
 def test_no_recipes_are_no_search(tmp_path, none):
-    text = report_of(tmp_path, f"recipes={none}", "entrants=[vit, cnn]")
+    text = report_of(tmp_path, f"recipes={none}", "models=[vit, cnn]")
     assert "No recipe search stands behind this study." in text
     assert "Recipes are from the study file; no search stands behind them." in text
 
@@ -248,7 +248,7 @@ def test_a_data_set_by_another_of_its_names_is_no_other_data_set(tmp_path):
     file = recipes(tmp_path / "r.yaml", "fractals:channels=3,noise=0.5", cnn={100: {}})
     main = tmp_path / "main.yaml"
     main.write_text(
-        "dataset: 'fractals:noise=0.5,channels=3'\nsizes: [100]\nseeds: 1\nentrants: [cnn]\n"
+        "dataset: 'fractals:noise=0.5,channels=3'\nsizes: [100]\nseeds: 1\nmodels: [cnn]\n"
         f"budget: {{images_seen: 100}}\nrecipes: {file}\n"
     )
     assert load_study(main).search == "r"

@@ -26,12 +26,12 @@ FAMILY = """
 dataset: digits
 sizes: [200]
 seeds: 1
-entrants:
-  cnn: &small {model: cnn, channels: [4, 8], blocks: [1, 1], image_size: 8}
-  cnn-on: {<<: *small, start: cnn, recipe: {lr: 1.0e-60}}
-  freed: {<<: *small, model: cnn-attention, start: cnn, gate: 30, sharpness: 60, recipe: {lr: 1.0e-60}}
-  vit: &vit {model: vit, width: 16, depth: 1, heads: 2}
-  vit-on: {<<: *vit, start: vit, recipe: {lr: 1.0e-60}}
+models:
+  cnn: &small {arch: cnn, channels: [4, 8], blocks: [1, 1], image_size: 8}
+  cnn-on: {<<: *small, init_from: cnn, recipe: {lr: 1.0e-60}}
+  freed: {<<: *small, arch: cnn-attention, init_from: cnn, gate: 30, sharpness: 60, recipe: {lr: 1.0e-60}}
+  vit: &vit {arch: vit, width: 16, depth: 1, heads: 2}
+  vit-on: {<<: *vit, init_from: vit, recipe: {lr: 1.0e-60}}
   linear: {C: [1.0]}
 budget: {images_seen: 640}
 recipe: {batch_size: 32, lr: 0.03}
@@ -40,13 +40,13 @@ MATRIX = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants:
-  burns: &small {model: cnn, channels: [4, 8], blocks: [1, 1], image_size: 8, recipe: {lr: 1.0e+30}}
-  after: {<<: *small, start: burns, recipe: {}}
+models:
+  burns: &small {arch: cnn, channels: [4, 8], blocks: [1, 1], image_size: 8, recipe: {lr: 1.0e+30}}
+  after: {<<: *small, init_from: burns, recipe: {}}
   cnn: {<<: *small, recipe: {}}
-  cnn-on: {<<: *small, start: cnn, recipe: {}}
-  freed: {<<: *small, model: cnn-attention, start: cnn-on, recipe: {}}
-  freed-on: {<<: *small, model: cnn-attention, start: freed, recipe: {}}
+  cnn-on: {<<: *small, init_from: cnn, recipe: {}}
+  freed: {<<: *small, arch: cnn-attention, init_from: cnn-on, recipe: {}}
+  freed-on: {<<: *small, arch: cnn-attention, init_from: freed, recipe: {}}
   linear: {C: [1.0]}
 budget: {images_seen: 128}
 recipe: {batch_size: 32}
@@ -61,12 +61,12 @@ def build(image_size, channels, classes, width):
 
 
 def by_name(all_cells: list[Cell]) -> dict[str, Cell]:
-    return {cell.entrant: cell for cell in all_cells}
+    return {cell.model: cell for cell in all_cells}
 
 
 @pytest.fixture
 def cell(study):
-    """`cell("freed", "recipe.lr=1")`: the first cell of an entrant of the family."""
+    """`cell("freed", "recipe.lr=1")`: the first cell of a model of the family."""
     return lambda name, *overrides, text=FAMILY: by_name(cells(study(*overrides, text=text))[::-1])[name]
 
 
@@ -76,7 +76,7 @@ def family(tmp_path_factory) -> tuple[dict[str, Cell], dict[str, Record], StudyP
     _, all_cells, paths = make_study(tmp_path_factory.mktemp("family"), text=FAMILY, name="family")
     for one in all_cells:
         assert work((one,), paths, OPTIONS, {one.id}).cells == {one.id: "done"}
-    return by_name(all_cells), {c.entrant: read_record(paths.record(c.id)) for c in all_cells}, paths
+    return by_name(all_cells), {c.model: read_record(paths.record(c.id)) for c in all_cells}, paths
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
     paths = StudyPaths("m", tmp_path / "results", tmp_path / "runs")
     code, out, _ = vitcnn("run", "m.yaml", "--workers", workers, "--device", "cpu", "--wandb", "off", *more)
     assert code == 1
-    after = {state.cell.entrant: state for state in states(mine.values(), paths)}
+    after = {state.cell.model: state for state in states(mine.values(), paths)}
     assert {name for name, state in after.items() if state.kind == "failed"} == {"burns", "after"}
     assert {state.kind for state in after.values()} == {"failed", "done"}
     assert "NotFiniteLoss" in after["burns"].detail["error"]
@@ -126,7 +126,7 @@ def test_a_longer_cell_begins_with_the_longer_one_of_what_it_begins_with(study):
     def starts(*pair: str) -> dict[str, str | None]:
         mine = {c.title: c for c in cells(study(f"pair=[{', '.join(pair)}]", "budget_check={factor: 2}", text=FAMILY))}
         names = {c.id: title for title, c in mine.items()}
-        return {title: names.get(c.start) for title, c in mine.items()}
+        return {title: names.get(c.init_from) for title, c in mine.items()}
 
     both = starts("cnn-on", "cnn")
     assert both["cnn-on-n200-s0"] == "cnn-n200-s0"
@@ -160,14 +160,14 @@ def test_a_rewritten_network_begins_with_the_predictions_of_the_cnn(family):
     same = records["freed"].test.correct() == records["cnn-on"].test.correct()  # both: batch norms that saw the same
     assert same.mean() > 0.99
     assert records["freed"].curve[0].val_nll == pytest.approx(records["cnn-on"].curve[0].val_nll, rel=1e-3)
-    fresh = train_cell(mine["freed"].model_copy(update={"start": None}), paths=paths)
+    fresh = train_cell(mine["freed"].model_copy(update={"init_from": None}), paths=paths)
     assert (fresh.test.correct() == records["freed"].test.correct()).mean() < 0.9
     assert fresh.subset == records["freed"].subset
 
 
 @pytest.mark.parametrize("name", ["cnn-on", "freed", "vit-on"])
 def test_an_interrupted_cell_goes_on_from_its_checkpoint_and_not_from_its_start(name, cell, paths):
-    one = cell(name, f"entrants.{name}.recipe.lr=0.03")
+    one = cell(name, f"models.{name}.recipe.lr=0.03")
     undisturbed = train_cell(one, paths=paths)
     answers = iter([False, False, True])
     with pytest.raises(InterruptedCell):
@@ -178,11 +178,11 @@ def test_an_interrupted_cell_goes_on_from_its_checkpoint_and_not_from_its_start(
 
 
 @pytest.mark.parametrize(
-    ("model", "more"),
+    ("arch", "more"),
     [("timm/test_vit", "image_size: 32"), ("import:nets_to_go_on:build", "options: {width: 4}")],
 )
 def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_options_are_the_same(
-    model, more, study, vitcnn, tmp_path, monkeypatch
+    arch, more, study, vitcnn, tmp_path, monkeypatch
 ):
     (tmp_path / "nets_to_go_on.py").write_text(OWN)
     monkeypatch.setattr(sys, "path", sys.path.copy())
@@ -190,9 +190,9 @@ def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_option
         dataset: digits
         sizes: [50]
         seeds: 1
-        entrants:
-          "my/net": {{model: "{model}", {more}}}
-          more: {{model: "{model}", {more}, start: my/net, recipe: {{lr: 1.0e-60}}}}
+        models:
+          "my/net": {{arch: "{arch}", {more}}}
+          more: {{arch: "{arch}", {more}, init_from: my/net, recipe: {{lr: 1.0e-60}}}}
         budget: {{images_seen: 32}}
         recipe: {{batch_size: 16}}
     """)
@@ -202,35 +202,35 @@ def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_option
         work((one,), paths, OPTIONS, {first.id})
     assert read_record(paths.record(first.id)).weights == read_record(paths.record(second.id)).weights
     with pytest.raises(ConfigError, match="'my/net' is another network"):
-        cells(study("entrants.more.image_size=48", text=text))
+        cells(study("models.more.image_size=48", text=text))
 
 
 # ---- weights that are not there ----
 
 
 def test_lost_weights_are_a_sentence_that_says_what_to_do_and_doing_it_helps(family, paths, cell):
-    starter, one = cell("cnn"), cell("cnn-on")
-    paths.weights(starter.id).unlink()
+    source, one = cell("cnn"), cell("cnn-on")
+    paths.weights(source.id).unlink()
     with pytest.raises(ConfigError) as caught:
         train_cell(one, paths=paths)
-    record = paths.record(starter.id)
-    for said in (str(paths.weights(starter.id)), f"delete {record}", "--keep-weights"):
+    record = paths.record(source.id)
+    for said in (str(paths.weights(source.id)), f"delete {record}", "--keep-weights"):
         assert said in str(caught.value)
     record.unlink()
-    done = work((starter,), paths, Options(device="cpu", tracking="off", keep_weights=True))
-    assert done.cells == {starter.id: "done"}
+    done = work((source,), paths, Options(device="cpu", tracking="off", keep_weights=True))
+    assert done.cells == {source.id: "done"}
     assert train_cell(one, paths=paths).weights == family[1]["cnn-on"].weights
 
 
 def test_other_weights_and_weights_without_a_record_are_refused(paths, cell):
-    starter, one = cell("cnn"), cell("cnn-on")
-    weights = load_weights(starter.id, paths)
+    source, one = cell("cnn"), cell("cnn-on")
+    weights = load_weights(source.id, paths)
     weights["head.bias"][3] += 1e-6
-    torch.save(weights, paths.weights(starter.id))
-    with pytest.raises(ConfigError, match=f"{starter.id}.pt: not the weights that .*{starter.id}.json was made with"):
+    torch.save(weights, paths.weights(source.id))
+    with pytest.raises(ConfigError, match=f"{source.id}.pt: not the weights that .*{source.id}.json was made with"):
         train_cell(one, paths=paths)
-    paths.record(starter.id).unlink()
-    with pytest.raises(ConfigError, match=f"cell {starter.id}, whose trained weights are needed, is not finished"):
+    paths.record(source.id).unlink()
+    with pytest.raises(ConfigError, match=f"cell {source.id}, whose trained weights are needed, is not finished"):
         train_cell(one, paths=paths)
 
 
@@ -244,9 +244,9 @@ def test_a_broken_file_of_weights_is_refused_by_its_name(left, paths, cell):
 
 
 def test_weights_of_a_cell_that_never_finished_are_not_to_be_had_by_deleting_its_record(paths, cell):
-    starter = cell("cnn")
-    paths.weights(starter.id).unlink()
-    paths.record(starter.id).unlink()
+    source = cell("cnn")
+    paths.weights(source.id).unlink()
+    paths.record(source.id).unlink()
     with pytest.raises(ConfigError) as caught:
         train_cell(cell("cnn-on"), paths=paths)
     assert "delete" not in str(caught.value)

@@ -14,13 +14,13 @@ FAMILY = """
 dataset: digits
 sizes: [200]
 seeds: 1
-entrants:
-  cnn: &small {model: cnn, channels: [4, 8], blocks: [1, 1]}
-  cnn-on: {<<: *small, start: cnn}
-  freed: {<<: *small, model: cnn-attention, start: cnn}
-  freed-on: {<<: *small, model: cnn-attention, start: freed}
-  vit: &vit {model: vit, width: 16, depth: 1, heads: 2}
-  vit-on: {<<: *vit, start: vit}
+models:
+  cnn: &small {arch: cnn, channels: [4, 8], blocks: [1, 1]}
+  cnn-on: {<<: *small, init_from: cnn}
+  freed: {<<: *small, arch: cnn-attention, init_from: cnn}
+  freed-on: {<<: *small, arch: cnn-attention, init_from: freed}
+  vit: &vit {arch: vit, width: 16, depth: 1, heads: 2}
+  vit-on: {<<: *vit, init_from: vit}
   linear: {C: [1.0]}
 budget: {images_seen: 640}
 """
@@ -28,12 +28,12 @@ STARTS = {"cnn-on": "cnn", "freed": "cnn", "freed-on": "freed", "vit-on": "vit"}
 
 
 def by_name(all_cells: list[Cell]) -> dict[str, Cell]:
-    return {cell.entrant: cell for cell in all_cells}
+    return {cell.model: cell for cell in all_cells}
 
 
 @pytest.fixture
 def cell(study):
-    """`cell("freed", "recipe.lr=1")`: the first cell of an entrant of the family."""
+    """`cell("freed", "recipe.lr=1")`: the first cell of a model of the family."""
     return lambda name, *overrides: by_name(cells(study(*overrides, text=FAMILY))[::-1])[name]
 
 
@@ -51,49 +51,52 @@ def test_a_cell_waits_for_the_one_it_begins_with_while_that_waits_or_runs(study)
 def test_a_start_and_all_that_decides_it_are_part_of_the_id(cell):
     freed = cell("freed")
     assert freed.start == cell("cnn").id
-    assert freed.model_copy(update={"start": None}).id != freed.id
-    changes = ("entrants.cnn.recipe={lr: 0.01}", "budget.images_seen=1280", "seeds=[1]")
+    assert freed.model_copy(update={"init_from": None}).id != freed.id
+    changes = ("models.cnn.recipe={lr: 0.01}", "budget.images_seen=1280", "seeds=[1]")
     others = [freed, *(cell("freed", change) for change in changes)]
     assert len({one.id for one in others}) == len({one.start for one in others}) == 4
-    assert cell("freed", "entrants.linear.C=[2.0]", "seeds=2").id == freed.id
+    assert cell("freed", "models.linear.C=[2.0]", "seeds=2").id == freed.id
 
 
 def test_a_starters_recipe_changes_the_ids_of_all_that_follow_from_it_and_of_no_other(study):
-    before, after = (by_name(cells(study(*more, text=FAMILY))) for more in ([], ["entrants.cnn.recipe={lr: 0.01}"]))
+    before, after = (by_name(cells(study(*more, text=FAMILY))) for more in ([], ["models.cnn.recipe={lr: 0.01}"]))
     changed = {name for name in before if before[name].id != after[name].id}
     assert changed == {"cnn", "cnn-on", "freed", "freed-on"}
 
 
 def test_every_cell_begins_with_one_of_its_own_size_seed_and_setting_trained_for_the_usual_time(study):
-    dial = "shuffle=[{words: 0}, {words: 1}]"
+    dial = "permutation=[{patches: 0}, {patches: 1}]"
     check = ["pair=[cnn-on, freed]", "budget_check={factor: 2}"]
     all_cells = cells(study(dial, *check, "sizes=[50, 200]", "seeds=2", text=FAMILY))
     known = {one.id: one for one in all_cells}
     begun = [one for one in all_cells if one.start]
-    assert len(begun) == 4 * 2 * 2 * 2 + 2 * 2 * 2  # entrants × sizes × seeds × settings, and at seed 0 the pair longer
+    assert len(begun) == 4 * 2 * 2 * 2 + 2 * 2 * 2  # models × sizes × seeds × settings, and at seed 0 the pair longer
     for one in begun:
-        starter = known[one.start]
-        assert (one.n, one.seed, one.shuffle) == (starter.n, starter.seed, starter.shuffle)
-        assert (starter.entrant, starter.role) == (STARTS[one.entrant], "main")
+        source = known[one.start]
+        assert (one.n, one.seed, one.permutation) == (source.n, source.seed, source.permutation)
+        assert (source.model, source.role) == (STARTS[one.model], "main")
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("entrants.freed.start=cn", "entrants.freed.start: no network further up is called 'cn'; did you mean 'cnn'?"),
-        ("entrants.cnn-on.start=cnn-on", "entrants.cnn-on.start: no network further up is called 'cnn-on'"),
-        ("entrants.cnn.start=freed", "entrants.cnn.start: no network further up is called 'freed'"),
-        ("entrants.vit-on.start=linear", "entrants.vit-on.start: no network further up is called 'linear'"),
-        ("entrants.linear.start=cnn", "entrants.linear.start: logistic regression begins with nobody's weights"),
-        ("entrants.vit-on.start=cnn", "'cnn' is another network; its weights do not fit 'vit-on'"),
-        ("entrants.freed.start=vit", "entrants.freed.start: no network further up is called 'vit'"),
-        ("entrants.freed.channels=[4, 16]", "'cnn' is another network; its weights do not fit 'freed'"),
-        ("entrants.cnn.model=pixel-local", "'cnn' is another network; its weights do not fit 'cnn-on'"),
-        ("entrants.vit-on.heads=4", "'vit' is another network; its weights do not fit 'vit-on'"),
-        ("grid={lr: [0.001, 0.003]}", "entrants.cnn-on.start: in a search 'cnn' has many cells at one n"),
-        ("entrants.freed.start=5", "entrants.freed.start: Input should be a valid string (got 5)"),
-        ("entrants.freed.strat=cnn", "unknown key 'strat' in entrants.freed; did you mean 'start'?"),
-        ("entrants.freed.gat=2", "unknown key 'gat' in entrants.freed; did you mean 'gate'?"),
+        (
+            "models.freed.init_from=cn",
+            "models.freed.init_from: no network further up is called 'cn'; did you mean 'cnn'?",
+        ),
+        ("models.cnn-on.init_from=cnn-on", "models.cnn-on.init_from: no network further up is called 'cnn-on'"),
+        ("models.cnn.init_from=freed", "models.cnn.init_from: no network further up is called 'freed'"),
+        ("models.vit-on.init_from=linear", "models.vit-on.init_from: no network further up is called 'linear'"),
+        ("models.linear.init_from=cnn", "models.linear.init_from: logistic regression begins with nobody's weights"),
+        ("models.vit-on.init_from=cnn", "'cnn' is another network; its weights do not fit 'vit-on'"),
+        ("models.freed.init_from=vit", "models.freed.init_from: no network further up is called 'vit'"),
+        ("models.freed.channels=[4, 16]", "'cnn' is another network; its weights do not fit 'freed'"),
+        ("models.cnn.arch=sasa", "'cnn' is another network; its weights do not fit 'cnn-on'"),
+        ("models.vit-on.heads=4", "'vit' is another network; its weights do not fit 'vit-on'"),
+        ("grid={lr: [0.001, 0.003]}", "models.cnn-on.init_from: in a search 'cnn' has many cells at one n"),
+        ("models.freed.init_from=5", "models.freed.init_from: Input should be a valid string (got 5)"),
+        ("models.freed.strat=cnn", "unknown key 'strat' in models.freed; did you mean 'start'?"),
+        ("models.freed.gat=2", "unknown key 'gat' in models.freed; did you mean 'gate'?"),
     ],
 )
 def test_a_wrong_start_is_refused_before_anything_is_trained(cell, override, said):
@@ -103,14 +106,14 @@ def test_a_wrong_start_is_refused_before_anything_is_trained(cell, override, sai
 
 
 def test_logistic_regression_begins_with_nothing(cell):
-    with pytest.raises(ConfigError, match=r"entrants\.again\.start"):
-        cell("again", "entrants.again={model: linear, C: [1.0], start: linear}")
+    with pytest.raises(ConfigError, match=r"models\.again\.start"):
+        cell("again", "models.again={arch: linear, C: [1.0], init_from: linear}")
 
 
 def test_an_export_says_which_cell_another_began_with(vitcnn, tmp_path):
     _, all_cells, paths = make_study(tmp_path, text=FAMILY, name="family")
     write(every(all_cells, lambda _: 0.5), paths)
     assert vitcnn("export", "family.yaml", "--csv", "all.csv")[0] == 0
-    rows = {row["entrant"]: row for row in csv.DictReader((tmp_path / "all.csv").open())}
-    starts = {name: row["start"] for name, row in rows.items()}
+    rows = {row["model"]: row for row in csv.DictReader((tmp_path / "all.csv").open())}
+    starts = {name: row["init_from"] for name, row in rows.items()}
     assert starts == {name: rows[STARTS[name]]["id"] if name in STARTS else "" for name in rows}

@@ -23,7 +23,7 @@ TINY = """
 dataset: digits
 sizes: [50]
 seeds: 1
-entrants:
+models:
   vit: {width: 32, depth: 1, heads: 2, drop_path: 0.5}
   cnn: {channels: [8, 16], blocks: [1, 1]}
   linear: {C: [0.01, 1.0]}
@@ -34,8 +34,8 @@ recipe: {batch_size: 32, augment: "shift:1"}
 
 @pytest.fixture
 def tiny(study):
-    def pick(entrant: str) -> Cell:
-        return next(c for c in cells(study(text=TINY)) if c.entrant == entrant)
+    def pick(model: str) -> Cell:
+        return next(c for c in cells(study(text=TINY)) if c.model == model)
 
     return pick
 
@@ -95,7 +95,7 @@ def test_the_statistics_of_images_on_disk_are_those_of_the_same_images_in_memory
 
 def test_a_stream_from_the_disk_gives_the_batches_of_one_in_memory(pair):
     labels = torch.arange(2500)
-    how = {"batch_size": 64, "steps": 45, "seed": 5, "start": 38}  # into the second epoch
+    how = {"batch_size": 64, "steps": 45, "seed": 5, "init_from": 38}  # into the second epoch
     streams = [list(TrainStream(images, labels, **how)) for images in pair]
     for (images, labels_, step), (read, labels_read, step_) in zip(*streams, strict=True):
         assert torch.equal(images, read)
@@ -155,14 +155,14 @@ def test_the_memory_is_shared_by_all_workers():
 # ---- cells ----
 
 
-@pytest.mark.parametrize("entrant", ["vit", "cnn", "linear"])
-def test_a_cell_trained_from_the_disk_is_the_one_trained_in_memory_to_the_last_bit(entrant, tiny, paths, stream):
-    memory = train_cell(tiny(entrant), paths=paths)
+@pytest.mark.parametrize("model", ["vit", "cnn", "linear"])
+def test_a_cell_trained_from_the_disk_is_the_one_trained_in_memory_to_the_last_bit(model, tiny, paths, stream):
+    memory = train_cell(tiny(model), paths=paths)
     stream(True)
-    disk = train_cell(tiny(entrant), paths=paths)
+    disk = train_cell(tiny(model), paths=paths)
     assert result(disk) == result(memory)
     assert disk.test.bits == memory.test.bits
-    if entrant != "linear":
+    if model != "linear":
         assert disk.weights == memory.weights
         assert len(disk.curve) == 5
 

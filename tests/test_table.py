@@ -41,9 +41,9 @@ def test_a_study_not_begun_is_all_waiting(trio):
 
 def test_done_running_stopped_and_failed_are_shown(trio):
     _, all_cells, paths = trio
-    done = [c for c in all_cells if (c.entrant, c.n) == ("vit", 50)]
+    done = [c for c in all_cells if (c.model, c.n) == ("vit", 50)]
     write(every(done, lambda _: 0.5), paths)
-    running, stopped, failed = [c for c in all_cells if (c.entrant, c.n) == ("cnn", 200)]
+    running, stopped, failed = [c for c in all_cells if (c.model, c.n) == ("cnn", 200)]
     write_progress(paths.cell(running.id), step=7, steps=20, accuracy=0.8125, images_per_s=432.1)
     write_progress(paths.cell(stopped.id), step=3, steps=20, accuracy=None, images_per_s=None, stopped=True)
     write_atomically(paths.cell(failed.id) / "failure.json", json.dumps({"error": "NotFinite: loss [nan] at step 3"}))
@@ -66,8 +66,8 @@ def test_a_finished_study_has_nothing_left(trio):
 
 
 def test_names_are_shown_as_they_are_and_longer_training_apart(tmp_path):
-    entrants = "entrants={'vit[red]': {model: vit}, cnn: {}}"
-    _, all_cells, paths = make_study(tmp_path, entrants, "pair=[cnn, 'vit[red]']", "budget_check={}")
+    models = "models={'vit[red]': {arch: vit}, cnn: {}}"
+    _, all_cells, paths = make_study(tmp_path, models, "pair=[cnn, 'vit[red]']", "budget_check={}")
     write(every([c for c in all_cells if c.role == "budget-check"], lambda _: 0.5), paths)
     text = shown(all_cells, paths)
     assert row(text, "vit[red]") == ["vit[red]", "0/3", "0/3", "0/3"]
@@ -77,8 +77,8 @@ def test_names_are_shown_as_they_are_and_longer_training_apart(tmp_path):
 # ---- how long it will take ----
 
 
-def some(trio, entrant: str, *kinds: str, **detail) -> list[State]:
-    cells = [c for c in trio[1] if c.entrant == entrant]
+def some(trio, model: str, *kinds: str, **detail) -> list[State]:
+    cells = [c for c in trio[1] if c.model == model]
     return [State(cell, kind, detail if kind == "running" else {}) for cell, kind in zip(cells, kinds, strict=False)]
 
 
@@ -91,9 +91,9 @@ def test_the_time_left_is_images_left_by_speed_by_workers(trio):
 
 def test_a_cell_that_failed_for_good_is_no_work_left_and_plan_says_so(trio):
     study, all_cells, paths = trio
-    final = [State(cell, "failed", {"final": True}) for cell in all_cells if cell.entrant == "vit"]
+    final = [State(cell, "failed", {"final": True}) for cell in all_cells if cell.model == "vit"]
     assert seconds_left(final, {"vit": 10.0}, 1) == 0
-    write(every([c for c in all_cells if c.entrant != "vit"], lambda _: 0.5), paths)
+    write(every([c for c in all_cells if c.model != "vit"], lambda _: 0.5), paths)
     paths.failures.mkdir(parents=True)
     for state in final:
         paths.failure(state.cell.id).write_text('{"error": "the training loss is nan"}')
@@ -101,8 +101,8 @@ def test_a_cell_that_failed_for_good_is_no_work_left_and_plan_says_so(trio):
     assert "nothing is left to do" in group.renderables
 
 
-def test_an_entrant_not_yet_seen_counts_as_the_mean_of_the_others(trio):
-    waiting = some(trio, "vit", "waiting") + some(trio, "cnn", "waiting") + some(trio, "local", "waiting")
+def test_a_model_not_yet_seen_counts_as_the_mean_of_the_others(trio):
+    waiting = some(trio, "vit", "waiting") + some(trio, "cnn", "waiting") + some(trio, "swin", "waiting")
     assert seconds_left(waiting, {"vit": 10.0, "cnn": 30.0}, 1) == pytest.approx(1280 / 10 + 1280 / 30 + 1280 / 20)
 
 
@@ -112,7 +112,7 @@ def test_a_running_cell_counts_by_its_rest_and_what_passed_since_its_last_sign(t
     assert seconds_left(some(trio, "vit", "running", step=20, time=time.time() - 60), {"vit": 10.0}, 1) == 0
 
 
-def test_the_floor_costs_no_time_and_without_speed_or_workers_none_is_known(trio):
+def test_the_baseline_costs_no_time_and_without_speed_or_workers_none_is_known(trio):
     waiting = some(trio, "vit", "waiting")
     assert seconds_left(some(trio, "linear", "waiting", "waiting"), {"vit": 10.0}, 1) == 0
     assert seconds_left(waiting, {}, 1) is None
@@ -121,7 +121,7 @@ def test_the_floor_costs_no_time_and_without_speed_or_workers_none_is_known(trio
 
 def test_cells_that_one_process_trains_as_one_program_count_as_one_at_work(trio):
     _, all_cells, paths = trio
-    three = [c for c in all_cells if c.entrant == "vit"][:3]
+    three = [c for c in all_cells if c.model == "vit"][:3]
     for one in three:
         write_progress(paths.cell(one.id), step=0, steps=20, images_per_s=10.0)
     assert "about 6 min left" in shown(three, paths)  # 3 × 1,280 images at 10 a second
@@ -129,15 +129,15 @@ def test_cells_that_one_process_trains_as_one_program_count_as_one_at_work(trio)
 
 def test_speed_is_a_running_cells_else_a_records(trio):
     _, all_cells, paths = trio
-    vit, cnn, _ = (next(c for c in all_cells if c.entrant == name) for name in ("vit", "cnn", "linear"))
-    records = every(all_cells[:4], lambda _: 0.5)  # one of each entrant
+    vit, cnn, _ = (next(c for c in all_cells if c.model == name) for name in ("vit", "cnn", "linear"))
+    records = every(all_cells[:4], lambda _: 0.5)  # one of each model
     write(records, paths)
-    recorded = {r.cell.entrant: r.cost.images_per_s for r in records}
+    recorded = {r.cell.model: r.cost.images_per_s for r in records}
     found = [State(c, "done") for c in all_cells[:4]]
-    assert speeds(found, paths) == {name: recorded[name] for name in ("vit", "local", "cnn")}
-    found.append(State(next(c for c in all_cells[4:] if c.entrant == "vit"), "running", {"images_per_s": 5.0}))
-    assert speeds(found, paths)[vit.entrant] == 5.0
-    assert speeds(found, paths)[cnn.entrant] == recorded["cnn"]
+    assert speeds(found, paths) == {name: recorded[name] for name in ("vit", "swin", "cnn")}
+    found.append(State(next(c for c in all_cells[4:] if c.model == "vit"), "running", {"images_per_s": 5.0}))
+    assert speeds(found, paths)[vit.model] == 5.0
+    assert speeds(found, paths)[cnn.model] == recorded["cnn"]
 
 
 @pytest.mark.parametrize(

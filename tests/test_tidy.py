@@ -14,15 +14,15 @@ from vitcnn.store.records import Score, write_record
 
 SCORES = [f"{part}_{field}" for part in ("test", "validation", "train") for field in Score.model_fields]
 COLUMNS = [
-    *("study", "dataset", "entrant", "role", "variant", "n", "seed", "model"),
+    *("study", "dataset", "model", "role", "variant", "n", "seed", "arch"),
     *("test_accuracy", "test_nll", "test_images", "test_macro_accuracy", "test_ece"),
     *("validation_accuracy", "validation_nll", "validation_images", "validation_macro_accuracy", "validation_ece"),
     *("train_accuracy", "train_nll", "train_images", "train_macro_accuracy", "train_ece", "overfitting"),
     *("parameters", "macs", "steps", "images_seen", "epochs", "seconds", "images_per_s", "resumed", "lanes"),
-    *("image_size", "words", "native_pixels_per_word"),
+    *("image_size", "tokens", "native_pixels_per_token"),
     *("recipe_lr", "recipe_weight_decay", "recipe_warmup", "recipe_batch_size", "recipe_label_smoothing"),
     *("recipe_clip_norm", "recipe_augment", "recipe_init", "recipe_precision"),
-    *("shuffle_words", "shuffle_pixels", "shuffle_word", "shuffle_seed", "start"),
+    *("permutation_patches", "permutation_pixels", "permutation_patch", "permutation_seed", "init_from"),
     *("id", "subset", "weights", "torch", "device", "git", "date"),
 ]
 
@@ -55,11 +55,11 @@ def test_there_is_one_row_a_cell_and_one_column_a_fact(trio):
     assert len(table) == 36
 
 
-def test_rows_are_sorted_by_role_n_entrant_and_seed(tmp_path):
-    _, all_cells, _ = make_study(tmp_path, "budget_check={seeds: [0, 2]}", "entrants=[vit, cnn]")
+def test_rows_are_sorted_by_role_n_model_and_seed(tmp_path):
+    _, all_cells, _ = make_study(tmp_path, "budget_check={seeds: [0, 2]}", "models=[vit, cnn]")
     rng = np.random.default_rng(0)
     table = tidy(every(rng.permutation(np.array(all_cells, dtype=object)), accuracy))
-    keys = list(zip(table["role"], table["n"], table["entrant"], table["seed"], strict=True))
+    keys = list(zip(table["role"], table["n"], table["model"], table["seed"], strict=True))
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys) == 18 + 8
     assert keys[0] == ("budget-check", 50, "cnn", 0)
@@ -71,7 +71,7 @@ def test_the_points_of_a_search_are_in_rows_of_their_own(tmp_path):
     table = tidy(every(all_cells[::-1], accuracy))
     assert len(table) == 24
     assert set(table["role"]) == {"search"}
-    one = table[(table["entrant"] == "vit") & (table["n"] == 50)]
+    one = table[(table["model"] == "vit") & (table["n"] == 50)]
     assert one["variant"].to_list() == sorted(
         f"lr={lr} augment={augment}" for lr in (0.001, 0.003, 0.01) for augment in ("none", "shift:1")
     )
@@ -85,13 +85,13 @@ def test_values_are_those_of_the_records(trio):
         row = rows.loc[record.id]
         cell = record.cell
         assert (row["study"], row["dataset"], row["role"]) == ("trio", "digits", "main")
-        assert (row["entrant"], row["model"], row["n"], row["seed"]) == (cell.entrant, cell.entrant, cell.n, cell.seed)
+        assert (row["model"], row["arch"], row["n"], row["seed"]) == (cell.model, cell.model, cell.n, cell.seed)
         for column in SCORES:
             part, _, field = column.partition("_")
             value = getattr(getattr(record, part), field)
             assert pd.isna(row[column]) if value is None else row[column] == value, column
         assert row["overfitting"] == record.train.accuracy - record.test.accuracy
-        for field, value in (record.cost.model_dump() | record.sight.model_dump()).items():
+        for field, value in (record.cost.model_dump() | record.input.model_dump()).items():
             assert pd.isna(row[field]) if value is None else row[field] == value, field
         if cell.recipe:
             assert {key: row[f"recipe_{key}"] for key in cell.recipe.model_dump()} == cell.recipe.model_dump()
@@ -104,21 +104,21 @@ def test_values_are_those_of_the_records(trio):
 
 
 def test_what_is_not_trained_by_gradient_descent_has_an_empty_recipe_and_no_other_row_has(trio):
-    recipes = package.load_records(trio[1].report).set_index("entrant").filter(like="recipe_")
+    recipes = package.load_records(trio[1].report).set_index("model").filter(like="recipe_")
     assert recipes.shape[1] == 9
     assert recipes.loc["linear"].isna().all(axis=None)
     assert recipes.drop("linear").notna().all(axis=None)
 
 
-def test_options_of_a_model_are_columns_where_some_entrant_has_them(tmp_path):
+def test_options_of_a_model_are_columns_where_some_model_has_them(tmp_path):
     _, all_cells, _ = make_study(
-        tmp_path, "entrants={vit: {}, deep: {model: vit, depth: 8}, wide: {model: cnn, channels: [8, 16, 32]}}"
+        tmp_path, "models={vit: {}, deep: {arch: vit, depth: 8}, wide: {arch: cnn, channels: [8, 16, 32]}}"
     )
-    table = tidy(every(all_cells, accuracy)).set_index("entrant")
-    assert [c for c in table if c.startswith("model_")] == ["model_depth", "model_channels"]
-    assert table.loc["deep", ["model", "model_depth"]].drop_duplicates().to_numpy().tolist() == [["vit", 8]]
-    assert set(table.loc["wide", "model_channels"]) == {(8, 16, 32)}
-    assert table.loc["vit", ["model_depth", "model_channels"]].isna().all(axis=None)
+    table = tidy(every(all_cells, accuracy)).set_index("model")
+    assert [c for c in table if c.startswith("model_")] == ["arch_depth", "arch_channels"]
+    assert table.loc["deep", ["arch", "arch_depth"]].drop_duplicates().to_numpy().tolist() == [["vit", 8]]
+    assert set(table.loc["wide", "arch_channels"]) == {(8, 16, 32)}
+    assert table.loc["vit", ["arch_depth", "arch_channels"]].isna().all(axis=None)
 
 
 def test_a_file_that_is_no_record_is_named(trio):
@@ -192,17 +192,17 @@ def test_a_table_on_the_terminal_is_the_file_and_nothing_else(trio, vitcnn, tmp_
 
 def test_only_the_cells_that_the_study_asks_for_are_exported_and_what_is_no_record_is_said(trio, vitcnn, tmp_path):
     records, paths = trio
-    _, strangers, _ = make_study(tmp_path, "recipe.lr=0.02", "entrants=[vit]", name="other")
+    _, strangers, _ = make_study(tmp_path, "recipe.lr=0.02", "models=[vit]", name="other")
     for record in every(strangers, accuracy):
         write_record(record, paths)
     (paths.records / "0123456789ab.json").write_text("{}")
-    paths.record(next(r.id for r in records if r.cell.n == 50 and r.cell.entrant == "cnn")).unlink()
-    code, _, err = vitcnn("export", "trio.yaml", "sizes=[50]", "entrants=[vit, cnn, local]", "--csv", "some.csv")
+    paths.record(next(r.id for r in records if r.cell.n == 50 and r.cell.model == "cnn")).unlink()
+    code, _, err = vitcnn("export", "trio.yaml", "sizes=[50]", "models=[vit, cnn, swin]", "--csv", "some.csv")
     assert code == 0
     assert err.splitlines()[0] == "8 of 9 cells"
     assert "0123456789ab.json: no record" in err.splitlines()[1]
     table = read(tmp_path / "some.csv")
-    assert table.groupby("entrant").size().to_dict() == {"vit": 3, "local": 3, "cnn": 2}
+    assert table.groupby("model").size().to_dict() == {"vit": 3, "swin": 3, "cnn": 2}
     assert set(table["n"]) == {50}
     assert set(table["recipe_lr"]) == {0.001}
 

@@ -82,14 +82,14 @@ dataset: digits
 sizes: [50]
 seeds: 1
 validation: 50
-entrants: {net: {model: timm/test_vit}}
+models: {net: {arch: timm/test_vit}}
 budget: {images_seen: 48}
 recipe: {batch_size: 16}
 """
 
 
 def of(name: str, **more) -> Timm:
-    return Timm(model=f"timm/{name}", **more)
+    return Timm(name=f"timm/{name}", **more)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_facts_are_those_of_the_network_and_counting_does_not_move_torchs_genera
     before = torch.get_rng_state()
     counted = profile(of(name), DIGITS)
     assert counted.parameters == sum(p.numel() for p in network.parameters())
-    assert counted.sight.image_size == size == (32 if name == "test_resnet" else 64)
+    assert counted.input.image_size == size == (32 if name == "test_resnet" else 64)
     assert counted.macs > 1e5
     assert torch.equal(before, torch.get_rng_state())
 
@@ -142,14 +142,14 @@ def test_the_seed_decides_the_network_and_the_recipes_init_does_not(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_short_cell_is_trained_and_its_record_says_what_was_trained(name, one_cell, paths):
-    cell = one_cell(STUDY, f"entrants={{net: {{model: timm/{name}}}}}")
+    cell = one_cell(STUDY, f"models={{net: {{arch: timm/{name}}}}}")
     record = train_cell(cell, paths=paths)
-    counted = profile(cell.model, DIGITS)
+    counted = profile(cell.arch, DIGITS)
     assert read_record(write_record(record, paths)) == record
     assert (record.cost.steps, record.cost.parameters, record.cost.macs) == (3, counted.parameters, counted.macs)
-    assert (record.sight.image_size, record.sight.words) == (counted.sight.image_size, counted.sight.words)
+    assert (record.input.image_size, record.input.tokens) == (counted.input.image_size, counted.input.tokens)
     assert math.isfinite(record.test.nll)
-    assert record.weights != weights_hash(made(cell.model, DIGITS, role_seed(0, "init")).state_dict())
+    assert record.weights != weights_hash(made(cell.arch, DIGITS, role_seed(0, "init")).state_dict())
 
 
 # ---- what does not fit ----
@@ -163,7 +163,7 @@ def test_what_does_not_fit_names_timms_own_size_and_fits_with_an_image_size(name
     with pytest.raises(ConfigError, match=rf"timm/{name} at 64 pixels: .*; timm's own size is {own}: try .*: {own}$"):
         profile(of(name), DIGITS)
     counted = profile(of(name, image_size=fits), DIGITS)
-    assert counted.sight.image_size == fits
+    assert counted.input.image_size == fits
     assert counted.macs > 1e8
 
 
@@ -176,11 +176,11 @@ def test_an_option_that_timm_does_not_know_is_no_matter_of_the_images_size(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "word", "fits"),
+    ("name", "size", "token", "fits"),
     [("test_vit", 72, 16, 80), ("eva02_tiny_patch14_224", None, 14, 70)],
 )
-def test_a_size_at_whose_border_timm_would_cut_off_pixels_is_refused(name, size, word, fits):
-    said = f"an image of {size or 64} pixels is not made of whole {word}×{word} words; try image_size: {fits}"
+def test_a_size_at_whose_border_timm_would_cut_off_pixels_is_refused(name, size, token, fits):
+    said = f"an image of {size or 64} pixels is not made of whole {token}×{token} tokens; try image_size: {fits}"
     with pytest.raises(ConfigError, match=said):
         build(of(name, image_size=size), DIGITS)
     network = shaken(made(of(name, image_size=fits), DIGITS)).eval()
@@ -201,9 +201,9 @@ def test_an_unknown_architecture_names_the_nearest():
 # ---- the stem of a ResNet ----
 
 
-def first_grid(model: Timm, data=RGB) -> tuple[nn.Module, int]:
+def first_grid(arch: Timm, data=RGB) -> tuple[nn.Module, int]:
     """The network, and the side of the grid that its first stage gets."""
-    (network, size), sides = build(model, data), []
+    (network, size), sides = build(arch, data), []
     network.layer1.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
     with torch.no_grad():
         network.eval()(torch.zeros(1, data.channels, size, size))
@@ -261,7 +261,7 @@ def test_a_cifar_stem_for_what_is_no_resnet_is_refused():
         build(of("test_vit", stem="cifar"), RGB)
 
 
-# ---- options, weight decay, words ----
+# ---- options, weight decay, tokens ----
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
@@ -299,18 +299,22 @@ def test_what_timm_itself_spares_from_weight_decay_is_spared_and_other_matrices_
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "native"),
+    ("name", "tokens", "native"),
     [
         ("test_vit", 16, 7),
         ("xcit_nano_12_p16_224", 16, 7),
         ("swin_tiny_patch4_window7_224", 256, 1.75),
         ("test_convnext", None, None),
-        ("volo_d1_224", None, None),  # counts the words of an image of 224 pixels, whatever it is shown
+        ("volo_d1_224", None, None),  # counts the tokens of an image of 224 pixels, whatever it is shown
     ],
 )
-def test_words_are_those_that_the_first_layer_cuts_the_image_into(name, words, native):
+def test_tokens_are_those_that_the_first_layer_cuts_the_image_into(name, tokens, native):
     counted = profile(of(name), FASHION)
-    assert (counted.sight.image_size, counted.sight.words, counted.sight.native_pixels_per_word) == (64, words, native)
+    assert (counted.input.image_size, counted.input.tokens, counted.input.native_pixels_per_token) == (
+        64,
+        tokens,
+        native,
+    )
 
 
 # ---- weights ----
@@ -361,12 +365,12 @@ def test_weights_for_colour_see_a_grey_image_as_one_of_three_equal_channels(file
 
 def test_weights_are_adapted_to_another_image_size_in_their_positions_alone(tmp_path):
     source, path = saved(tmp_path / "net.safetensors")
-    model = of("test_vit", weights=path, image_size=64)
-    network = made(model).state_dict()
+    arch = of("test_vit", weights=path, image_size=64)
+    network = made(arch).state_dict()
     changed = {key for key in source if not key.startswith("head.") and not torch.equal(source[key], network[key])}
     assert changed == {"pos_embed"}
     assert (source["pos_embed"].shape[1], network["pos_embed"].shape[1]) == (101, 17)
-    assert profile(model, RGB).sight.words == 16
+    assert profile(arch, RGB).input.tokens == 16
 
 
 def test_pixels_are_scaled_as_timm_scaled_them_with_weights_and_by_the_subset_without(file):
@@ -380,10 +384,10 @@ def test_pixels_are_scaled_as_timm_scaled_them_with_weights_and_by_the_subset_wi
 
 @pytest.mark.parametrize("data", [DIGITS, RGB], ids=lambda d: d.name)
 def test_pixels_are_scaled_with_one_number_a_channel_of_the_data(data, tmp_path):
-    model = of("levit_128s", weights=saved(tmp_path / "net.safetensors", "levit_128s")[1])
+    arch = of("levit_128s", weights=saved(tmp_path / "net.safetensors", "levit_128s")[1])
     mean, std = timm.get_pretrained_cfg("levit_128s").mean, timm.get_pretrained_cfg("levit_128s").std
     assert len({*mean}) == len({*std}) == 3
-    theirs = preprocess(model, data, torch.zeros(1, data.channels, 8, 8, dtype=torch.uint8), 64)
+    theirs = preprocess(arch, data, torch.zeros(1, data.channels, 8, 8, dtype=torch.uint8), 64)
     grey = data.channels == 1
     assert theirs.mean.flatten().tolist() == pytest.approx([sum(mean) / 3] if grey else mean)
     assert theirs.std.flatten().tolist() == pytest.approx([sum(std) / 3] if grey else std)
@@ -446,7 +450,7 @@ def test_weights_that_timms_hub_does_not_give_are_refused(monkeypatch, tmp_path)
 
 
 def with_weights(file: str | Path, *more: str) -> str:
-    return "entrants={net: {" + ", ".join(["model: timm/test_vit", f"weights: {file}", *more]) + "}}"
+    return "models={net: {" + ", ".join(["model: timm/test_vit", f"weights: {file}", *more]) + "}}"
 
 
 def test_the_id_of_a_cell_depends_on_what_is_in_the_weights_file_and_not_on_where_it_lies(one_cell, file, tmp_path):
@@ -460,7 +464,7 @@ def test_the_id_of_a_cell_depends_on_what_is_in_the_weights_file_and_not_on_wher
 
 
 def test_pretrained_is_another_cell_than_a_fresh_start(one_cell):
-    assert one_cell(STUDY, "entrants.net.pretrained=true").id != one_cell(STUDY).id
+    assert one_cell(STUDY, "models.net.pretrained=true").id != one_cell(STUDY).id
 
 
 def test_a_cell_is_read_back_where_its_weights_are_gone(one_cell, file):
@@ -473,9 +477,9 @@ def test_a_cell_is_read_back_where_its_weights_are_gone(one_cell, file):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        (with_weights("nowhere.pth"), "entrants.net: weights: nowhere.pth: No such file or directory"),
-        (with_weights("."), "entrants.net: weights: .: Is a directory"),
-        (with_weights("x.pth", "pretrained: true"), "entrants.net: give `pretrained` or `weights`, one of the two"),
+        (with_weights("nowhere.pth"), "models.net: weights: nowhere.pth: No such file or directory"),
+        (with_weights("."), "models.net: weights: .: Is a directory"),
+        (with_weights("x.pth", "pretrained: true"), "models.net: give `pretrained` or `weights`, one of the two"),
     ],
 )
 def test_weights_that_cannot_be_meant_are_refused_in_one_sentence_when_the_study_is_read(one_cell, override, said):
@@ -487,7 +491,7 @@ def test_weights_that_cannot_be_meant_are_refused_in_one_sentence_when_the_study
 def test_fine_tuning_starts_from_the_weights_and_goes_on_from_there(one_cell, paths, file):
     override = with_weights(file, "image_size: 64")
     still, moving = one_cell(STUDY, override, "recipe.lr=1e-60"), one_cell(STUDY, override)  # 1e-60: 0 in float32
-    loaded = made(still.model, DIGITS, role_seed(0, "init"))
+    loaded = made(still.arch, DIGITS, role_seed(0, "init"))
     record = train_cell(still, paths=paths)
     assert record.cost.steps == 3
     assert record.weights == weights_hash(loaded.state_dict())

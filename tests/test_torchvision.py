@@ -254,7 +254,7 @@ def test_a_class_that_the_test_set_lacks_is_refused(got, tmp_path):
     assert list((tmp_path / "torchvision").iterdir()) == []
 
 
-def test_a_download_that_fails_is_told_in_torchvisions_words_and_nothing_is_stored(offline, tmp_path):
+def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_stored(offline, tmp_path):
     with pytest.raises(FetchError, match=r"SVHN: torchvision could not make it: URLError: .*Name or service not known"):
         fetch("torchvision:SVHN", tmp_path, say=lambda _: None)
     assert list((tmp_path / "torchvision").iterdir()) == []

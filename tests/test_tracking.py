@@ -15,7 +15,7 @@ TEXT = """
 dataset: digits
 sizes: [50]
 seeds: [3]
-entrants: {vit: {width: 16, depth: 1, heads: 1}}
+models: {vit: {width: 16, depth: 1, heads: 1}}
 budget: {images_seen: 256}
 recipe: {batch_size: 32}
 """

@@ -26,9 +26,9 @@ TINY = """
 dataset: digits
 sizes: [50, 200]
 seeds: 2
-entrants:
+models:
   vit: {width: 32, depth: 2, heads: 2, drop_path: 0.5}
-  local: {width: 16, depths: [1, 1], heads: [1, 2]}
+  swin: {width: 16, depths: [1, 1], heads: [1, 2]}
   cnn: {channels: [8, 16], blocks: [1, 1]}
   linear: {C: [0.01, 1.0, 100.0]}
 budget: {images_seen: 640}
@@ -38,8 +38,8 @@ recipe: {batch_size: 32, augment: "shift:1", lr: 0.003}
 
 @pytest.fixture
 def tiny(study):
-    def pick(entrant: str, *overrides: str) -> Cell:
-        return next(c for c in cells(study(*overrides, text=TINY)) if c.entrant == entrant)
+    def pick(model: str, *overrides: str) -> Cell:
+        return next(c for c in cells(study(*overrides, text=TINY)) if c.model == model)
 
     return pick
 
@@ -55,9 +55,9 @@ def interrupting(at: set[int]):
     return stop
 
 
-@pytest.mark.parametrize("entrant", ["vit", "local", "cnn"])
-def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(entrant, tiny, paths, tmp_path):
-    cell = tiny(entrant)
+@pytest.mark.parametrize("model", ["vit", "swin", "cnn"])
+def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(model, tiny, paths, tmp_path):
+    cell = tiny(model)
     undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
     stop = interrupting({3, 6})
     for _ in range(2):
@@ -98,12 +98,12 @@ def test_a_record_says_what_was_done(tiny, paths):
     assert record.test.correct().sum() == round(record.test.accuracy * 500)
     assert (record.test.images, record.validation.images, record.train.images) == (500, 297, 50)
     assert [p.images_seen for p in record.curve] == [128, 256, 384, 512, 640]
-    assert record.sight.words == 16
-    assert record.sight.native_pixels_per_word == 2
+    assert record.input.tokens == 16
+    assert record.input.native_pixels_per_token == 2
     assert record.made_by["torch"] == torch.__version__
 
 
-def test_every_entrant_gets_the_same_images_and_another_seed_gets_others(study, paths):
+def test_every_model_gets_the_same_images_and_another_seed_gets_others(study, paths):
     hashes = {}
     for cell in cells(study("sizes=[50]", "budget.images_seen=32", text=TINY)):
         hashes.setdefault(cell.seed, set()).add(train_cell(cell, paths=paths).subset)
@@ -117,10 +117,10 @@ def test_training_again_gives_the_same_weights_and_another_seed_gives_others(tin
     assert first == again != other
 
 
-@pytest.mark.parametrize(("entrant", "lr"), [("vit", 0.003), ("cnn", 0.03)])
-def test_a_network_can_learn_its_training_images_by_heart(entrant, lr, tiny, paths):
-    still = ["recipe.augment=none", "entrants.vit.drop_path=0", f"recipe.lr={lr}"]
-    cell = tiny(entrant, "budget.images_seen=6400", *still)
+@pytest.mark.parametrize(("model", "lr"), [("vit", 0.003), ("cnn", 0.03)])
+def test_a_network_can_learn_its_training_images_by_heart(model, lr, tiny, paths):
+    still = ["recipe.augment=none", "models.vit.drop_path=0", f"recipe.lr={lr}"]
+    cell = tiny(model, "budget.images_seen=6400", *still)
     record = train_cell(cell, paths=paths)
     assert record.train.accuracy > 0.95
     assert record.curve[-1].train_loss < record.curve[0].train_loss
@@ -147,7 +147,7 @@ BLIND = """
 dataset: digits
 sizes: [50]
 seeds: 2
-entrants: {blind: {model: "import:test_training:HalfBlind"}}
+models: {blind: {arch: "import:test_training:HalfBlind"}}
 budget: {images_seen: 64}
 recipe: {batch_size: 32}
 """
@@ -224,7 +224,7 @@ def test_a_device_that_lightning_does_not_know_gets_a_trainer(tiny, paths, monke
     assert train_cell(tiny("vit", "budget.images_seen=64"), paths=paths).cost.images_seen == 64
 
 
-def test_the_floor_keeps_the_c_that_is_best_on_validation(tiny, paths):
+def test_the_baseline_keeps_the_c_that_is_best_on_validation(tiny, paths):
     record = train_cell(tiny("linear", "sizes=[1000]"), paths=paths)
     trials = {t["C"]: t["val_accuracy"] for t in record.found["trials"]}
     assert set(trials) == {0.01, 1.0, 100.0}
@@ -234,13 +234,13 @@ def test_the_floor_keeps_the_c_that_is_best_on_validation(tiny, paths):
     assert record.cost.images_seen == 0
 
 
-def test_a_floor_that_needs_more_memory_than_is_free_is_refused_with_what_to_change(tiny, paths, monkeypatch):
+def test_a_baseline_that_needs_more_memory_than_is_free_is_refused_with_what_to_change(tiny, paths, monkeypatch):
     monkeypatch.setattr("vitcnn.training.linear.BYTES", 10**9)  # a pixel: a terabyte in all
     with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; leave out `linear`"):
         train_cell(tiny("linear"), paths=paths)
 
 
-def test_a_floor_on_a_subset_of_one_class_knows_that_class_alone(tiny, paths):
+def test_a_baseline_on_a_subset_of_one_class_knows_that_class_alone(tiny, paths):
     """As stratified subsets of rare classes may be."""
     cell = tiny("linear")
     (data,) = data_of([cell], torch.device("cpu"), None)

@@ -118,7 +118,7 @@ def test_bits_without_a_shared_image_effect_give_the_images_no_share():
 
 
 def test_the_covariance_between_two_numbers_counts_too():
-    """Two entrants that find the same images hard: their difference has less of the images' variance than each."""
+    """Two models that find the same images hard: their difference has less of the images' variance than each."""
     rng = np.random.default_rng(5)
     hard = rng.standard_normal(2000)
     influence = hard + 0.1 * rng.standard_normal((3, 2, 2000))

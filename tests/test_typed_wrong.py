@@ -25,7 +25,7 @@ from vitcnn.study.matrix import cells
         ("recipe.lr=yes", "recipe.lr: yes, no, true and false are no value for it"),
         ("recipe.batch_size=true", "recipe.batch_size: yes, no, true and false"),
         ("sizes=[50, on]", r"sizes\.1: yes, no, true and false"),
-        ("entrants.vit.depth=no", r"entrants\.vit\.depth: yes, no, true and false"),
+        ("models.vit.depth=no", r"models\.vit\.depth: yes, no, true and false"),
         ("sizes=[0100]", "'0100' is no plain number; if it is text, write it in quotes"),
         ("sizes=[1:40]", "'1:40' is no plain number"),
         ("recipe.lr=0:00.5", "'0:00.5' is no plain number"),
@@ -46,10 +46,10 @@ def test_a_rate_may_be_written_with_an_exponent(tmp_path, written):
     assert make_study(tmp_path, f"recipe.lr={written}")[0].recipe.lr == 0.001
 
 
-def test_truth_values_of_a_timm_entrant_stay(tmp_path):
-    entrants = "entrants={net: {model: timm/test_vit, pretrained: false, options: {qkv_bias: true}}, linear: {}}"
-    study, _, _ = make_study(tmp_path, entrants)
-    assert study.entrants[0].model.options == {"qkv_bias": True}
+def test_truth_values_of_a_timm_model_stay(tmp_path):
+    models = "models={net: {arch: timm/test_vit, pretrained: false, options: {qkv_bias: true}}, linear: {}}"
+    study, _, _ = make_study(tmp_path, models)
+    assert study.models[0].arch.options == {"qkv_bias": True}
 
 
 # ---- augmentations ----
@@ -98,14 +98,12 @@ def test_what_shows_other_classes_or_nothing_is_refused_by_studies_and_contact_s
 
 
 def test_a_pair_that_is_typed_wrong_is_refused_before_anything_is_trained(tmp_path):
-    with pytest.raises(ConfigError, match=r"pair: no entrant is called 'vitt'; did you mean 'vit'\?"):
+    with pytest.raises(ConfigError, match=r"pair: no model is called 'vitt'; did you mean 'vit'\?"):
         make_study(tmp_path, "pair=[cnn, vitt]")
-    make_study(tmp_path, "entrants=[local, linear]")  # nobody asked for a pair
+    make_study(tmp_path, "models=[swin, linear]")  # nobody asked for a pair
 
 
-@pytest.mark.parametrize(
-    "override", ["entrants.cnn={channels: [], blocks: []}", "entrants.local={depths: [], heads: []}"]
-)
+@pytest.mark.parametrize("override", ["models.cnn={channels: [], blocks: []}", "models.swin={depths: [], heads: []}"])
 def test_a_network_without_stages_is_refused(tmp_path, override):
     with pytest.raises(ConfigError, match="give at least one"):
         make_study(tmp_path, override)
@@ -120,7 +118,7 @@ def test_a_file_whose_name_names_no_folder_is_told_of_name(tmp_path):
 
 def test_a_missing_study_to_begin_with_is_named_with_who_asked_for_it(tmp_path):
     with pytest.raises(ConfigError, match=r"pretrain: .*nowhere\.yaml: No such file"):
-        make_study(tmp_path, "entrants={vit: {pretrain: {study: nowhere.yaml, n: 50}}, cnn: {}}")
+        make_study(tmp_path, "models={vit: {pretrain: {study: nowhere.yaml, n: 50}}, cnn: {}}")
 
 
 def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
@@ -128,10 +126,10 @@ def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
     write(every(all_cells, lambda c: 0.5 + 10 * c.recipe.lr), paths)
     assert vitcnn("select", "search.yaml")[0] == 0
     recipes = paths.report / "recipes.yaml"
-    assert make_study(tmp_path, f"recipes={recipes}", "entrants=[vit, cnn]")[0].search == "search"
+    assert make_study(tmp_path, f"recipes={recipes}", "models=[vit, cnn]")[0].search == "search"
     recipes.write_text(recipes.read_text().replace("dataset: digits", "dataset: cifar10"))
-    assert make_study(tmp_path, f"recipes={recipes}", "entrants=[vit, cnn]")[0].search == "search, made on cifar10"
-    recipes.write_text("search: x\nentrants: {vit: 3}\n")
+    assert make_study(tmp_path, f"recipes={recipes}", "models=[vit, cnn]")[0].search == "search, made on cifar10"
+    recipes.write_text("search: x\nmodels: {vit: 3}\n")
     with pytest.raises(ConfigError, match=r"recipes: .*recipes\.yaml: not a file that `vitcnn select` wrote"):
         make_study(tmp_path, f"recipes={recipes}")
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import TRIO, every, make_study, record, write
 
-from vitcnn.analysis.caveats import above_floor
+from vitcnn.analysis.caveats import above_baseline
 from vitcnn.analysis.claims import CLAIMS, same_test
 from vitcnn.analysis.random_effects import holm
 from vitcnn.analysis.results import Results
@@ -24,9 +24,9 @@ from vitcnn.store.records import pack_bits
 
 # ---- planted truths: accuracy at n = 50, 200, 1,000 ----
 
-AS_SAID = {"cnn": (0.80, 0.85, 0.88), "local": (0.70, 0.82, 0.90), "vit": (0.60, 0.78, 0.93)}
-OPPOSITE = {"cnn": (0.60, 0.78, 0.93), "local": (0.45, 0.60, 0.70), "vit": (0.80, 0.85, 0.88)}
-ALIKE = dict.fromkeys(("cnn", "local", "vit"), (0.80, 0.85, 0.90))
+AS_SAID = {"cnn": (0.80, 0.85, 0.88), "swin": (0.70, 0.82, 0.90), "vit": (0.60, 0.78, 0.93)}
+OPPOSITE = {"cnn": (0.60, 0.78, 0.93), "swin": (0.45, 0.60, 0.70), "vit": (0.80, 0.85, 0.88)}
+ALIKE = dict.fromkeys(("cnn", "swin", "vit"), (0.80, 0.85, 0.90))
 TRUTHS = {"supported": AS_SAID, "contradicted": OPPOSITE, "undecided": ALIKE}
 
 
@@ -55,9 +55,9 @@ def without(results: Results, lost) -> Results:
 
 
 def wobbly(cell) -> float:
-    """Far apart, and each cell a little off on its own: above the floor, with intervals."""
-    level = {"vit": 0.6, "local": 0.7, "cnn": 0.8, "linear": 0.5}[cell.entrant]
-    own = np.random.default_rng([cell.seed, cell.n, len(cell.entrant), ord(cell.entrant[0])]).normal(0, 0.01)
+    """Far apart, and each cell a little off on its own: above the baseline, with intervals."""
+    level = {"vit": 0.6, "swin": 0.7, "cnn": 0.8, "linear": 0.5}[cell.model]
+    own = np.random.default_rng([cell.seed, cell.n, len(cell.model), ord(cell.model[0])]).normal(0, 0.01)
     return level + 0.05 * math.log10(cell.n) + own
 
 
@@ -84,8 +84,8 @@ def test_effects_are_the_differences_of_means_in_the_direction_claimed(planted):
     assert found["crossing"].effect.value == pytest.approx(-gap[1000])
     assert found["vit-overfits-small"].effect.value == pytest.approx(gap[50])  # all of them train to 1
     assert found["data-multiplier"].effect == found["cnn-wins-small"].effect
-    between = 100 * np.array([a["cnn", 50] - a["local", 50], a["local", 50] - a["vit", 50]])
-    assert found["local-in-between"].effect.value == pytest.approx(between.min(), abs=3)
+    between = 100 * np.array([a["cnn", 50] - a["swin", 50], a["swin", 50] - a["vit", 50]])
+    assert found["swin-in-between"].effect.value == pytest.approx(between.min(), abs=3)
 
 
 def test_log_errors_are_compared_as_ratios_and_slopes_a_doubling(planted):
@@ -102,8 +102,8 @@ def test_log_errors_are_compared_as_ratios_and_slopes_a_doubling(planted):
 
 def test_overfitting_is_train_minus_test_and_not_test_alone(tmp_path):
     study, all_cells, _ = make_study(tmp_path)
-    rng, train = np.random.default_rng(0), {"vit": 0.8, "cnn": 1.0, "local": 1.0, "linear": 1.0}
-    records = [record(c, wobbly(c), train=train[c.entrant], rng=rng) for c in all_cells]
+    rng, train = np.random.default_rng(0), {"vit": 0.8, "cnn": 1.0, "swin": 1.0, "linear": 1.0}
+    records = [record(c, wobbly(c), train=train[c.model], rng=rng) for c in all_cells]
     claim = claims(Results.of(study, all_cells, records))["vit-overfits-small"]
     gap = claims(Results.of(study, all_cells, records))["cnn-wins-small"].effect.value
     assert claim.effect.value == pytest.approx(gap - 20)
@@ -123,27 +123,27 @@ def test_the_pair_the_other_way_round_turns_the_claim_over(planted, key, truth):
     assert other.outcome == turned[one.outcome]
 
 
-def test_any_two_entrants_can_take_the_places(planted):
-    found = verdict(planted["supported"], ("local", "vit"))
-    assert (found.first, found.second) == ("local", "vit")
+def test_any_two_models_can_take_the_places(planted):
+    found = verdict(planted["supported"], ("swin", "vit"))
+    assert (found.first, found.second) == ("swin", "vit")
     wins = found.claims[0]
     assert wins.outcome == "supported"
-    assert "local is better than vit" in wins.says
-    assert {c.key: c.why for c in found.claims}["local-in-between"].startswith("the study has no local-window entrant")
+    assert "swin is better than vit" in wins.says
+    assert {c.key: c.why for c in found.claims}["swin-in-between"].startswith("the study has no local-window model")
 
 
 def test_a_crossing_needs_the_first_ahead_at_the_least_data_and_the_second_at_the_most(tmp_path):
-    ahead = {"cnn": (0.60, 0.65, 0.70), "vit": (0.80, 0.85, 0.90), "local": (0.70, 0.75, 0.80)}
+    ahead = {"cnn": (0.60, 0.65, 0.70), "vit": (0.80, 0.85, 0.90), "swin": (0.70, 0.75, 0.80)}
     assert claims(drawn(tmp_path, ahead))["crossing"].outcome == "contradicted"
-    unsure = {"cnn": (0.80, 0.80, 0.80), "vit": (0.80, 0.85, 0.95), "local": (0.80, 0.82, 0.85)}
+    unsure = {"cnn": (0.80, 0.80, 0.80), "vit": (0.80, 0.85, 0.95), "swin": (0.80, 0.82, 0.85)}
     found = claims(drawn(tmp_path, unsure))["crossing"]
     assert (found.outcome, found.effect.low < 0 < found.effect.high) == ("undecided", True)  # that at n = 50
 
 
 @pytest.mark.parametrize("accuracy", [0.80, 0.60, 0.40, 0.95])
 def test_the_local_model_is_in_between_only_where_it_is_behind_one_and_ahead_of_the_other(tmp_path, accuracy):
-    curves = AS_SAID | {"local": (accuracy, 0.8, 0.9)}
-    outcome = claims(drawn(tmp_path, curves))["local-in-between"].outcome
+    curves = AS_SAID | {"swin": (accuracy, 0.8, 0.9)}
+    outcome = claims(drawn(tmp_path, curves))["swin-in-between"].outcome
     assert outcome == {0.80: "undecided", 0.60: "undecided", 0.40: "contradicted", 0.95: "contradicted"}[accuracy]
 
 
@@ -162,10 +162,10 @@ def test_holm_goes_over_the_claims_tested_and_counts_a_test_once(planted, truth)
 
 
 def test_a_claim_that_cannot_be_said_is_not_counted(planted):
-    fewer = without(planted["supported"], lambda c: c.entrant == "local")
+    fewer = without(planted["supported"], lambda c: c.model == "swin")
     found = claims(fewer)
-    assert found["local-in-between"].outcome == "cannot be said"
-    assert math.isnan(found["local-in-between"].adjusted)
+    assert found["swin-in-between"].outcome == "cannot be said"
+    assert math.isnan(found["swin-in-between"].adjusted)
     assert "over the 6 claims tested" in verdict_text(fewer, verdict(fewer))
     assert found["cnn-wins-small"].p == claims(planted["supported"])["cnn-wins-small"].p
 
@@ -192,7 +192,7 @@ USES = {  # what the effect is made of
     "cnn-saturates": [(e, n) for e in PAIR for n in (200, LAST)],
     "vit-overfits-small": [(e, SMALL) for e in PAIR],
     "data-multiplier": [(e, SMALL) for e in PAIR],
-    "local-in-between": [(e, SMALL) for e in ("cnn", "vit", "local")],
+    "swin-in-between": [(e, SMALL) for e in ("cnn", "vit", "swin")],
 }
 
 
@@ -200,10 +200,10 @@ USES = {  # what the effect is made of
 @settings(max_examples=12, deadline=None)
 def test_a_missing_cell_changes_the_numbers_of_claims_that_use_it_and_of_no_other(planted, index, truth):
     results = planted[truth]
-    cell = [c for c in results.cells if c.entrant != "linear"][index]
+    cell = [c for c in results.cells if c.model != "linear"][index]
     whole, fewer = claims(results), claims(without(results, lambda c: c.id == cell.id))
     for key, uses in USES.items():
-        if (cell.entrant, cell.n) in uses:
+        if (cell.model, cell.n) in uses:
             assert fewer[key].effect.seeds in (5, 6)
         else:
             assert (fewer[key].effect, fewer[key].p, fewer[key].sizes) == (
@@ -214,7 +214,7 @@ def test_a_missing_cell_changes_the_numbers_of_claims_that_use_it_and_of_no_othe
 
 
 def test_missing_cells_and_sizes_are_said(planted):
-    fewer = without(planted["supported"], lambda c: (c.entrant, c.n) == ("vit", 200))
+    fewer = without(planted["supported"], lambda c: (c.model, c.n) == ("vit", 200))
     found = verdict(fewer)
     assert "24 of 72 cells missing." in found.caveats
     assert "Left out for want of two seeds of both: n = 200." in found.caveats
@@ -222,7 +222,7 @@ def test_missing_cells_and_sizes_are_said(planted):
 
 
 def test_without_the_least_data_the_claim_is_about_the_next_size_and_says_so(planted):
-    fewer = without(planted["supported"], lambda c: (c.entrant, c.n) == ("cnn", 50) and c.seed > 0)
+    fewer = without(planted["supported"], lambda c: (c.model, c.n) == ("cnn", 50) and c.seed > 0)
     found = verdict(fewer)
     assert found.claims[0].sizes == (200,)
     assert "On the least data (n = 200)" in found.claims[0].says
@@ -233,7 +233,7 @@ def test_without_the_least_data_the_claim_is_about_the_next_size_and_says_so(pla
     ("overrides", "said"),
     [
         (["seeds=1"], dict.fromkeys(CLAIMS, "no size has two seeds finished of both cnn and vit")),
-        (["entrants=[cnn, vit]"], {"local-in-between": "the study has no local-window entrant beside the pair"}),
+        (["models=[cnn, vit]"], {"swin-in-between": "the study has no local-window model beside the pair"}),
         (["sizes=[50]"], {key: "it takes two sizes" for key in CLAIMS if "gap" in key or key in (
             "crossing", "cnn-saturates", "data-multiplier")}),
     ],
@@ -251,13 +251,13 @@ def test_what_cannot_be_said_is_said_with_its_reason_and_the_rest_is_judged(tmp_
 def test_a_study_with_little_in_it_gives_sentences_and_no_error(planted, missing):
     lost = {
         "all": lambda c: True,
-        "vit": lambda c: c.entrant == "vit",
-        "cnn at two sizes": lambda c: c.entrant == "cnn" and c.n > 50,
+        "vit": lambda c: c.model == "vit",
+        "cnn at two sizes": lambda c: c.model == "cnn" and c.n > 50,
         "all but one seed": lambda c: c.seed > 0,
         "test sets alike": lambda c: (c.seed, c.n) in {(0, 50), (1, 200), (2, 1000), (3, 50), (4, 200)},
     }[missing]
     fewer = without(planted["supported"], lost)
-    for pair in itertools.permutations(["vit", "cnn", "local", "linear"], 2):
+    for pair in itertools.permutations(["vit", "cnn", "swin", "linear"], 2):
         found = verdict(fewer, pair)
         assert [c.key for c in found.claims] == list(CLAIMS)
         assert all(c.effect or c.why for c in found.claims)
@@ -269,7 +269,7 @@ def test_test_sets_of_different_size_are_not_compared(planted, tmp_path):
     results = planted["supported"]
     longer = drawn(tmp_path, AS_SAID).records
     cut = {
-        i: r.model_copy(update={"test": r.test.model_copy(update={"images": 1400})}) if r.cell.entrant == "vit" else r
+        i: r.model_copy(update={"test": r.test.model_copy(update={"images": 1400})}) if r.cell.model == "vit" else r
         for i, r in longer.items()
     }
     found = claims(Results(results.study, results.cells, cut))
@@ -280,7 +280,7 @@ def test_test_sets_of_different_size_are_not_compared(planted, tmp_path):
 def test_a_pair_that_the_study_does_not_have_is_refused_with_what_it_has(planted, pair):
     with pytest.raises(ConfigError, match="pair: ") as error:
         verdict(planted["supported"], pair)
-    assert "itself" in str(error.value) or "known: cnn, linear, local, vit" in str(error.value)
+    assert "itself" in str(error.value) or "known: cnn, linear, swin, vit" in str(error.value)
 
 
 @pytest.mark.parametrize("level", [0.5, 1.0, 0.0])
@@ -320,13 +320,13 @@ def test_each_end_without_a_finished_budget_check_is_named(tmp_path):
     assert "No budget check of this pair is finished at n = 1,000: " in said
 
 
-def test_an_entrant_finished_beyond_the_floor_is_not_known_to_be_above_it(tmp_path):
-    study, all_cells, _ = make_study(tmp_path, "entrants=[vit, cnn, linear]")
+def test_a_model_finished_beyond_the_baseline_is_not_known_to_be_above_it(tmp_path):
+    study, all_cells, _ = make_study(tmp_path, "models=[vit, cnn, linear]")
     levels = {"linear": 0.5}
-    all_of_it = every(all_cells, lambda c: levels.get(c.entrant, 0.8))
-    assert above_floor(Results.of(study, all_cells, all_of_it))
-    short = [r for r in all_of_it if not (r.cell.entrant == "linear" and r.cell.n > 50)]
-    assert not above_floor(Results.of(study, all_cells, short))
+    all_of_it = every(all_cells, lambda c: levels.get(c.model, 0.8))
+    assert above_baseline(Results.of(study, all_cells, all_of_it))
+    short = [r for r in all_of_it if not (r.cell.model == "linear" and r.cell.n > 50)]
+    assert not above_baseline(Results.of(study, all_cells, short))
 
 
 def test_a_lead_on_the_least_data_without_an_interval_does_not_make_a_crossing(tmp_path):
@@ -335,7 +335,7 @@ def test_a_lead_on_the_least_data_without_an_interval_does_not_make_a_crossing(t
     records = dict(results.records)
     for record_ in results.records.values():
         if record_.cell.n == 50:
-            wrong = np.arange(1500) // 150 == (record_.cell.seed if record_.cell.entrant == "vit" else -1)
+            wrong = np.arange(1500) // 150 == (record_.cell.seed if record_.cell.model == "vit" else -1)
             score = {"accuracy": 1 - wrong.mean(), "bits": pack_bits(~wrong)}
             records[record_.id] = record_.model_copy(update={"test": record_.test.model_copy(update=score)})
     found = claims(Results(results.study, results.cells, records))
@@ -356,21 +356,21 @@ def caveats(folder, *overrides: str, accuracy=wobbly, lost=lambda c: False, chan
 CHECK = "budget_check={factor: 3, seeds: [0]}"
 
 
-def test_a_loser_to_the_linear_floor_weakens_the_verdict_and_another_entrant_does_not(tmp_path):
-    low = {name: caveats(tmp_path, accuracy=lambda c, x=name: 0.3 if c.entrant == x else wobbly(c)) for name in (
-        "vit", "cnn", "local")}  # fmt: skip
-    assert "vit is not above the linear floor at n = 1,000: 30.0% against" in low["vit"]
-    assert "cnn is not above the linear floor at n = 1,000" in low["cnn"]
-    assert "not above" not in low["local"] + caveats(tmp_path)
+def test_a_loser_to_the_linear_baseline_weakens_the_verdict_and_another_model_does_not(tmp_path):
+    low = {name: caveats(tmp_path, accuracy=lambda c, x=name: 0.3 if c.model == x else wobbly(c)) for name in (
+        "vit", "cnn", "swin")}  # fmt: skip
+    assert "vit is not above the linear baseline at n = 1,000: 30.0% against" in low["vit"]
+    assert "cnn is not above the linear baseline at n = 1,000" in low["cnn"]
+    assert "not above" not in low["swin"] + caveats(tmp_path)
 
 
-def test_losers_to_the_floor_on_the_least_data_are_named_though_they_are_above_it_on_the_most(tmp_path):
+def test_losers_to_the_baseline_on_the_least_data_are_named_though_they_are_above_it_on_the_most(tmp_path):
     def few(**low):
-        return lambda c: low.get(c.entrant, wobbly(c)) if c.n == 50 else wobbly(c)
+        return lambda c: low.get(c.model, wobbly(c)) if c.n == 50 else wobbly(c)
 
     said = caveats(tmp_path, accuracy=few(vit=0.3, cnn=0.4, local=0.2))
-    assert "At n = 50 cnn (40.0%) and vit (30.0%) are not above the linear floor (" in said
-    assert "At n = 50 vit (30.0%) is not above the linear floor (" in caveats(tmp_path, accuracy=few(vit=0.3))
+    assert "At n = 50 cnn (40.0%) and vit (30.0%) are not above the linear baseline (" in said
+    assert "At n = 50 vit (30.0%) is not above the linear baseline (" in caveats(tmp_path, accuracy=few(vit=0.3))
     assert "not above" not in caveats(tmp_path, accuracy=few(local=0.3))
     one_size = caveats(tmp_path, "sizes=[50]", accuracy=few(vit=0.3))
     assert one_size.count("not above") == 1  # where the only size is the largest, it is said of that
@@ -387,19 +387,19 @@ def test_a_lead_that_is_widest_in_between_is_told_with_the_change_from_end_to_en
 
 
 def test_the_local_model_in_between_is_the_one_of_the_seconds_size(tmp_path):
-    entrants = "entrants={vit: {}, cnn: {}, local: {}, big: {model: local, width: 120, heads: [4, 8]}}"
-    levels = {"vit": 0.5, "cnn": 0.8, "local": 0.6, "big": 0.7}
+    models = "models={vit: {}, cnn: {}, swin: {}, big: {arch: swin, width: 120, heads: [4, 8]}}"
+    levels = {"vit": 0.5, "cnn": 0.8, "swin": 0.6, "big": 0.7}
 
     def of_size(parameters: dict):
         def change(r):
-            cost = r.cost.model_copy(update={"parameters": parameters.get(r.cell.entrant, 500_000)})
+            cost = r.cost.model_copy(update={"parameters": parameters.get(r.cell.model, 500_000)})
             return r.model_copy(update={"cost": cost})
 
-        study, all_cells, _ = make_study(tmp_path, entrants)
-        records = [change(r) for r in every(all_cells, lambda c: levels[c.entrant] + 0.01 * c.seed)]
-        return claims(Results.of(study, all_cells, records))["local-in-between"].found
+        study, all_cells, _ = make_study(tmp_path, models)
+        records = [change(r) for r in every(all_cells, lambda c: levels[c.model] + 0.01 * c.seed)]
+        return claims(Results.of(study, all_cells, records))["swin-in-between"].found
 
-    assert "local is 20.0 points" in of_size({"big": 2_000_000})
+    assert "swin is 20.0 points" in of_size({"big": 2_000_000})
     assert "big is 10.0 points" in of_size({"big": 2_000_000, "vit": 2_100_000, "cnn": 1_900_000})
 
 
@@ -412,30 +412,30 @@ def test_a_chance_is_shown_with_the_digits_that_tell_its_side_of_the_level(plant
     assert f"| {shown} |" in verdict_text(planted["supported"], odd)
 
 
-def test_the_floor_of_an_entrant_whose_name_begins_alike_is_another_matter(tmp_path):
-    found = caveats(tmp_path, "entrants={vit: {}, vit big: {model: vit, depth: 2}, cnn: {}, linear: {}}",
-                    accuracy=lambda c: 0.3 if c.entrant == "vit big" else wobbly(c))  # fmt: skip
+def test_the_baseline_of_a_model_whose_name_begins_alike_is_another_matter(tmp_path):
+    found = caveats(tmp_path, "models={vit: {}, vit big: {arch: vit, depth: 2}, cnn: {}, linear: {}}",
+                    accuracy=lambda c: 0.3 if c.model == "vit big" else wobbly(c))  # fmt: skip
     assert "not above" not in found
 
 
 def test_a_network_that_has_hardly_learnt_anything_is_named_with_what_chance_is(tmp_path):
     def few(low):
-        return lambda c: low.get(c.entrant, 0.6) if c.n == 50 else wobbly(c)
+        return lambda c: low.get(c.model, 0.6) if c.n == 50 else wobbly(c)
 
-    said = caveats(tmp_path, accuracy=few({"vit": 0.106, "cnn": 0.09, "local": 0.1}))
+    said = caveats(tmp_path, accuracy=few({"vit": 0.106, "cnn": 0.09, "swin": 0.1}))
     assert "At n = 50 cnn (9.0%) and vit (10.6%) are hardly above chance (10.0%): the difference there says" in said
     said = caveats(tmp_path, accuracy=few({"vit": 0.1}))
     assert "At n = 50 vit (10.0%) is hardly above chance" in said
-    assert "hardly" not in caveats(tmp_path, accuracy=few({"vit": 0.11, "local": 0.1})) + caveats(tmp_path)
+    assert "hardly" not in caveats(tmp_path, accuracy=few({"vit": 0.11, "swin": 0.1})) + caveats(tmp_path)
 
 
-def test_a_study_without_a_floor_says_so(tmp_path):
-    assert "no linear floor" in caveats(tmp_path, "entrants=[vit, cnn]")
-    assert "no linear floor" not in caveats(tmp_path)
+def test_a_study_without_a_baseline_says_so(tmp_path):
+    assert "no linear baseline" in caveats(tmp_path, "models=[vit, cnn]")
+    assert "no linear baseline" not in caveats(tmp_path)
 
 
 def longer(cell) -> float:
-    return wobbly(cell) + (0.1 if cell.role == "budget-check" and (cell.entrant, cell.n) == ("vit", 1000) else 0)
+    return wobbly(cell) + (0.1 if cell.role == "budget-check" and (cell.model, cell.n) == ("vit", 1000) else 0)
 
 
 @pytest.mark.parametrize("pair", [None, ("cnn", "vit"), ("vit", "cnn")])
@@ -455,7 +455,7 @@ def test_a_gap_that_more_training_leaves_alone_is_not(tmp_path):
     assert "budget check" not in said.lower()
 
 
-@pytest.mark.parametrize("pair", [("cnn", "local"), ("local", "vit")])
+@pytest.mark.parametrize("pair", [("cnn", "swin"), ("swin", "vit")])
 def test_another_pairs_budget_was_not_checked(tmp_path, pair):
     assert "No budget check of this pair" in caveats(tmp_path, CHECK, accuracy=longer, pair=pair)
 
@@ -468,7 +468,7 @@ def test_a_study_without_a_budget_check_or_with_an_unfinished_one_says_so(tmp_pa
 def test_no_search_is_said_and_a_search_is_not(tmp_path):
     assert "No recipe search stands behind this study." in caveats(tmp_path)
     path = tmp_path / "found.yaml"
-    path.write_text("search: trial\nentrants: {vit: {50: {lr: 0.01}}, cnn: {50: {lr: 0.01}}, local: {50: {lr: 0.01}}}")
+    path.write_text("search: trial\nmodels: {vit: {50: {lr: 0.01}}, cnn: {50: {lr: 0.01}}, swin: {50: {lr: 0.01}}}")
     assert "search" not in caveats(tmp_path, f"recipes={path}")
 
 
@@ -491,7 +491,7 @@ def test_a_largest_size_that_is_the_whole_pool_is_said(tmp_path):
 
 def test_records_of_another_recipe_in_the_folder_are_counted_and_left_out(tmp_path):
     study, all_cells, _ = make_study(tmp_path)
-    _, others, _ = make_study(tmp_path, "recipe.lr=0.02", "entrants=[vit]")
+    _, others, _ = make_study(tmp_path, "recipe.lr=0.02", "models=[vit]")
     mine, strangers = every(all_cells, wobbly), every(others, lambda _: 0.1)
     clean, mixed = (verdict(Results.of(study, all_cells, r)) for r in (mine, strangers + mine))
     assert mixed.claims == clean.claims
@@ -511,7 +511,7 @@ def numbers(text: str) -> list[float]:
 
 @pytest.mark.parametrize("pair", [("cnn", "vit"), ("vit", "cnn")])
 @pytest.mark.parametrize("truth", list(TRUTHS))
-@pytest.mark.parametrize("key", ["cnn-wins-small", "gap-closes", "vit-overfits-small", "local-in-between"])
+@pytest.mark.parametrize("key", ["cnn-wins-small", "gap-closes", "vit-overfits-small", "swin-in-between"])
 def test_a_sentence_holds_effect_and_interval_and_outcome(planted, key, truth, pair):
     claim = claims(planted[truth], pair)[key]
     text = sentence(claim)
@@ -550,13 +550,13 @@ def test_the_lead_at_both_ends_and_its_change_add_up(planted):
     ],
 )
 def test_where_the_curves_cross_is_said(tmp_path, cnn, vit, says):
-    found = claims(drawn(tmp_path, {"cnn": cnn, "vit": vit, "local": vit}))["crossing"].found
+    found = claims(drawn(tmp_path, {"cnn": cnn, "vit": vit, "swin": vit}))["crossing"].found
     assert re.search(says, found), found
 
 
 def test_who_was_behind_on_the_least_data_does_not_lead_up_to_the_most(tmp_path):
     """The first begins behind and ends ahead: it was not ahead all the way."""
-    results = drawn(tmp_path, {"cnn": (0.6, 0.78, 0.93), "vit": (0.8, 0.85, 0.88), "local": (0.7, 0.8, 0.9)})
+    results = drawn(tmp_path, {"cnn": (0.6, 0.78, 0.93), "vit": (0.8, 0.85, 0.88), "swin": (0.7, 0.8, 0.9)})
     claim = claims(results)["crossing"]
     assert claim.outcome == "contradicted"
     assert re.match(r"vit leads at n = 50, cnn at n = 1,000, by \d\.\d points", claim.found)
@@ -592,10 +592,10 @@ def test_the_command_and_the_report_say_the_same(on_disk, vitcnn):
 
 
 def test_another_pair_is_asked_for_by_name(on_disk, vitcnn):
-    code, said, _ = vitcnn("verdict", on_disk, "--pair", "local", "vit")
+    code, said, _ = vitcnn("verdict", on_disk, "--pair", "swin", "vit")
     assert code == 0
-    assert "local is better than vit" in said
-    code, said, err = vitcnn("verdict", on_disk, "--pair", "local", "vitt")
+    assert "swin is better than vit" in said
+    code, said, err = vitcnn("verdict", on_disk, "--pair", "swin", "vitt")
     assert (code != 0, said) == (True, "")
     assert "did you mean 'vit'" in err
 

@@ -47,63 +47,63 @@ def leak(results: Results) -> str:
     )
 
 
-def _against_floor(results: Results) -> list[tuple[str, int, Mean, Mean]]:
-    """(entrant, its largest n that the floor has too, its mean, the floor's), where there is such an n."""
-    floor, out = results.floor, []
-    for entrant in results.entrants if floor else ():
-        finished = [n for n in results.study.sizes if results.at(entrant, n) and results.at(floor, n)]
-        if entrant != floor and finished:
+def _against_baseline(results: Results) -> list[tuple[str, int, Mean, Mean]]:
+    """(model, its largest n that the baseline has too, its mean, the baseline's), where there is such an n."""
+    baseline, out = results.baseline, []
+    for model in results.models if baseline else ():
+        finished = [n for n in results.study.sizes if results.at(model, n) and results.at(baseline, n)]
+        if model != baseline and finished:
             n = finished[-1]
-            out.append((entrant, n, results.mean(entrant, n), results.mean(floor, n)))
+            out.append((model, n, results.mean(model, n), results.mean(baseline, n)))
     return out
 
 
-def above_floor(results: Results) -> str:
-    """A sentence where the mean of every entrant is above that of the linear floor, with those of which that may be
+def above_baseline(results: Results) -> str:
+    """A sentence where the mean of every model is above that of the linear baseline, with those of which that may be
     chance; else empty."""
-    held = _against_floor(results)
-    beyond = any(results.at(entrant, m) for entrant, n, _, _ in held for m in results.study.sizes if m > n)
-    if not len(held) == len(results.entrants) - 1 > 0 or beyond or below_floor(results):
+    held = _against_baseline(results)
+    beyond = any(results.at(model, m) for model, n, _, _ in held for m in results.study.sizes if m > n)
+    if not len(held) == len(results.models) - 1 > 0 or beyond or below_baseline(results):
         return ""
-    over = {entrant: results.difference(entrant, results.floor, n) for entrant, n, _, _ in held}
+    over = {model: results.difference(model, results.baseline, n) for model, n, _, _ in held}
     vague = [
-        f"{entrant} by {signed(*(100 * v for v in (m.mean, m.low, m.high)))} points"
-        for entrant, m in over.items()
+        f"{model} by {signed(*(100 * v for v in (m.mean, m.low, m.high)))} points"
+        for model, m in over.items()
         if m and m.low <= 0
     ]
     chance = f", though this may be chance: {', '.join(vague)}" if vague else ""
-    fewer = " (which was fitted on fewer images, see below)" if few_for_the_floor(results) else ""
-    return f"Every entrant is above the linear floor at its largest finished n{fewer}{chance}."
+    fewer = " (which was fitted on fewer images, see below)" if few_for_the_baseline(results) else ""
+    return f"Every model is above the linear baseline at its largest finished n{fewer}{chance}."
 
 
-def few_for_the_floor(results: Results) -> str:
-    """A sentence where the linear floor was fitted on fewer images than n; else empty."""
+def few_for_the_baseline(results: Results) -> str:
+    """A sentence where the linear baseline was fitted on fewer images than n; else empty."""
     fitted = [r.found["images"] for r in results.records.values() if r.found.get("images", r.cell.n) < r.cell.n]
     if not fitted:
         return ""
-    return f"{results.floor} is fitted on the first {max(fitted):,} of its images at most, whatever n is."
+    return f"{results.baseline} is fitted on the first {max(fitted):,} of its images at most, whatever n is."
 
 
-def below_floor(results: Results, among: Collection[str] | None = None) -> list[str]:
-    """A sentence for each entrant (of `among`) that loses to the linear floor at its largest finished n."""
+def below_baseline(results: Results, among: Collection[str] | None = None) -> list[str]:
+    """A sentence for each model (of `among`) that loses to the linear baseline at its largest finished n."""
     out = []
-    for entrant, n, own, line in _against_floor(results):
-        if own.mean <= line.mean + TIE and (among is None or entrant in among):
+    for model, n, own, line in _against_baseline(results):
+        if own.mean <= line.mean + TIE and (among is None or model in among):
             out.append(
-                f"{entrant} is not above the linear floor at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "
+                f"{model} is not above the linear baseline at n = {n:,}: {own.mean:.1%} against {line.mean:.1%} "
                 f"({own.count} and {line.count} seeds); nothing can be concluded about it."
             )
     return out
 
 
-def below_floor_on_little(results: Results, among: Sequence[str], sizes: Sequence[int]) -> list[str]:
-    """A sentence where some of `among` lose to the linear floor at the smallest of `sizes`, the largest apart."""
+def below_baseline_on_little(results: Results, among: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """A sentence where some of `among` lose to the linear baseline at the smallest of `sizes`, the largest apart."""
     n = sizes[0] if len(sizes) > 1 else None
-    line = results.mean(results.floor, n) if results.floor else None
-    if not (low := line and _up_to(results, [name for name in among if name != results.floor], n, line.mean)):
+    line = results.mean(results.baseline, n) if results.baseline else None
+    if not (low := line and _up_to(results, [name for name in among if name != results.baseline], n, line.mean)):
         return []
     return [
-        f"At n = {n:,} {low} not above the linear floor ({line.mean:.1%}): claims about the least data say little "
+        f"At n = {n:,} {low} not above the linear baseline ({line.mean:.1%}): claims about the least data say little "
         "about what can be reached there."
     ]
 

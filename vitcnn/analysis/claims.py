@@ -1,7 +1,7 @@
 """The note's claim, taken apart into claims that records can support, contradict or leave open.
 
 Each is declared here, before any result: which numbers, at which sizes, in which direction. `first` is the limited
-model (the CNN), `second` the flexible one (the ViT); any pair of entrants can take their places.
+model (the CNN), `second` the flexible one (the ViT); any pair of models can take their places.
 """
 
 import math
@@ -147,15 +147,15 @@ def vit_overfits_small(p: Pair) -> Claim:
     )
 
 
-def local_in_between(p: Pair) -> Claim:
+def swin_in_between(p: Pair) -> Claim:
     n = p.sizes[0]
     says = f"On the least data (n = {n:,}) the local model is better than {p.second} and worse than {p.first}."
     if p.between is None:
-        return Claim("local-in-between", says, why="the study has no local-window entrant beside the pair")
+        return Claim("swin-in-between", says, why="the study has no local-window model beside the pair")
     below = p.estimate([(1.0, Number(p.first, n)), (-1.0, Number(p.between, n))], 100)
     above = p.estimate([(1.0, Number(p.between, n)), (-1.0, Number(p.second, n))], 100)
     return Claim(
-        "local-in-between",
+        "swin-in-between",
         says,
         effect=weaker(below, above),
         sizes=(n,),
@@ -174,7 +174,7 @@ CLAIMS: dict[str, Callable[[Pair], Claim]] = {
     "cnn-saturates": cnn_saturates,
     "vit-overfits-small": vit_overfits_small,
     "data-multiplier": data_multiplier,
-    "local-in-between": local_in_between,
+    "swin-in-between": swin_in_between,
 }
 
 

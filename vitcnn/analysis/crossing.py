@@ -108,7 +108,7 @@ def along(evidence: Evidence, sizes: Sequence[int], numbers: Sequence[list[tuple
     """Where a number passes 0 that is known at every size, as a sum. Raises NotEnough where a stretch has no two
     seeds."""
     pairs = [slice(k, k + 2) for k in range(len(numbers) - 1)]
-    seeds = {frozenset(evidence.seeds(x.entrant, x.n)) for number in numbers for _, x in number}
+    seeds = {frozenset(evidence.seeds(x.model, x.n)) for number in numbers for _, x in number}
     if len(seeds) == 1:  # nothing is missing: all at once
         whole = evidence.sample(numbers)
         samples = [whole.part(k) for k in pairs]

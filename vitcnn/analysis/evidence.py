@@ -19,9 +19,9 @@ class NotEnough(Exception):
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a seed: test accuracy, log of the test error, or train minus test accuracy, of an entrant at n."""
+    """One number of a seed: test accuracy, log of the test error, or train minus test accuracy, of a model at n."""
 
-    entrant: str
+    model: str
     n: int
     scale: Scale = "accuracy"
 
@@ -33,17 +33,17 @@ class Evidence:
         self.results = results
         self._bits: dict[str, np.ndarray] = {}
 
-    def seeds(self, entrant: str, n: int) -> set[int]:
-        return set(self.results.at(entrant, n))
+    def seeds(self, model: str, n: int) -> set[int]:
+        return set(self.results.at(model, n))
 
     def sample(self, combinations: Sequence[Sequence[tuple[float, Number]]]) -> Sample:
         """One number a combination Σ weight · number, paired by seed over all of them. Raises NotEnough."""
         wanted = [number for combination in combinations for _, number in combination]
-        common = set.intersection(*(self.seeds(number.entrant, number.n) for number in wanted))
+        common = set.intersection(*(self.seeds(number.model, number.n) for number in wanted))
         if len(common) < 2:
             have = ", ".join(
                 f"{len(self.seeds(e, n))} of {e} at n = {n:,}"
-                for e, n in dict.fromkeys((number.entrant, number.n) for number in wanted)
+                for e, n in dict.fromkeys((number.model, number.n) for number in wanted)
             )
             are = "is" if len(common) == 1 else "are"
             raise NotEnough(f"it takes two seeds in common, and {len(common)} {are} finished ({have})")
@@ -58,7 +58,7 @@ class Evidence:
             wrong = np.mean([self._wrong(x, s).sum() for s in seeds])
             if wrong < FEWEST_WRONG:
                 raise NotEnough(
-                    f"{x.entrant} gets {wrong:.1f} test images wrong at n = {x.n:,}, on average: a ratio of errors "
+                    f"{x.model} gets {wrong:.1f} test images wrong at n = {x.n:,}, on average: a ratio of errors "
                     f"takes {FEWEST_WRONG}"
                 )
         influence = np.zeros((*values.shape, *sizes), np.float32)
@@ -69,13 +69,13 @@ class Evidence:
         return Sample.of(values, influence)
 
     def _wrong(self, x: Number, seed: int) -> np.ndarray:
-        record = self.results.at(x.entrant, x.n)[seed]
+        record = self.results.at(x.model, x.n)[seed]
         if record.id not in self._bits:
             self._bits[record.id] = ~record.test.correct()
         return self._bits[record.id]
 
     def _value(self, x: Number, seed: int) -> float:
-        record = self.results.at(x.entrant, x.n)[seed]
+        record = self.results.at(x.model, x.n)[seed]
         if x.scale == "overfitting":
             return overfitting(record)
         if x.scale == "log error":

@@ -1,4 +1,4 @@
-"""What a claim is, and what it is about: two entrants at the sizes of a study."""
+"""What a claim is, and what it is about: two models at the sizes of a study."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Pair:
-    """What claims are about: two entrants, sizes in order, and an entrant in between, where there is one."""
+    """What claims are about: two models, sizes in order, and a model in between, where there is one."""
 
     evidence: Evidence
     first: str

@@ -77,7 +77,7 @@ def _enough(sizes: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Curves:
-    """The laws of two entrants, and the n beyond the largest size at which the second would overtake.
+    """The laws of two models, and the n beyond the largest size at which the second would overtake.
 
     `crossing`: None where the laws do not cross up to `FAR` times the largest size; `range`: of 95 % of the curves that
     are drawn again, None for an end beyond that; `share`: of those that cross at all.

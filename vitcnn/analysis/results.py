@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vitcnn.analysis.stats import Mean, mean, paired
-from vitcnn.data.permutation import Shuffle
+from vitcnn.data.permutation import Permutation
 from vitcnn.data.sources.cache import Info
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
@@ -58,17 +58,19 @@ class Results:
         return cls(study, cells, mine, about, len({r.id for r in records}) - len(mine))
 
     def settings(self) -> list["Results"]:
-        """One for each setting of `shuffle`; entrants that none of them touches are in all."""
-        return [replace(self, cells=[c for c in self.cells if c.shuffle in (s, None)]) for s in self.study.shuffle]
+        """One for each setting of `permutation`; models that none of them touches are in all."""
+        return [
+            replace(self, cells=[c for c in self.cells if c.permutation in (s, None)]) for s in self.study.permutation
+        ]
 
     @property
     def first_setting(self) -> "Results":
         """What tables and verdict are about."""
-        return self.settings()[0] if len(self.study.shuffle) > 1 else self
+        return self.settings()[0] if len(self.study.permutation) > 1 else self
 
     @property
-    def setting(self) -> Shuffle | None:
-        return next((cell.shuffle for cell in self.cells if cell.shuffle), None)
+    def setting(self) -> Permutation | None:
+        return next((cell.permutation for cell in self.cells if cell.permutation), None)
 
     @property
     def title(self) -> str:
@@ -89,21 +91,21 @@ class Results:
         out: dict[tuple[str, int, str], dict[int, Record]] = {}
         for cell, cell_id in self._ids:
             if cell_id in self.records:
-                out.setdefault((cell.entrant, cell.n, cell.role), {})[cell.seed] = self.records[cell_id]
+                out.setdefault((cell.model, cell.n, cell.role), {})[cell.seed] = self.records[cell_id]
         return out
 
-    def at(self, entrant: str, n: int, role: str = "main") -> dict[int, Record]:
+    def at(self, model: str, n: int, role: str = "main") -> dict[int, Record]:
         """Records by seed; empty where none is finished."""
-        return self._by_place.get((entrant, n, role), {})
+        return self._by_place.get((model, n, role), {})
 
-    def values(self, entrant: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> dict[int, float]:
+    def values(self, model: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> dict[int, float]:
         """By seed; records that do not have the measure are left out."""
-        measured = {seed: measure(record) for seed, record in self.at(entrant, n, role).items()}
+        measured = {seed: measure(record) for seed, record in self.at(model, n, role).items()}
         return {seed: value for seed, value in measured.items() if value is not None}
 
-    def mean(self, entrant: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> Mean | None:
+    def mean(self, model: str, n: int, measure: Measure = test_accuracy, role: str = "main") -> Mean | None:
         """None where no seed is finished."""
-        values = self.values(entrant, n, measure, role)
+        values = self.values(model, n, measure, role)
         return mean(list(values.values())) if values else None
 
     def gaps(self, n: int, measure: Measure = test_accuracy, role: str = "main") -> dict[int, float]:
@@ -117,11 +119,11 @@ class Results:
         return mean(list(gaps.values())) if gaps else None
 
     @property
-    def entrants(self) -> list[str]:
+    def models(self) -> list[str]:
         """In the study's order."""
-        return [entrant.name for entrant in self.study.entrants]
+        return [model.name for model in self.study.models]
 
     @property
-    def floor(self) -> str | None:
-        """The linear entrant's name."""
-        return next((e.name for e in self.study.entrants if e.model.model == "linear"), None)
+    def baseline(self) -> str | None:
+        """The linear model's name."""
+        return next((e.name for e in self.study.models if e.arch.name == "linear"), None)

@@ -21,10 +21,10 @@ RULE = "highest validation accuracy, mean over seeds; ties: lowest validation lo
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe of one entrant at one n: mean validation accuracy and loss over the search's seeds; −∞ and ∞ where the
+    """One recipe of one model at one n: mean validation accuracy and loss over the search's seeds; −∞ and ∞ where the
     training of one of them failed."""
 
-    entrant: str
+    model: str
     n: int
     variant: str
     recipe: Recipe
@@ -43,44 +43,44 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score], failed: Collecti
     groups: dict[tuple, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.recipe:
-            groups[cell.entrant, cell.n, cell.variant].append(cell)
+            groups[cell.model, cell.n, cell.variant].append(cell)
     if not groups:
-        raise ConfigError("nothing to choose: no entrant of this search has a recipe")
+        raise ConfigError("nothing to choose: no model of this search has a recipe")
     out = []
-    for (entrant, n, variant), same in groups.items():
+    for (model, n, variant), same in groups.items():
         if any(cell.id in failed for cell in same):
-            out.append(Trial(entrant, n, variant, same[0].recipe, -math.inf, math.inf, 0))
+            out.append(Trial(model, n, variant, same[0].recipe, -math.inf, math.inf, 0))
             continue
         scores = [validation[cell.id] for cell in same]
         # rounded, so that the same scores in another order of seeds are a tie
         accuracy, nll = (round(sum(getattr(s, k) for s in scores) / len(scores), 12) for k in ("accuracy", "nll"))
-        out.append(Trial(entrant, n, variant, same[0].recipe, accuracy, nll, scores[0].images))
+        out.append(Trial(model, n, variant, same[0].recipe, accuracy, nll, scores[0].images))
     return out
 
 
 def best(among: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
-    """The chosen trial of each (entrant, n), by `RULE`."""
+    """The chosen trial of each (model, n), by `RULE`."""
     out: dict[tuple[str, int], Trial] = {}
     for trial in among:
-        now = out.get((trial.entrant, trial.n))
+        now = out.get((trial.model, trial.n))
         if now is None or (trial.accuracy, -trial.nll) > (now.accuracy, -now.nll):
-            out[trial.entrant, trial.n] = trial
+            out[trial.model, trial.n] = trial
     for trial in out.values():
         if math.isinf(trial.accuracy):
-            raise ConfigError(f"every trial of {trial.entrant} at n = {trial.n:,} failed: lower learning rates?")
+            raise ConfigError(f"every trial of {trial.model} at n = {trial.n:,} failed: lower learning rates?")
     return out
 
 
 def edges(study: Study, among: Sequence[Trial]) -> list[str]:
-    """A sentence for each chosen number on the edge of what was tried for this entrant and n with the choice's other
+    """A sentence for each chosen number on the edge of what was tried for this model and n with the choice's other
     fields, and what it gained there: the optimum may lie beyond. Fields of one or two values are passed over.
 
     The gain is over the best trial inside the grid, beside one binomial standard error of the validation accuracy: a
     gain well below it is a plateau.
     """
     out = []
-    for (entrant, n), trial in best(among).items():
-        mine = [t for t in among if (t.entrant, t.n) == (entrant, n)]
+    for (model, n), trial in best(among).items():
+        mine = [t for t in among if (t.model, t.n) == (model, n)]
         for key in study.searched:
             values = {getattr(t.recipe, key) for t in mine}
             if len(values) < 3 or not all(isinstance(v, (int, float)) for v in values):
@@ -96,7 +96,7 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
                     gain = f"{100 * (trial.accuracy - max(inside)):+.1f} points over the best inside it"
                 error = math.sqrt(trial.accuracy * (1 - trial.accuracy) / trial.images)
                 out.append(
-                    f"{entrant} at n = {n:,} chose {key} = {value:g}, the edge of the grid: {gain} (standard error "
+                    f"{model} at n = {n:,} chose {key} = {value:g}, the edge of the grid: {gain} (standard error "
                     f"{100 * error:.1f}); widen it unless that is a plateau"
                 )
     return out
@@ -107,7 +107,7 @@ def gains(study: Study, among: Sequence[Trial]) -> dict[tuple[str, int], dict[st
     searched, than the best of the trials with the first of its values (its default where its grids leave it out)."""
     out = {}
     for place, trial in best(among).items():
-        same = [t for t in among if (t.entrant, t.n) == place]
+        same = [t for t in among if (t.model, t.n) == place]
         out[place] = {"the median trial": trial.accuracy - statistics.median(t.accuracy for t in same)}
         for key in study.searched:
             first = getattr(same[0].recipe, key)
@@ -124,11 +124,11 @@ def choose(
     if not study.grid:
         raise ConfigError(f"{study.name} is no search: it has no `grid`")
     all_trials = trials(cells, validation, failed)
-    chosen, entrants = best(all_trials), defaultdict(dict)
-    for (entrant, n), trial in chosen.items():
+    chosen, models = best(all_trials), defaultdict(dict)
+    for (model, n), trial in chosen.items():
         chosen_fields = trial.recipe.model_dump(mode="json")
         searched = {key: chosen_fields[key] for key in study.searched}  # said even where the choice is the default
-        entrants[entrant][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True) | searched
+        models[model][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True) | searched
     return {
         "search": study.name,
         "dataset": study.dataset,
@@ -137,11 +137,11 @@ def choose(
         "seeds": list(study.seeds),
         "budget": study.budget.model_dump(exclude_none=True),
         "edges": edges(study, all_trials),
-        "entrants": dict(entrants),
+        "models": dict(models),
     }
 
 
 def recipes_yaml(choice: dict[str, Any]) -> str:
     """`recipes.yaml`'s text."""
     text = yaml.safe_dump(choice, sort_keys=False, allow_unicode=True, width=120)
-    return f"# Written by `vitcnn select`. `trials`: for each entrant and size.\n{text}"
+    return f"# Written by `vitcnn select`. `trials`: for each model and size.\n{text}"

@@ -1,11 +1,11 @@
 """Studies whose truth is known: records drawn from a model of seeds and test images.
 
-An image i is right for entrant e at size n and seed s where
+An image i is right for model e at size n and seed s where
 
     μ_en + shared_s + own_ens + τ u_i + κ v_ei + ε_ensi > 0,
 
-all terms but μ drawn from normal distributions: `shared` moves both entrants alike (that is what pairing is for), u is
-the image's difficulty, v its taste for one entrant, ε the luck of one training. μ is set so that the accuracy for new
+all terms but μ drawn from normal distributions: `shared` moves both models alike (that is what pairing is for), u is
+the image's difficulty, v its taste for one model, ε the luck of one training. μ is set so that the accuracy for new
 seeds and new images is the wanted one, exactly.
 """
 
@@ -25,7 +25,7 @@ COST = Cost.model_construct(parameters=0)
 
 @dataclass(frozen=True)
 class Truth:
-    """`accuracy[entrant]` (sizes,): for new seeds and new images. `own` and `shared` (sizes,): deviations of the seeds'
+    """`accuracy[model]` (sizes,): for new seeds and new images. `own` and `shared` (sizes,): deviations of the seeds'
     effects, on the latent scale; `difficulty` (τ) and `taste` (κ) those of the images'."""
 
     accuracy: dict[str, np.ndarray]
@@ -51,19 +51,19 @@ def latent_spread(points: float, accuracy: float, truth: Truth) -> float:
 
 
 def draw(study: Study, cells: Sequence[Cell], truth: Truth, rng: np.random.Generator) -> Results:
-    """One study; every cell of an entrant in `truth` gets a record."""
+    """One study; every cell of a model in `truth` gets a record."""
     N, sizes = truth.images, list(study.sizes)
     difficulty = truth.difficulty * rng.standard_normal(N, np.float32)
     taste = {name: truth.taste * rng.standard_normal(N, np.float32) for name in truth.accuracy}
     shared = {(s, n): rng.standard_normal() * truth.shared[k] for s in study.seeds for k, n in enumerate(sizes)}
     records = {}
     for cell in cells:
-        if cell.entrant not in truth.accuracy or cell.role != "main":
+        if cell.model not in truth.accuracy or cell.role != "main":
             continue
         k = sizes.index(cell.n)
-        mu = norm.ppf(truth.accuracy[cell.entrant][k]) * truth.deviation(k)
+        mu = norm.ppf(truth.accuracy[cell.model][k]) * truth.deviation(k)
         seed = shared[cell.seed, cell.n] + truth.own[k] * rng.standard_normal()
-        right = mu + seed + difficulty + taste[cell.entrant] + rng.standard_normal(N, np.float32) > 0
+        right = mu + seed + difficulty + taste[cell.model] + rng.standard_normal(N, np.float32) > 0
         records[cell.id] = _record(cell, right, truth.train)
     return Results(study, cells, records)
 

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcnn.analysis.results import overfitting
-from vitcnn.data.permutation import Shuffle
+from vitcnn.data.permutation import Permutation
 from vitcnn.store.records import Record, Score, read_records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LABELS = ("study", "dataset", "entrant", "role", "variant", "n", "seed")
+LABELS = ("study", "dataset", "model", "role", "variant", "n", "seed")
 
 
 def load_records(folder: str | Path) -> "pd.DataFrame":
-    """The records of `results/<study>`, sorted by role, n, entrant and seed, one row a cell.
+    """The records of `results/<study>`, sorted by role, n, model and seed, one row a cell.
 
     Accuracies and calibration errors are in [0, 1], losses in nats; `recipe_…` is empty for what is not trained by
     gradient descent. Raises FileNotFoundError where there are no records, ValueError for a file that is none.
@@ -33,18 +33,20 @@ def tidy(records: Sequence[Record]) -> "pd.DataFrame":
     import pandas as pd
 
     table = pd.DataFrame([_row(record) for record in records])
-    return table.sort_values(["role", "n", "entrant", "seed", "variant"], ignore_index=True)
+    return table.sort_values(["role", "n", "model", "seed", "variant"], ignore_index=True)
 
 
 def _row(record: Record) -> dict[str, Any]:
     cell = record.cell
-    row = {key: getattr(cell, key) for key in LABELS} | {"model": cell.model.model}
+    row = {key: getattr(cell, key) for key in LABELS} | {"arch": cell.arch.name}
     for part in ("test", "validation", "train"):
         score = getattr(record, part)
         row |= {f"{part}_{field}": getattr(score, field) for field in Score.model_fields}
     row["overfitting"] = overfitting(record)
-    row |= record.cost.model_dump() | record.sight.model_dump()
+    row |= record.cost.model_dump() | record.input.model_dump()
     row |= {f"recipe_{k}": v for k, v in (cell.recipe.model_dump() if cell.recipe else {}).items()}
-    row |= {f"shuffle_{k}": getattr(cell.shuffle, k, None) for k in Shuffle.model_fields} | {"start": cell.start}
-    row |= {f"model_{k}": v for k, v in cell.model.model_dump(exclude={"model"}, exclude_defaults=True).items()}
+    row |= {f"shuffle_{k}": getattr(cell.permutation, k, None) for k in Permutation.model_fields} | {
+        "init_from": cell.init_from
+    }
+    row |= {f"model_{k}": v for k, v in cell.arch.model_dump(exclude={"name"}, exclude_defaults=True).items()}
     return row | {"id": record.id, "subset": record.subset, "weights": record.weights, **record.made_by}

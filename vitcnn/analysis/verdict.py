@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitcnn.analysis.caveats import (
-    below_floor,
-    below_floor_on_little,
+    below_baseline,
+    below_baseline_on_little,
     budget_shifts,
-    few_for_the_floor,
+    few_for_the_baseline,
     hardly_learnt,
     leak,
     whole_pool,
@@ -38,8 +38,8 @@ def verdict(results: Results, pair: tuple[str, str] | None = None) -> Verdict:
     """`pair`: in the places of CNN and ViT; by default the study's. Raises ConfigError for names it does not have."""
     first, second = pair or results.study.pair
     for name in (first, second):
-        if name not in results.entrants:
-            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, results.entrants)}")
+        if name not in results.models:
+            raise ConfigError(f"pair: no model is called {name!r}{suggest(name, results.models)}")
     if first == second:
         raise ConfigError(f"pair: {first!r} cannot be compared with itself")
     sizes = tuple(n for n in results.study.sizes if _in_common(results, first, second, n) > 1)
@@ -55,11 +55,11 @@ def _in_common(results: Results, first: str, second: str, n: int) -> int:
 
 
 def _between(results: Results, first: str, second: str) -> str | None:
-    """The local-window entrant whose number of parameters is the nearest to the second's."""
-    locals_ = [e.name for e in results.study.entrants if e.model.model == "local" and e.name not in (first, second)]
-    size = {r.cell.entrant: r.cost.parameters for r in results.records.values()}
+    """The local-window model whose number of parameters is the nearest to the second's."""
+    windowed = [e.name for e in results.study.models if e.arch.name == "swin" and e.name not in (first, second)]
+    size = {r.cell.model: r.cost.parameters for r in results.records.values()}
     wanted = size.get(second, 0)
-    return min(locals_, key=lambda name: abs(size.get(name, math.inf) - wanted), default=None)
+    return min(windowed, key=lambda name: abs(size.get(name, math.inf) - wanted), default=None)
 
 
 def _claim(key: str, pair: Pair) -> Claim:
@@ -105,13 +105,13 @@ def _caveats(results: Results, first: str, second: str, sizes: Sequence[int]) ->
             f"Sizes have not the same seeds of both ({each}): what is said of two sizes is by the seeds that both "
             "have, and may differ from what is said of one."
         )
-    out += below_floor(results, {first, second})
-    out += below_floor_on_little(results, (first, second), sizes)
+    out += below_baseline(results, {first, second})
+    out += below_baseline_on_little(results, (first, second), sizes)
     out += hardly_learnt(results, (first, second), sizes)
-    if few := few_for_the_floor(results):
+    if few := few_for_the_baseline(results):
         out.append(few)
-    if results.floor is None:
-        out.append("There is no linear floor in this study: that both networks are trained well is not shown.")
+    if results.baseline is None:
+        out.append("There is no linear baseline in this study: that both networks are trained well is not shown.")
     checked, sign = {first, second} == set(results.study.pair), 1 if first == results.study.pair[0] else -1
     shifts = budget_shifts(results) if checked else []
     for shift in shifts:

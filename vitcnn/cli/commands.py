@@ -37,23 +37,23 @@ def plan(
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Shows the cells, what is done, what each entrant costs and how long it may take. Trains nothing."""
+    """Shows the cells, what is done, what each model costs and how long it may take. Trains nothing."""
     from rich.console import Console
 
     from vitcnn.analysis.power import detectable_gaps
     from vitcnn.analysis.results import Results
     from vitcnn.errors import ConfigError
-    from vitcnn.launch.plan import check_same_words
+    from vitcnn.launch.plan import check_same_tokens
     from vitcnn.launch.plan import plan as render
     from vitcnn.launch.ready import with_starters
     from vitcnn.store.records import read_records
     from vitcnn.store.status import states, to_train
 
     loaded, about, all_cells, paths, before = load(study, overrides, results, runs, data_dir)
-    check_same_words(loaded, about, before)
+    check_same_tokens(loaded, about, before)
     console, where = Console(), states(all_cells, paths)
     console.print(render(loaded, about, where, paths, workers or cores()))
-    if {*loaded.pair} <= {entrant.name for entrant in loaded.entrants}:
+    if {*loaded.pair} <= {model.name for model in loaded.models}:
         finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
     try:

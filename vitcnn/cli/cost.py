@@ -1,4 +1,4 @@
-"""The command that measures what a study's entrants cost on this machine."""
+"""The command that measures what a study's models cost on this machine."""
 
 from typing import Annotated
 
@@ -12,11 +12,11 @@ def cost(
     overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each entrant; the median of them counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each model; the median of them counts.")] = 5,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Measures speed and memory of every entrant on this machine and writes `results/<study>/cost.json`."""
+    """Measures speed and memory of every model on this machine and writes `results/<study>/cost.json`."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
@@ -32,8 +32,8 @@ def cost(
         console.print(escape(line), style="dim", highlight=False)
 
     costs = measure_costs(loaded, about, all_cells, device=device, threads=threads, repeats=repeats, say=say)
-    table = Table(Column("entrant", no_wrap=True), *(Column(name, justify="right", overflow="fold") for name in HEAD))
-    for name, one in costs.entrants.items():
+    table = Table(Column("model", no_wrap=True), *(Column(name, justify="right", overflow="fold") for name in HEAD))
+    for name, one in costs.models.items():
         table.add_row(escape(name), *measured(one))
     console.print(table)
     console.print(f"{costs.machine}, {costs.threads} thread(s), median (slowest–fastest) of {costs.repeats} turns")

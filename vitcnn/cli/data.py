@@ -143,24 +143,24 @@ def _show_made(
 ) -> None:
     import torch
 
-    from vitcnn.data.preview import sheet_of_made
+    from vitcnn.data.preview import sheet_of_synthetic
     from vitcnn.data.sources.cache import describe_duplicates
-    from vitcnn.data.synthetic.lazy import LOOKED_AT, OnDemand, facts_of, maker, test_images
+    from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, test_images
     from vitcnn.seeds import role_seed
 
     cpu = torch.device("cpu")
-    made = maker(name, data_dir, resolution, cpu)
+    made = generator(name, data_dir, resolution, cpu)
     info = made.info
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
     typer.echo(f"{info.name}: training images without end, {info.test:,} test images, {info.classes} classes, {pixels}")
     typer.echo(f"validation: {info.validation:,} images more, unless a study says otherwise")
     typer.echo(f"licence: {info.licence}\nsource: {info.source}\n{info.made}")
-    train = OnDemand(made, role_seed(seed, "subset"), LOOKED_AT, cpu, remember=False)
+    train = LazyImages(made, role_seed(seed, "subset"), LOOKED_AT, cpu, remember=False)
     facts = facts_of(train, train.labels(), test_images(made, cpu, remember=False))
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
     typer.echo(f"                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
-    _draw(sheet_of_made(made, n=n, seed=seed, augment=augment), info, out)
+    _draw(sheet_of_synthetic(made, n=n, seed=seed, augment=augment), info, out)
 
 
 def _draw(sheet: "tuple[Block, Block]", info: "Info", out: Path | None) -> None:

@@ -29,7 +29,7 @@ def as_attention(
 
     loaded = load(study, overrides, results, runs, data_dir)
     paths = loaded.paths
-    kept = [c for c in loaded.cells if paths.weights(c.id).exists() and c.model.model == "cnn"]
+    kept = [c for c in loaded.cells if paths.weights(c.id).exists() and c.arch.name == "cnn"]
     chosen = [_cell(loaded, name) for name in cell] if cell else kept
     if not chosen:
         raise ConfigError(f"{paths.run}: no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them")

@@ -11,7 +11,7 @@ from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile
 
 
 def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Picks each entrant's recipe from a finished search, on validation, and writes `recipes.yaml`."""
+    """Picks each model's recipe from a finished search, on validation, and writes `recipes.yaml`."""
     from vitcnn.analysis.select import choose, recipes_yaml
     from vitcnn.errors import ConfigError
     from vitcnn.store.paths import write_atomically
@@ -42,7 +42,7 @@ def verdict(
     study: StudyFile,
     overrides: Overrides = None,
     pair: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two entrants in the places of CNN and ViT; else the study's pair.")
+        tuple[str, str] | None, typer.Option(help="Two models in the places of CNN and ViT; else the study's pair.")
     ] = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,

@@ -14,7 +14,7 @@ from torch import Tensor
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import load
 from vitcnn.data.subsets import split, subset_hash
-from vitcnn.data.synthetic.lazy import LOOKED_AT, OnDemand, facts_of, maker, subset_name, test_images
+from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, subset_name, test_images
 from vitcnn.data.synthetic.spec import VALIDATION, parse
 from vitcnn.errors import ConfigError
 from vitcnn.machine import free_bytes
@@ -60,7 +60,7 @@ class Picked:
         return self.pool[self.rows[index]]
 
 
-Images = Tensor | Picked | OnDisk | OnDemand
+Images = Tensor | Picked | OnDisk | LazyImages
 Part = tuple[Images, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
 
 
@@ -68,7 +68,7 @@ def resident(images: Images, index: Tensor) -> tuple[Tensor, Tensor] | None:
     """(a tensor that stays in memory and holds images `index`, their places in it); None where they are not kept."""
     if isinstance(images, Picked):
         return resident(images.pool, images.rows[index.to(images.rows.device)])
-    if isinstance(images, OnDemand):
+    if isinstance(images, LazyImages):
         return (images.kept(index), index) if images.remember else None
     return (images, index) if isinstance(images, Tensor) else None
 
@@ -137,7 +137,7 @@ def _made(
     """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
     labels alone do not fit into memory."""
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
-    made = maker(name, folder, resolution, device)
+    made = generator(name, folder, resolution, device)
     info, (free, there_is) = made.info, free_for_each(device, workers)
     for key, count in (("sizes", sum(longest.values())), ("validation", validation)):
         if count * NUMBERED > free:
@@ -147,8 +147,8 @@ def _made(
             )
     need = (sum(longest.values()) + validation + info.test) * info.size**2 * info.channels
     keep = fits(need, device, workers)
-    pools = {seed: OnDemand(made, seed, count, device, keep) for seed, count in longest.items()}
-    held_out, test = OnDemand(made, VALIDATION, validation, device, keep), test_images(made, device, keep)
+    pools = {seed: LazyImages(made, seed, count, device, keep) for seed, count in longest.items()}
+    held_out, test = LazyImages(made, VALIDATION, validation, device, keep), test_images(made, device, keep)
     all_labels = {seed: pool.labels() for seed, pool in pools.items()}
     out = []
     for n, seed in subsets:
@@ -169,7 +169,7 @@ def _made(
 
 def looked_at(images: Images) -> Images:
     """What statistics of pixels are taken of: the first 10,000 images where they are made, else all."""
-    made = isinstance(images.pool if isinstance(images, Picked) else images, OnDemand)
+    made = isinstance(images.pool if isinstance(images, Picked) else images, LazyImages)
     return images[:LOOKED_AT] if made else images
 
 

@@ -13,7 +13,7 @@ from vitcnn.data.augment.spec import augment_for, parse_augment
 from vitcnn.data.rng import states
 from vitcnn.data.sources.cache import Arrays, Info
 from vitcnn.data.subsets import split
-from vitcnn.data.synthetic.lazy import Maker
+from vitcnn.data.synthetic.lazy import Generator
 from vitcnn.seeds import role_seed
 
 ACROSS = 10  # images in a row
@@ -41,7 +41,7 @@ def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str
     return _sheet(info, by_class, said, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
 
 
-def sheet_of_made(made: Maker, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
+def sheet_of_synthetic(made: Generator, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
     """As `contact_sheet`, of a data set whose images are made; both blocks are of the stream of `seed`."""
     stream, classes = role_seed(seed, "subset"), made.info.classes
     shown = torch.from_numpy(_classes(made.info))

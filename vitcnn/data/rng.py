@@ -28,17 +28,17 @@ def states(stream: int, numbers: Tensor) -> Tensor:
 
 def random_bytes(state: Tensor, first: int, count: int) -> Tensor:
     """(B,) -> (B, 8 · count) uint8: bytes 8 · first … of every image's generator."""
-    return _words(state, first, count).view(torch.uint8)
+    return _tokens(state, first, count).view(torch.uint8)
 
 
 def random_uint16(state: Tensor, first: int, count: int) -> Tensor:
     """As `random_bytes`, but (B, 4 · count) int64 in 0 … 65,535."""
-    return _words(state, first, count).view(torch.int16).long() & 0xFFFF
+    return _tokens(state, first, count).view(torch.int16).long() & 0xFFFF
 
 
 def random_uint32(state: Tensor, first: int, count: int) -> Tensor:
     """As `random_bytes`, but (B, 2 · count) int64 in 0 … 2³² − 1."""
-    return _words(state, first, count).view(torch.int32).long() & 0xFFFFFFFF
+    return _tokens(state, first, count).view(torch.int32).long() & 0xFFFFFFFF
 
 
 def below(bits: Tensor, limit: Tensor | int) -> Tensor:
@@ -81,7 +81,7 @@ def _any_order() -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
 
 
-def _words(state: Tensor, first: int, count: int) -> Tensor:
+def _tokens(state: Tensor, first: int, count: int) -> Tensor:
     """(B,) -> (B, count) int64."""
     place = torch.arange(first + 1, first + 1 + count, device=state.device) * _signed(_GOLDEN)
     return _mixed(state[:, None] + place)

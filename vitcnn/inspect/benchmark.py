@@ -1,4 +1,4 @@
-"""What an entrant costs on this machine: images a second of training and of inference, and the memory that it takes.
+"""What a model costs on this machine: images a second of training and of inference, and the memory that it takes.
 
 The steps are those of `train_cell` without Lightning around them: augment, enlarge, forward, loss, backward, clip and
 AdamW, on one batch of noise. Nothing is fetched, and nothing is kept of what was trained.
@@ -26,7 +26,7 @@ from vitcnn.machine import cores
 from vitcnn.models.build import build, preprocess
 from vitcnn.models.profile import profile
 from vitcnn.models.registry import identity
-from vitcnn.store.costs import Costs, EntrantCost, Speed
+from vitcnn.store.costs import Costs, ModelCost, Speed
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
 from vitcnn.training.capture import capture_all
@@ -35,7 +35,7 @@ from vitcnn.training.evaluate import BATCH
 from vitcnn.training.lane import Lane
 from vitcnn.training.provenance import made_by
 
-TURN = 1.0  # seconds, about, that one entrant is measured before the next one's turn
+TURN = 1.0  # seconds, about, that one model is measured before the next one's turn
 STEPS = 2  # under the eye of the memory's measure: in the second the optimiser's moments lie beside the activations
 MEMORY_IS = {
     "cuda": "torch's peak of allocated memory",
@@ -46,7 +46,7 @@ Kind = Literal["training", "inference"]
 
 class Runner:
     """A network of the cell's, as `train_cell` makes it, ready to be trained and asked on noise; on a GPU, once
-    `start` was called, with a captured step. `batch`: images of a step, by default the recipe's."""
+    `init_from` was called, with a captured step. `batch`: images of a step, by default the recipe's."""
 
     def __init__(self, cell: Cell, data: Info, where: torch.device, batch: int | None = None):
         generator, recipe = torch.Generator().manual_seed(0), cell.recipe
@@ -55,8 +55,8 @@ class Runner:
         images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         labels = torch.randint(data.classes, shape[:1], generator=generator)
         torch.manual_seed(0)
-        network, size = build(cell.model, data, recipe.init)
-        seen = preprocess(cell.model, data, images, size, cell.shuffle)
+        network, size = build(cell.arch, data, recipe.init)
+        seen = preprocess(cell.arch, data, images, size, cell.permutation)
         self.lane = Lane(network, seen, recipe, cell.steps, seed=0).to(where)
         self.batch, self.where = recipe.batch_size, where
         self.images, self.labels = images.to(where), labels.to(where)
@@ -105,7 +105,7 @@ def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None
 
     On the CPU it is the resident memory of this process, which should be a fresh one. A first step also brings in the
     libraries' own pages (some 30 MB of oneDNN, the same for every network): steps on two images bring them in before.
-    Against torch's own sum of allocations: 90 to 97 MB for 70 (vit), 290 for 180 (pixel-local), 116 for 124 (rnn). None
+    Against torch's own sum of allocations: 90 to 97 MB for 70 (vit), 290 for 180 (sasa), 116 for 124 (rnn). None
     where the system cannot tell (no VmHWM that can be set back, and an earlier peak that was higher).
     """
     if threads:
@@ -138,14 +138,14 @@ def measure_costs(
     turn: float = TURN,
     say: Callable[[str], None] = lambda _: None,
 ) -> Costs:
-    """Every entrant with its recipe at the largest n, in turns of about `turn` seconds, so that a machine that drifts
-    drifts for all. Sets torch's threads. Raises ConfigError where an entrant or the device is not to be had."""
+    """Every model with its recipe at the largest n, in turns of about `turn` seconds, so that a machine that drifts
+    drifts for all. Sets torch's threads. Raises ConfigError where a model or the device is not to be had."""
     where, load = pick_device(device), os.getloadavg()[0]
     torch.set_num_threads(threads)
-    counted = {entrant.name: profile(entrant.model, data) for entrant in study.entrants}
+    counted = {model.name: profile(model.arch, data) for model in study.models}
     largest = [c for c in all_cells if c.n == study.sizes[-1] and c.role != "budget-check"]
-    chosen = {cell.entrant: cell for cell in reversed(largest) if cell.recipe}
-    chosen = {entrant.name: chosen[entrant.name] for entrant in study.entrants if entrant.name in chosen}
+    chosen = {cell.model: cell for cell in reversed(largest) if cell.recipe}
+    chosen = {model.name: chosen[model.name] for model in study.models if model.name in chosen}
     memory: dict[str, int | None] = {}
     for name, cell in chosen.items():
         say(f"{name}: memory")
@@ -160,14 +160,14 @@ def measure_costs(
         load=load,
         inference_batch=BATCH,
         memory_is=MEMORY_IS["cuda" if where.type == "cuda" else "cpu"],
-        entrants={
-            e.name: EntrantCost(
-                model=identity(e.model),
+        models={
+            e.name: ModelCost(
+                arch=identity(e.arch),
                 parameters=counted[e.name].parameters,
                 macs=counted[e.name].macs,
                 **_measured(chosen[e.name], speeds[e.name], memory[e.name]) if e.name in chosen else {},
             )
-            for e in study.entrants
+            for e in study.models
         },
         made_by=made_by(where),
     )

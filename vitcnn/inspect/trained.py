@@ -21,5 +21,5 @@ def trained(cell: Cell, paths: StudyPaths, folder: str | Path | None = None) -> 
         raise ConfigError(f"{cell.title}: logistic regression is no network")
     weights = load_weights(cell.id, paths)
     (data,) = data_of([cell], torch.device("cpu"), folder)
-    network, size = build(cell.model, data.info, weights=weights)
-    return network.eval(), preprocess(cell.model, data.info, data.train[0], size, cell.shuffle), data
+    network, size = build(cell.arch, data.info, weights=weights)
+    return network.eval(), preprocess(cell.arch, data.info, data.train[0], size, cell.permutation), data

@@ -22,7 +22,7 @@ def jobs(cells: Sequence[Cell], lanes: int) -> list[Job]:
 def _shared(cell: Cell) -> str:
     """The same for cells that may be trained side by side. Those that begin with others' weights may have to wait for
     them, and are among themselves."""
-    same = {"dataset", "validation", "model", "resolution", "content"}
+    same = {"dataset", "validation", "arch", "resolution", "content"}
     return "\n".join(
-        map(str, (cell.model_dump_json(include=same), cell.steps, cell.recipe.batch_size, bool(cell.start)))
+        map(str, (cell.model_dump_json(include=same), cell.steps, cell.recipe.batch_size, bool(cell.init_from)))
     )

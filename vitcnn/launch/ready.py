@@ -15,25 +15,25 @@ def with_starters(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell
     kept_none: list[Cell] = []
     untrained: list[Cell] = []
     for cell in waiting:
-        its = paths.of(cell.start_study)
-        here = not cell.start_study
-        if here and cell.start in lost:
+        its = paths.of(cell.init_from_study)
+        here = not cell.init_from_study
+        if here and cell.init_from in lost:
             lost.add(cell.id)
-        elif not cell.start or (here and cell.start in coming) or its.weights(cell.start).exists():
+        elif not cell.init_from or (here and cell.init_from in coming) or its.weights(cell.init_from).exists():
             continue
-        elif its.failure(cell.start).exists():
+        elif its.failure(cell.init_from).exists():
             lost.add(cell.id)
         else:
-            (kept_none if its.record(cell.start).exists() else untrained).append(cell)
+            (kept_none if its.record(cell.init_from).exists() else untrained).append(cell)
     if untrained:
-        studies = sorted({paths.of(cell.start_study).study for cell in untrained})
+        studies = sorted({paths.of(cell.init_from_study).study for cell in untrained})
         raise ConfigError(
             f"{_begin(untrained)} of {', '.join(studies)}, which {'are' if len(untrained) > 1 else 'is'} not trained "
             "yet: `vitcnn run` that study first, with --keep-weights"
         )
     if kept_none:
-        records = sorted({str(paths.of(cell.start_study).record(cell.start)) for cell in kept_none})
-        again = " by a run of that study with --keep-weights" if any(cell.start_study for cell in kept_none) else ""
+        records = sorted({str(paths.of(cell.init_from_study).record(cell.init_from)) for cell in kept_none})
+        again = " by a run of that study with --keep-weights" if any(cell.init_from_study for cell in kept_none) else ""
         raise ConfigError(
             f"{_begin(kept_none)}, which kept none; delete these records, and they are trained again{again}:\n  "
             + "\n  ".join(records)

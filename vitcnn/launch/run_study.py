@@ -90,10 +90,10 @@ def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
         console.print(line, markup=False)
     found = states(opened.cells, paths)
     if opened.before:
-        from vitcnn.launch.plan import check_same_words
+        from vitcnn.launch.plan import check_same_tokens
 
         # before anybody is sent to train the other study
-        check_same_words(opened.study, opened.about, opened.before)
+        check_same_tokens(opened.study, opened.about, opened.before)
     waiting, lost = with_starters(to_train(found), paths)
     if failed := sum(state.detail.get("final", False) for state in found):
         console.print(

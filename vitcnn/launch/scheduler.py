@@ -49,7 +49,7 @@ def run_jobs(
     several machines, may work on one study: what another one trains is left to it, and taken over when that one dies.
     """
     outcome, tries = Outcome(), Counter()
-    waiting, active, starts = deque(jobs), {}, {cell.start for job in jobs for cell in job} - {None}
+    waiting, active, starts = deque(jobs), {}, {cell.init_from for job in jobs for cell in job} - {None}
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
 
@@ -116,7 +116,7 @@ def run_jobs(
                         if cell not in again:
                             leases.give_back(paths.cell(cell.id))
                     if again:
-                        what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].entrant} cells"
+                        what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].model} cells"
                         once = "it is tried" if len(job) == 1 else "each is tried alone,"
                         say(f"{what} failed ({_first_line(error)}); {once} once more at the end")
                         waiting.extend((cell,) for cell in again)
@@ -143,7 +143,7 @@ def _is_open(cell: Cell, paths: StudyPaths) -> bool:
 
 def _is_ready(job: Job, waiting: Iterable[Job], active: Iterable[Job]) -> bool:
     """Has no cell of the job to wait for the one it begins with?"""
-    starts = {cell.start for cell in job} - {None}
+    starts = {cell.init_from for cell in job} - {None}
     return not starts or starts.isdisjoint(cell.id for other in (*waiting, *active) for cell in other)
 
 

@@ -1,4 +1,4 @@
-"""The state of a study as a table: entrants × sizes, what is running, what failed, and when it will be over."""
+"""The state of a study as a table: models × sizes, what is running, what failed, and when it will be over."""
 
 import time
 from collections import Counter, defaultdict
@@ -45,11 +45,11 @@ def headline(all_states: Sequence[State], paths: StudyPaths, workers: int | None
 def _grid(all_states: Sequence[State]) -> Table:
     cells: dict[tuple[str, int], list[str]] = defaultdict(list)
     for state in all_states:
-        name = state.cell.entrant + (" (long)" if state.cell.role == "budget-check" else "")
+        name = state.cell.model + (" (long)" if state.cell.role == "budget-check" else "")
         cells[name, state.cell.n].append(state.kind)
     names = list(dict.fromkeys(name for name, _ in cells))
     sizes = sorted({n for _, n in cells})
-    out = Table("entrant", *(f"n={n:,}" for n in sizes), title="cells done", title_justify="left")
+    out = Table("model", *(f"n={n:,}" for n in sizes), title="cells done", title_justify="left")
     for name in names:
         row = []
         for n in sizes:
@@ -72,21 +72,21 @@ def _busy(busy: Sequence[State]) -> Table:
 
 
 def speeds(all_states: Sequence[State], paths: StudyPaths) -> dict[str, float]:
-    """Images/s of each entrant: of a running cell where there is one, else of one finished record, wherever made."""
+    """Images/s of each model: of a running cell where there is one, else of one finished record, wherever made."""
     out: dict[str, float] = {}
     for state in all_states:
         if state.kind == "running" and (speed := state.detail.get("images_per_s")):
-            out[state.cell.entrant] = speed
+            out[state.cell.model] = speed
     for state in all_states:
-        if state.kind == "done" and state.cell.recipe and state.cell.entrant not in out:
+        if state.kind == "done" and state.cell.recipe and state.cell.model not in out:
             record = read_json(paths.record(state.cell.id)) or {}
             if speed := record.get("cost", {}).get("images_per_s"):
-                out[state.cell.entrant] = speed
+                out[state.cell.model] = speed
     return out
 
 
 def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: int) -> float | None:
-    """None where no speed is known or nobody is at work. An entrant not yet seen counts as the mean of the others."""
+    """None where no speed is known or nobody is at work. A model not yet seen counts as the mean of the others."""
     if not speed or not workers:
         return None
     mean, left, now = sum(speed.values()) / len(speed), 0.0, time.time()
@@ -94,7 +94,7 @@ def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: 
         if state.kind == "done" or not state.cell.recipe or state.detail.get("final"):
             continue
         share = state.detail.get("step", 0) / max(1, state.cell.steps)
-        pace = speed.get(state.cell.entrant, mean)
+        pace = speed.get(state.cell.model, mean)
         seconds = state.cell.images_seen * (1 - share) / pace
         if state.kind == "running":
             seconds = max(0.0, seconds - (now - state.detail["time"]))

@@ -77,7 +77,9 @@ def work(job: Job, paths: StudyPaths, options: Options, starts: Collection[str |
 
     for cell in job:
         (paths.cell(cell.id) / "failure.json").unlink(missing_ok=True)
-        write_progress(paths.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None)
+        write_progress(
+            paths.cell(cell.id), step=0, steps=cell.steps, phase="init_from", accuracy=None, images_per_s=None
+        )
     done = Done({cell.id: "stopped" for cell in job}, [])
     with contextlib.suppress(InterruptedCell):
         for cell, record in train_cells(

@@ -1,14 +1,14 @@
 """Self-attention as the lecture note writes it, step by step.
 
-    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       a word asks, is found, and speaks
-    α_ij = q^i · k^j                                    a score for every pair, a word with itself included
-    α'_i = softmax(α_i)                                 the scores of one word become weights
-    b^i = Σ_j α'_ij v^j                                 what it takes from all words
+    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       a token asks, is found, and speaks
+    α_ij = q^i · k^j                                    a score for every pair, a token with itself included
+    α'_i = softmax(α_i)                                 the scores of one token become weights
+    b^i = Σ_j α'_ij v^j                                 what it takes from all tokens
 
-All words at once this is A' = softmax(Q K^T), O = A' V, with words as rows. Several heads do so side by side, each with
+All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so side by side, each with
 its own part of q, k and v and blind to the others; W^O mixes what they bring.
 
-Shapes: B images, N words, D numbers a word, h heads of d = D / h numbers; q, k, v are (B, h, N, d).
+Shapes: B images, N tokens, D numbers a token, h heads of d = D / h numbers; q, k, v are (B, h, N, d).
 """
 
 from typing import Literal
@@ -24,9 +24,9 @@ Weights = Literal["softmax", "relu", "relu/n"]
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017): (B, N, D) -> (B, N, D).
 
-    The only things learned are W^q, W^k, W^v (one matrix, `qkv`), W^O (`out`) and, for the additive score, w. Words
-    have no positions here: permuting them permutes the output. `mask` (N, N) bool: word i sees word j only where it is
-    true, the adjacency of any graph. Raises ValueError where the heads do not divide D, or a word sees none.
+    The only things learned are W^q, W^k, W^v (one matrix, `qkv`), W^O (`out`) and, for the additive score, w. Tokens
+    have no positions here: permuting them permutes the output. `mask` (N, N) bool: token i sees token j only where it is
+    true, the adjacency of any graph. Raises ValueError where the heads do not divide D, or a token sees none.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
         if width % heads:
             raise ValueError(f"{heads} heads do not divide a width of {width}")
         if mask is not None and not mask.any(1).all():
-            raise ValueError(f"word {int(mask.any(1).int().argmin())} sees no word, not even itself")
+            raise ValueError(f"token {int(mask.any(1).int().argmin())} sees no token, not even itself")
         self.heads, self.score, self.weights = heads, score, weights
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
         return self.out(b.transpose(1, 2).reshape(a.shape))  # concatenate the heads, then W^O
 
     def attention(self, a: Tensor) -> Tensor:
-        """α' (B, h, N, N): how much word i takes from word j, to be looked at."""
+        """α' (B, h, N, N): how much token i takes from token j, to be looked at."""
         q, k, _ = self._ask(a)
         return weigh(scores(q, k, self.score, self.w), self.weights, self.mask)
 
@@ -81,8 +81,8 @@ def scores(q: Tensor, k: Tensor, how: Score, w: Tensor | None = None) -> Tensor:
 def weigh(alpha: Tensor, how: Weights, mask: Tensor | None = None) -> Tensor:
     """α' (B, h, N, N), 0 where `mask` is false.
 
-    "relu" is the note's other choice: weights of any size, which grow with the number of words; "relu/n" divides by
-    the number of words seen and is as good as softmax in ViTs (Wortsman et al. 2023).
+    "relu" is the note's other choice: weights of any size, which grow with the number of tokens; "relu/n" divides by
+    the number of tokens seen and is as good as softmax in ViTs (Wortsman et al. 2023).
     """
     if how == "softmax":
         return (alpha if mask is None else alpha.masked_fill(~mask, -torch.inf)).softmax(-1)
@@ -92,7 +92,7 @@ def weigh(alpha: Tensor, how: Weights, mask: Tensor | None = None) -> Tensor:
 
 
 def window_mask(grid: int, window: int) -> Tensor:
-    """(N, N) bool, N = grid²: the words of a grid as a graph, each joined to the `window` × `window` around it."""
+    """(N, N) bool, N = grid²: the tokens of a grid as a graph, each joined to the `window` × `window` around it."""
     place = torch.arange(grid)
     near = (place[:, None] - place).abs() <= window // 2  # rows, and columns alike
     return (near[:, None, :, None] & near[None, :, None, :]).reshape(grid**2, grid**2)

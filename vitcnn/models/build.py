@@ -1,4 +1,4 @@
-"""From an entrant's fields and a data set's to a network, and what it is shown."""
+"""From a model's fields and a data set's to a network, and what it is shown."""
 
 import re
 from functools import partial
@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.data.cell_data import Images, looked_at
-from vitcnn.data.permutation import WORDS, Shuffle, order, words_along
+from vitcnn.data.permutation import WORDS, Permutation, order, tokens_along
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
 from vitcnn.models import custom, timm_models
-from vitcnn.models.config import CNN, CNNAttention, Hybrid, Local, Words
+from vitcnn.models.config import CNN, CNNAttention, Hybrid, Swin, TokenArch
 from vitcnn.models.conv_attention import rewrite
-from vitcnn.models.registry import Imported, Model, Timm
+from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.models.resnet import ResNet
-from vitcnn.models.sasa import pixel_local
+from vitcnn.models.sasa import sasa
 from vitcnn.models.swin import local
 from vitcnn.models.vit import mixer, rnn, vit
 
@@ -26,14 +26,14 @@ OURS = {
     "vit": vit,
     "vit-window": vit,
     "hybrid": partial(vit, convolutions=True),
-    "local": local,
-    "pixel-local": pixel_local,
+    "swin": local,
+    "sasa": sasa,
     "cnn": ResNet,
 }
 
 
 def build(
-    model: Model,
+    arch: Arch,
     data: Info,
     init: str = "xavier",
     weights: dict[str, Tensor] | None = None,
@@ -49,101 +49,99 @@ def build(
     the same network, or of the CNN that a `cnn-attention` is made of; with `own_head` all but its head, which other
     classes need.
     """
-    size = image_size(model, data)
-    if isinstance(model, Timm):
-        network = timm_models.network(model, data, size)
-    elif isinstance(model, Imported):
-        network = custom.network(model, data, size)
+    size = image_size(arch, data)
+    if isinstance(arch, Timm):
+        network = timm_models.network(arch, data, size)
+    elif isinstance(arch, Imported):
+        network = custom.network(arch, data, size)
     else:
-        network = _ours(model, data, size, init)
+        network = _ours(arch, data, size, init)
     if weights and own_head:
-        weights = _with_head_of(network, model, weights)
+        weights = _with_head_of(network, arch, weights)
     before = weights and weights.keys() == network.state_dict().keys()
     if before:
         network.load_state_dict(weights)
-    if isinstance(model, CNNAttention):
-        network = rewrite(network, model.gate, model.sharpness, model.head_width)
+    if isinstance(arch, CNNAttention):
+        network = rewrite(network, arch.gate, arch.sharpness, arch.head_width)
     if weights and not before:
         network.load_state_dict(weights)
     return network, size
 
 
-def _with_head_of(network: nn.Module, model: Model, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Raises ConfigError where the weights are of a network of another shape (other words, other channels)."""
-    heads = timm_models.heads(network) if isinstance(model, Timm) else ("head",)
+def _with_head_of(network: nn.Module, arch: Arch, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Raises ConfigError where the weights are of a network of another shape (other tokens, other channels)."""
+    heads = timm_models.heads(network) if isinstance(arch, Timm) else ("head",)
     own = network.state_dict()
     out = {
         k: own[k] if k.startswith(tuple(f"{head}." for head in heads)) else v for k, v in weights.items() if k in own
     }
     other = [k for k, v in own.items() if k not in out or out[k].shape != v.shape]
     if other:
-        raise ConfigError(
-            f"pretrain: {model.model}: the weights do not fit at {other[0]}: the same image_size for both?"
-        )
+        raise ConfigError(f"pretrain: {arch.name}: the weights do not fit at {other[0]}: the same image_size for both?")
     return out
 
 
-def _ours(model: Model, data: Info, size: int, init: str) -> nn.Module:
-    if isinstance(model, CNNAttention):  # the CNN that it is made of
-        model = CNN(**model.model_dump(include=CNN.model_fields.keys() - {"model"}))
-    make = OURS.get(model.model)
+def _ours(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
+    if isinstance(arch, CNNAttention):  # the CNN that it is made of
+        arch = CNN(**arch.model_dump(include=CNN.model_fields.keys() - {"name"}))
+    make = OURS.get(arch.name)
     if not make:
-        raise TypeError(f"{model.model} is not a network")
-    fields = model.model_dump(exclude={"model", "image_size"})
-    if isinstance(model, CNN):
+        raise TypeError(f"{arch.name} is not a network")
+    fields = arch.model_dump(exclude={"name", "image_size"})
+    if isinstance(arch, CNN):
         fields["stages"] = fields.pop("channels")
     else:
         fields["image_size"] = size
     try:
         network = make(channels=data.channels, classes=data.classes, **fields)
     except ValueError as error:
-        raise ConfigError(f"{model.model}: {error}") from None
+        raise ConfigError(f"{arch.name}: {error}") from None
     except RuntimeError as error:  # torch's, of a tensor that no memory holds
         size = re.search(r"allocate (\d+) bytes", str(error))
         why = f"one tensor of it takes {int(size[1]) / 1e9:,.0f} GB" if size else str(error)
-        raise ConfigError(f"{model.model}: no network of these options fits into memory: {why}") from None
-    initialise(network, init, patches=not isinstance(model, CNN | Hybrid))
+        raise ConfigError(f"{arch.name}: no network of these options fits into memory: {why}") from None
+    initialise(network, init, patches=not isinstance(arch, CNN | Hybrid))
     return network
 
 
-def image_size(model: Model, data: Info) -> int:
+def image_size(arch: Arch, data: Info) -> int:
     """The side of the image a model is shown, in pixels: `model.image_size`, or by default the smallest that fits."""
-    vit = words_along(data.size) * 16  # what a ViT of 16×16 patches is shown
-    if isinstance(model, Words):
-        patch = model.patch_size
-        if model.image_size and model.image_size < WORDS * patch:
-            words = f"{WORDS}×{WORDS} words of {patch}×{patch} pixels"
+    vit = tokens_along(data.size) * 16  # what a ViT of 16×16 patches is shown
+    if isinstance(arch, TokenArch):
+        patch = arch.patch_size
+        if arch.image_size and arch.image_size < WORDS * patch:
+            tokens = f"{WORDS}×{WORDS} tokens of {patch}×{patch} pixels"
             raise ConfigError(
-                f"{model.model}: image_size {model.image_size} holds fewer than {words}; "
+                f"{arch.name}: image_size {arch.image_size} holds fewer than {tokens}; "
                 f"enlarge the image to {WORDS * patch} or more"
             )
-        return model.image_size or words_along(data.size, patch) * patch
-    if isinstance(model, Timm):
-        return model.image_size or timm_models.default_size(model, vit, vit // 2)
-    if isinstance(model, Imported):
-        return model.image_size or data.size
-    if isinstance(model, Local):
-        unit = model.patch_size * 2 ** (len(model.depths) - 1)
-        return model.image_size or -(-vit // unit) * unit
-    return model.image_size or vit // 2
+        return arch.image_size or tokens_along(data.size, patch) * patch
+    if isinstance(arch, Timm):
+        return arch.image_size or timm_models.default_size(arch, vit, vit // 2)
+    if isinstance(arch, Imported):
+        return arch.image_size or data.size
+    if isinstance(arch, Swin):
+        unit = arch.patch_size * 2 ** (len(arch.depths) - 1)
+        return arch.image_size or -(-vit // unit) * unit
+    return arch.image_size or vit // 2
 
 
-def preprocess(model: Model, data: Info, images: Images, size: int, shuffle: Shuffle | None = None) -> Preprocess:
+def preprocess(arch: Arch, data: Info, images: Images, size: int, permutation: Permutation | None = None) -> Preprocess:
     """Pixels scaled by the training subset's statistics (of its first 10,000 images where they are made), or by those
     that loaded weights were trained with. Raises ConfigError where shuffled pixels would be mixed, because the network
     is shown fewer than there are."""
-    check_sight(model, data, shuffle)
-    known = timm_models.pixel_statistics(model, data) if isinstance(model, Timm) else None
-    moved = torch.from_numpy(order(data.size, shuffle)) if shuffle else None
+    check_input(arch, data, permutation)
+    known = timm_models.pixel_statistics(arch, data) if isinstance(arch, Timm) else None
+    moved = torch.from_numpy(order(data.size, permutation)) if permutation else None
     if known:
         return Preprocess(data.size, size, *map(torch.tensor, known), moved)
     return Preprocess.of(looked_at(images), size, moved)
 
 
-def check_sight(model: Model, data: Info, shuffle: Shuffle | None) -> None:
-    if shuffle and model.model != "linear" and (size := image_size(model, data)) < data.size:
+def check_input(arch: Arch, data: Info, permutation: Permutation | None) -> None:
+    if permutation and arch.name != "linear" and (size := image_size(arch, data)) < data.size:
         raise ConfigError(
-            f"shuffle: {model.model} is shown {size} pixels of {data.size}, which would mix pixels that have changed "
+            f"permutation: {arch.name} is shown {size} pixels of {data.size}, which would mix pixels that have changed "
             f"places; give it image_size: {data.size} or more"
         )
 

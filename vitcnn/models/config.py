@@ -1,6 +1,6 @@
 """The networks that a study can name, and their options: the ladder from a free model to a limited one.
 
-The defaults are matched dimensions: 0.44 to 0.53 M parameters and 7.5 to 11.5 M MACs at 16 words of the ViT's; but
+The defaults are matched dimensions: 0.44 to 0.53 M parameters and 7.5 to 11.5 M MACs at 16 tokens of the ViT's; but
 `cnn-attention` (the CNN's grid: 141 M MACs) and `linear`.
 """
 
@@ -14,37 +14,37 @@ Several = Annotated[tuple[Positive, ...], Field(min_length=1)]  # one a stage
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Words(Frozen):
+class TokenArch(Frozen):
     """What all networks over a sequence of patches have: an embedding, `depth` blocks of mixing and MLP, a mean."""
 
     width: Positive = 96
     depth: Positive = 4
     patch_size: Positive = 16
-    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 words
+    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 tokens
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     drop_path: Rate = 0.0
 
 
-class Mixer(Words):
+class Mixer(TokenArch):
     """Fully connected over the sequence (MLP-Mixer, Tolstikhin et al. 2021). timm's: `drop_path` is the same in every
     block."""
 
-    model: Literal["mixer"] = "mixer"
+    name: Literal["mixer"] = "mixer"
     depth: Positive = 6
-    token_ratio: Annotated[float, Field(gt=0)] = 0.5  # hidden numbers of the layer over words, in widths
+    token_ratio: Annotated[float, Field(gt=0)] = 0.5  # hidden numbers of the layer over tokens, in widths
 
 
-class RNN(Words):
-    """A bidirectional LSTM over the words, row by row, where a ViT has attention (Hochreiter & Schmidhuber 1997)."""
+class RNN(TokenArch):
+    """A bidirectional LSTM over the tokens, row by row, where a ViT has attention (Hochreiter & Schmidhuber 1997)."""
 
-    model: Literal["rnn"] = "rnn"
+    name: Literal["rnn"] = "rnn"
     mlp_ratio: Annotated[float, Field(gt=0)] = 3.0
 
 
-class ViT(Words):
+class ViT(TokenArch):
     """Patch-based Vision Transformer (Dosovitskiy et al. 2021): 16×16 patches as words."""
 
-    model: Literal["vit"] = "vit"
+    name: Literal["vit"] = "vit"
     heads: Positive = 3
     positions: Literal["learned", "sinusoidal", "sinusoidal-1d", "none"] = "learned"  # sinusoidal: of row and column
     score: Literal["scaled", "dot", "additive"] = "scaled"
@@ -52,33 +52,33 @@ class ViT(Words):
 
 
 class ViTWindow(ViT):
-    """The same ViT, but each word sees only the `window` × `window` words around it."""
+    """The same ViT, but each token sees only the `window` × `window` tokens around it."""
 
-    model: Literal["vit-window"] = "vit-window"
+    name: Literal["vit-window"] = "vit-window"
     window: Positive = 3
 
     @field_validator("window")
     @classmethod
     def _has_a_middle(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError(f"a word stands in the middle of its window: {value} is even")
+            raise ValueError(f"a token stands in the middle of its window: {value} is even")
         return value
 
 
 class Hybrid(ViT):
     """Convolutions, then attention: the patch embedding is a stem of 3×3 convolutions (Xiao et al. 2021)."""
 
-    model: Literal["hybrid"] = "hybrid"
+    name: Literal["hybrid"] = "hybrid"
 
 
-class Local(Frozen):
+class Swin(Frozen):
     """Self-attention inside windows (Swin, Liu et al. 2021), which shift in every second block of a stage.
 
-    On images up to 32 pixels, 8×8 words, the default's first stage is one block in fixed windows of 4×4 words; its
-    second has two blocks on the 4×4 joined words, which are one window. `depths: [2, 2]` has a shifted block too.
+    On images up to 32 pixels, 8×8 tokens, the default's first stage is one block in fixed windows of 4×4 tokens; its
+    second has two blocks on the 4×4 joined tokens, which are one window. `depths: [2, 2]` has a shifted block too.
     """
 
-    model: Literal["local"] = "local"
+    name: Literal["swin"] = "swin"
     width: Positive = 60
     depths: Several = (1, 2)
     heads: Several = (2, 4)
@@ -91,18 +91,18 @@ class Local(Frozen):
 class CNN(Frozen):
     """Residual convolutional network (He et al. 2016)."""
 
-    model: Literal["cnn"] = "cnn"
+    name: Literal["cnn"] = "cnn"
     channels: Several = (16, 48, 192)
     blocks: Several = (1, 1, 1)
     stem_stride: Literal[1, 2] = 2
     image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
 
 
-class PixelLocal(CNN):
+class SASA(CNN):
     """The CNN with attention over each pixel's 5×5 neighbourhood in place of its blocks' convolutions (Ramachandran et
     al. 2019)."""
 
-    model: Literal["pixel-local"] = "pixel-local"
+    name: Literal["sasa"] = "sasa"
     channels: Several = (16, 48, 352)
     window: Positive = 5
     head_width: Positive = 16
@@ -115,16 +115,16 @@ class CNNAttention(CNN):
     is ConViT's, d'Ascoli et al. 2021): σ(gate) of a head's attention is where its convolution looked, the rest is by
     content. With `start: cnn` it begins as that trained CNN."""
 
-    model: Literal["cnn-attention"] = "cnn-attention"
+    name: Literal["cnn-attention"] = "cnn-attention"
     gate: float = 4.0
     sharpness: Annotated[float, Field(gt=0)] = 4.0
     head_width: Positive = 8
 
 
 class Linear(Frozen):
-    """Logistic regression on pixels, the floor. Each C is fitted; the best on validation is kept."""
+    """Logistic regression on pixels, the baseline. Each C is fitted; the best on validation is kept."""
 
-    model: Literal["linear"] = "linear"
+    name: Literal["linear"] = "linear"
     C: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
         1e-3,
         1e-2,
@@ -137,9 +137,9 @@ class Linear(Frozen):
 
 
 class InputSpec(Frozen):
-    """What the network is shown, in pixels; words of its first layer (None: it has none), and the native pixels along
-    a word's side."""
+    """What the network is shown, in pixels; tokens of its first layer (None: it has none), and the native pixels along
+    a token's side."""
 
     image_size: int
-    words: int | None = None
-    native_pixels_per_word: float | None = None
+    tokens: int | None = None
+    native_pixels_per_token: float | None = None

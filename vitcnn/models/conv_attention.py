@@ -1,7 +1,7 @@
 """A CNN is a special case of self-attention: a trained convolution rewritten as one (Cordonnier, Loukas & Jaggi 2020),
 and the same layer set free to learn where it looks, behind ConViT's gate (d'Ascoli et al. 2021).
 
-Shapes: B images of C channels and H×W pixels, the words; h heads, one per kernel offset; C' channels and H'×W' out.
+Shapes: B images of C channels and H×W pixels, the tokens; h heads, one per kernel offset; C' channels and H'×W' out.
 """
 
 import copy
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 EXACT = 110.0  # sharpness at which a head sees one pixel only: e^-104 is 0 in float32; 4·e^-110 leak in float64
 FREED = 4.0  # sharpness to learn from: 7 % leaks, and what a head sees moves by 0.3 of the image's slope as its Δ does
-CONTENT = 0.1  # deviation of the content scores at the start, on words of unit variance: attention is nearly uniform
-LANES = 16  # the CPU's attention is 1.5 times faster on words padded from 3 to 16 numbers (float32, AVX-512; measured)
+CONTENT = 0.1  # deviation of the content scores at the start, on tokens of unit variance: attention is nearly uniform
+LANES = 16  # the CPU's attention is 1.5 times faster on tokens padded from 3 to 16 numbers (float32, AVX-512; measured)
 
 
 class ConvAttention(nn.Module):
     """A 2-D convolution as multi-head self-attention with relative positions: (B, C, H, W) -> (B, C', H', W').
 
-    The words are the pixels and, around the image, `padding` words of zeros, attended like the others. Head h gives
-    the word at s, seen from the query at p, the score −α_h‖(s − p) − Δ_h‖² (the quadratic encoding): softmax over all
-    words peaks at the offset Δ_h, the sharper the larger α. W^v and W^O are one matrix `out` (C', h·C): the kernel.
+    The tokens are the pixels and, around the image, `padding` tokens of zeros, attended like the others. Head h gives
+    the token at s, seen from the query at p, the score −α_h‖(s − p) − Δ_h‖² (the quadratic encoding): softmax over all
+    tokens peaks at the offset Δ_h, the sharper the larger α. W^v and W^O are one matrix `out` (C', h·C): the kernel.
     Queries are computed only where the stride puts them, at the (right) middle of the kernel.
 
     `gate=None` is the convolution itself: Δ and α are fixed. With a number, attention is ConViT's gated positional
@@ -86,7 +86,7 @@ class ConvAttention(nn.Module):
             raise ValueError(f"a convolution of {conv.groups} groups: a head of self-attention sees every channel")
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             what = f"padding {conv.padding!r} of {conv.padding_mode!r}"
-            raise ValueError(f"{what}: the words around the image are a given number of zeros")
+            raise ValueError(f"{what}: the tokens around the image are a given number of zeros")
         fields = {name: getattr(conv, name) for name in ("stride", "padding", "dilation")}
         made = cls(conv.weight, conv.bias, **fields, gate=gate, sharpness=sharpness, head_width=head_width)
         for new, old in zip(made.out.parameters(), conv.parameters(), strict=True):
@@ -130,15 +130,15 @@ class ConvAttention(nn.Module):
         return (-self.log_sharpness.exp()[:, None, None] * distance**2).softmax(-1)
 
     def content(self, a: Tensor, rows: int, columns: int) -> Tensor:
-        """softmax(q·k/√d) of each head applied to the words: (B, H, W, C) -> (B, H', W', h, C).
+        """softmax(q·k/√d) of each head applied to the tokens: (B, H, W, C) -> (B, H', W', h, C).
 
-        (W^q p)·(W^k s) = (W^kᵀ W^q p)·s: with W^k moved to the queries, the keys of all heads are the words themselves,
+        (W^q p)·(W^k s) = (W^kᵀ W^q p)·s: with W^k moved to the queries, the keys of all heads are the tokens themselves,
         as the values are, and the heads of a query are h queries more. A query in the padding attends uniformly.
         """
         B, _, _, C = a.shape
         q = self._queries(a, rows, columns).reshape(B, 1, -1, C)
-        q, words = (F.pad(t, (0, -C % LANES)) for t in (q, a.reshape(B, 1, -1, C)))
-        b = F.scaled_dot_product_attention(q, words, words, scale=self.qk.shape[2] ** -0.5)
+        q, tokens = (F.pad(t, (0, -C % LANES)) for t in (q, a.reshape(B, 1, -1, C)))
+        b = F.scaled_dot_product_attention(q, tokens, tokens, scale=self.qk.shape[2] ** -0.5)
         return b[..., :C].reshape(B, rows, columns, self.heads, C)
 
     def _queries(self, a: Tensor, rows: int, columns: int) -> Tensor:
@@ -149,7 +149,7 @@ class ConvAttention(nn.Module):
         return torch.einsum("bijc,hdc,hde->bijhe", p, *self.qk)
 
     def attention(self, images: Tensor) -> Tensor:
-        """How much each word of the image is given by each head, (B, h, H'·W', H·W), to be looked at; what the zeros
+        """How much each token of the image is given by each head, (B, h, H'·W', H·W), to be looked at; what the zeros
         around the image are given is left out."""
         a = images.permute(0, 2, 3, 1)
         (B, H, W, C), (top, left) = a.shape, self.padding
@@ -164,7 +164,7 @@ class ConvAttention(nn.Module):
         return gate * A + (1 - gate) * content
 
     def asks(self, H: int, W: int) -> Tensor:
-        """Row and column, in an image of H×W, of the words that ask, (H'·W', 2)."""
+        """Row and column, in an image of H×W, of the tokens that ask, (H'·W', 2)."""
         rows, columns = self.positional(H, W)
         axes = zip((rows, columns), self.middle, self.padding, self.stride, strict=True)
         return torch.cartesian_prod(*(m - p + s * torch.arange(x.shape[1]) for x, m, p, s in axes))

@@ -16,26 +16,26 @@ from vitcnn.source_hash import code_hash, sources
 _running: dict[str, str] = {}  # by module, the hash of the code that this process runs
 
 
-def network(model: Imported, data: Info, size: int) -> nn.Module:
+def network(arch: Imported, data: Info, size: int) -> nn.Module:
     """Calls it; the network comes back in training mode. Raises ConfigError where it cannot be found or called, or
     returns no module."""
-    _, module, name = model.model.split(":")
+    _, module, name = arch.name.split(":")
     try:
         files = sources(module)
-        changed = code_hash(files) != model.source_sha256
+        changed = code_hash(files) != arch.source_sha256
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{model.model}: {error}") from None
+        raise ConfigError(f"{arch.name}: {error}") from None
     if changed:
-        raise ConfigError(f"{model.model}: its code has changed since the study was begun")
+        raise ConfigError(f"{arch.name}: its code has changed since the study was begun")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        build = getattr(_imported(module, files, model.source_sha256), name)
-        made = build(image_size=size, channels=data.channels, classes=data.classes, **model.options)
+        build = getattr(_imported(module, files, arch.source_sha256), name)
+        made = build(image_size=size, channels=data.channels, classes=data.classes, **arch.options)
     except (Exception, SystemExit) as error:  # another person's code can raise anything, or be a script that ends
-        raise ConfigError(f"{model.model}: {told(error, files)}") from error
+        raise ConfigError(f"{arch.name}: {told(error, files)}") from error
     if not isinstance(made, nn.Module):
-        raise ConfigError(f"{model.model} returned {type(made).__name__}, not an nn.Module")
+        raise ConfigError(f"{arch.name} returned {type(made).__name__}, not an nn.Module")
     return made.train()
 
 

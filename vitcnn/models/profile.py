@@ -1,4 +1,4 @@
-"""What tables say of a network: parameters, multiply-accumulates, words."""
+"""What tables say of a network: parameters, multiply-accumulates, tokens."""
 
 import contextlib
 import math
@@ -18,89 +18,89 @@ from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.models.config import InputSpec
 from vitcnn.models.custom import told
-from vitcnn.models.registry import Imported, Model, Timm
+from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.source_hash import sources
 
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """What stands beside an entrant's name: parameters, multiply-accumulates of one forward image, what it sees."""
+    """What stands beside a model's name: parameters, multiply-accumulates of one forward image, what it sees."""
 
     parameters: int
     macs: int
-    sight: InputSpec
+    input: InputSpec
 
 
-def profile(model: Model, data: Info) -> ModelProfile:
+def profile(arch: Arch, data: Info) -> ModelProfile:
     """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; where it sees none in a recurrent layer
-    (those that a library runs), its weights are counted once a word."""
-    if model.model == "linear":
+    (those that a library runs), its weights are counted once a token."""
+    if arch.name == "linear":
         inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
         return ModelProfile((inputs + 1) * rows, inputs * rows, InputSpec(image_size=data.size))
     state = torch.get_rng_state()
     try:
-        return _profile(model, data)
+        return _profile(arch, data)
     finally:
         torch.set_rng_state(state)
 
 
-def _profile(model: Model, data: Info) -> ModelProfile:
-    network, size = build(model, data)
+def _profile(arch: Arch, data: Info) -> ModelProfile:
+    network, size = build(arch, data)
     if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
-        raise ConfigError(f"{model.model}: its lazy layers have no weights yet; show it an image before it is returned")
+        raise ConfigError(f"{arch.name}: its lazy layers have no weights yet; show it an image before it is returned")
     free = [p for p in network.parameters() if p.requires_grad]
     network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         recurrent = _count_recurrent(network, counter)
-        with _its_errors(model, size):
+        with _its_errors(arch, size):
             out = network(torch.zeros(1, data.channels, size, size))
-    _check_logits(model, out, "one image", (1, data.classes))
+    _check_logits(arch, out, "one image", (1, data.classes))
     macs = counter.get_total_flops() // 2 + sum(recurrent)
-    if isinstance(model, Imported | Timm):
+    if isinstance(arch, Imported | Timm):
         for p in free:
             p.requires_grad_(True)
-        _try_a_step(model, network, data, size)
-    words = _words(model, network, size)
-    native = data.size / math.sqrt(words) if words else None
+        _try_a_step(arch, network, data, size)
+    tokens = _tokens(arch, network, size)
+    native = data.size / math.sqrt(tokens) if tokens else None
     return ModelProfile(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=macs,
-        sight=InputSpec(image_size=size, words=words, native_pixels_per_word=native),
+        input=InputSpec(image_size=size, tokens=tokens, native_pixels_per_token=native),
     )
 
 
-def _try_a_step(model: Model, network: nn.Module, data: Info, size: int) -> None:
+def _try_a_step(arch: Arch, network: nn.Module, data: Info, size: int) -> None:
     """One of training, on two images, as a cell takes thousands. Raises ConfigError for whatever stands in its way."""
     if not any(p.requires_grad for p in network.parameters()):
-        raise ConfigError(f"{model.model}: none of its parameters can be trained (requires_grad)")
+        raise ConfigError(f"{arch.name}: none of its parameters can be trained (requires_grad)")
     layout = memory_layout(network.train())
     images = torch.rand(2, data.channels, size, size).to(memory_format=layout)
-    with _its_errors(model, size):
+    with _its_errors(arch, size):
         network.to(memory_format=layout)
         optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-6, fused=True)
         out = network(images)
-    _check_logits(model, out, "two images in training", (2, data.classes))
-    with _its_errors(model, size):
+    _check_logits(arch, out, "two images in training", (2, data.classes))
+    with _its_errors(arch, size):
         F.cross_entropy(out, torch.tensor([0, data.classes - 1])).backward()
         optimizer.step()
 
 
 @contextlib.contextmanager
-def _its_errors(model: Model, size: int) -> Iterator[None]:
+def _its_errors(arch: Arch, size: int) -> Iterator[None]:
     """As ConfigErrors: whatever a network raises, for instance on an image of a size that it cannot take."""
     try:
         yield
     except (Exception, SystemExit) as error:
-        own = isinstance(model, Imported)
-        said = told(error, sources(model.model.split(":")[1])) if own else f"{type(error).__name__}: {error}"
-        more = timm_models.hint(model, size) if isinstance(model, Timm) else ""
-        raise ConfigError(f"{model.model} at {size} pixels: {said}{more}") from error
+        own = isinstance(arch, Imported)
+        said = told(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
+        more = timm_models.hint(arch, size) if isinstance(arch, Timm) else ""
+        raise ConfigError(f"{arch.name} at {size} pixels: {said}{more}") from error
 
 
-def _check_logits(model: Model, out: object, of: str, shape: tuple[int, int]) -> None:
+def _check_logits(arch: Arch, out: object, of: str, shape: tuple[int, int]) -> None:
     if not isinstance(out, Tensor) or out.shape != shape:
         what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ConfigError(f"{model.model}: the output for {of} is {what}, not logits of shape {shape}")
+        raise ConfigError(f"{arch.name}: the output for {of} is {what}, not logits of shape {shape}")
 
 
 def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
@@ -112,8 +112,8 @@ def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
 
     def count(layer: nn.RNNBase, inputs: tuple[Tensor, ...], _: object) -> None:
         if counter.get_total_flops() == seen[0]:
-            words = inputs[0].numel() // inputs[0].shape[-1]
-            macs.append(words * sum(p.numel() for p in layer.parameters() if p.ndim > 1))
+            tokens = inputs[0].numel() // inputs[0].shape[-1]
+            macs.append(tokens * sum(p.numel() for p in layer.parameters() if p.ndim > 1))
 
     for layer in network.modules():
         if isinstance(layer, nn.RNNBase):
@@ -122,9 +122,9 @@ def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
     return macs
 
 
-def _words(model: Model, network: nn.Module, size: int) -> int | None:
-    """How many words the first layer cuts an image into; None where there are none."""
-    if isinstance(model, Timm):
-        embed = timm_models.words_of(network)  # VOLO's has no img_size: it always counts those of 224 pixels
+def _tokens(arch: Arch, network: nn.Module, size: int) -> int | None:
+    """How many tokens the first layer cuts an image into; None where there are none."""
+    if isinstance(arch, Timm):
+        embed = timm_models.tokens_of(network)  # VOLO's has no img_size: it always counts those of 224 pixels
         return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None
-    return (size // model.patch_size) ** 2 if hasattr(model, "patch_size") else None
+    return (size // arch.patch_size) ** 2 if hasattr(arch, "patch_size") else None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vitcnn.errors import Frozen, Positive, suggest
-from vitcnn.models.config import CNN, RNN, CNNAttention, Hybrid, Linear, Local, Mixer, PixelLocal, ViT, ViTWindow
+from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Linear, Mixer, Swin, ViT, ViTWindow
 from vitcnn.source_hash import code_hash, file_hash, sources
 
 
@@ -19,7 +19,7 @@ class Timm(Frozen):
     head is new, and pixels are scaled as timm scaled them. `options` go to `timm.create_model`.
     """
 
-    model: Annotated[str, Field(pattern=r"^timm/[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^timm/[\w.-]+$")]
     image_size: Positive | None = None  # None: timm's own with weights, else a ViT's (behind a cifar stem: the CNN's)
     pretrained: bool = False
     weights: str | None = None
@@ -46,7 +46,7 @@ class Imported(Frozen):
     image_size, image_size) float to logits (B, classes). Looked for on Python's path and in the current folder.
     """
 
-    model: str
+    name: str
     image_size: Positive | None = None  # None: the data's own
     options: dict[str, Any] = Field(default={})
     source_sha256: str | None = None  # of its code (`own_code.sources`), filled in: changed code is another cell
@@ -54,10 +54,10 @@ class Imported(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _hash_source(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not isinstance(value.get("model"), str) or value.get("source_sha256"):
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value.get("source_sha256"):
             return value
-        _, module, _ = (value["model"] + "::").split(":")[:3]
-        if not re.fullmatch(r"import:[A-Za-z_][\w.]*:[A-Za-z_]\w*", value["model"]) or module.endswith(".py"):
+        _, module, _ = (value["name"] + "::").split(":")[:3]
+        if not re.fullmatch(r"import:[A-Za-z_][\w.]*:[A-Za-z_]\w*", value["name"]) or module.endswith(".py"):
             raise ValueError(
                 f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not "
                 f"{value['model']!r}"
@@ -65,21 +65,21 @@ class Imported(Frozen):
         return value | {"source_sha256": code_hash(sources(module))}
 
 
-def identity(model: "Model") -> dict[str, Any]:
+def identity(arch: "Model") -> dict[str, Any]:
     """What decides a model's results; fields at their default are left out, so that a new option changes no identity,
     and so is the way to a file of weights, whose hash stands for it."""
-    own = model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(model, Timm) else None)
-    return {**own, "model": model.model}
+    own = arch.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(arch, Timm) else None)
+    return {**own, "name": arch.name}
 
 
-MODELS = {
+ARCHS = {
     "mixer": Mixer,
     "rnn": RNN,
     "vit": ViT,
     "vit-window": ViTWindow,
     "hybrid": Hybrid,
-    "local": Local,
-    "pixel-local": PixelLocal,
+    "swin": Swin,
+    "sasa": SASA,
     "cnn": CNN,
     "cnn-attention": CNNAttention,
     "linear": Linear,
@@ -88,25 +88,25 @@ MODELS = {
 }
 
 
-def kind(model: Any) -> str:
+def kind(arch: Any) -> str:
     """The key of `MODELS` for what stands behind `model:`. Raises ValueError, naming the nearest."""
-    name = model.get("model") if isinstance(model, dict) else getattr(model, "model", None)
+    name = arch.get("name") if isinstance(arch, dict) else getattr(arch, "name", None)
     for prefix, key in (("timm/", "timm/NAME"), ("import:", "import:MODULE:FUNCTION")):
         if str(name).startswith(prefix):
             return key
-    if not isinstance(name, str) or name not in MODELS:
-        raise ValueError(f"unknown model {reprlib.repr(name)}{suggest(str(name)[:80], MODELS)}")
+    if not isinstance(name, str) or name not in ARCHS:
+        raise ValueError(f"unknown model {reprlib.repr(name)}{suggest(str(name)[:80], ARCHS)}")
     return name
 
 
-def _tag(model: Any) -> str | None:
+def _tag(arch: Any) -> str | None:
     try:
-        return kind(model)
+        return kind(arch)
     except ValueError:  # would pass through pydantic as it is, without where it stands
         return None
 
 
-Model = Annotated[
-    Union[tuple(Annotated[fields, Tag(key)] for key, fields in MODELS.items())],  # noqa: UP007  made, not written out
+Arch = Annotated[
+    Union[tuple(Annotated[fields, Tag(key)] for key, fields in ARCHS.items())],  # noqa: UP007  made, not written out
     Discriminator(_tag),
 ]

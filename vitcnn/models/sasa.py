@@ -65,7 +65,7 @@ def _offsets(window_reach: int, reach: int) -> tuple[Tensor, Tensor]:
     return offset.reshape(shape), (inside[:, None, :, None] & inside[None, :, None, :]).reshape(shape)
 
 
-def pixel_local(*, window: int, head_width: int, **cnn: object) -> ResNet:
+def sasa(*, window: int, head_width: int, **cnn: object) -> ResNet:
     """(B, C, S, S) -> logits (B, classes): the CNN with neighbourhood attention in place of both 3×3 convolutions of
     each block (Ramachandran et al. 2019); its stem and the 1×1 convolutions of its shortcuts stay. Where a block halves
     the grid, 2×2 pixels are averaged before they attend (the paper: after, at four times the cost). Raises ValueError

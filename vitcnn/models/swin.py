@@ -16,18 +16,18 @@ def local(
     window: int,
     drop_path: float,
 ) -> nn.Module:
-    """(B, C, S, S) -> logits (B, classes). Words see only their own window; every second block of a stage shifts the
+    """(B, C, S, S) -> logits (B, classes). Tokens see only their own window; every second block of a stage shifts the
     windows, so that a stage of one block has them fixed.
 
-    Each stage after the first joins 2×2 words and doubles the width. A stage whose grid is no larger than the window
+    Each stage after the first joins 2×2 tokens and doubles the width. A stage whose grid is no larger than the window
     is attention over everything. Where windows do not divide a grid, zeros fill them up, which timm's unshifted blocks
-    attend to as to words. Raises ValueError where words or heads do not come out whole.
+    attend to as to tokens. Raises ValueError where tokens or heads do not come out whole.
     """
     if len(depths) != len(heads):
         raise ValueError(f"{len(depths)} depths and {len(heads)} heads: one of each per stage")
     if image_size % (patch_size * 2 ** (len(depths) - 1)):
         raise ValueError(
-            f"an image of {image_size} pixels cannot be cut into {patch_size}×{patch_size} words "
+            f"an image of {image_size} pixels cannot be cut into {patch_size}×{patch_size} tokens "
             f"and halved {len(depths) - 1} times"
         )
     for stage, h in enumerate(heads):

@@ -25,13 +25,13 @@ UNREADABLE = "no file of weights, as torch.save or safetensors write them"
 CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
 
 
-def network(model: Timm, data: Info, size: int) -> nn.Module:
+def network(arch: Timm, data: Info, size: int) -> nn.Module:
     """Draws from torch's global generator. Raises ConfigError, with what timm said, where the architecture does not
     fit or the weights are not its own."""
-    name, state = _known(model), torch.get_rng_state()
-    if taken := sorted(RESERVED & model.options.keys()):
-        raise ConfigError(f"{model.model}: options: {', '.join(taken)} is set by the study, not here")
-    common = {"in_chans": data.channels, "num_classes": data.classes, **model.options}
+    name, state = _known(arch), torch.get_rng_state()
+    if taken := sorted(RESERVED & arch.options.keys()):
+        raise ConfigError(f"{arch.name}: options: {', '.join(taken)} is set by the study, not here")
+    common = {"in_chans": data.channels, "num_classes": data.classes, **arch.options}
     try:
         try:
             made = timm.create_model(name, img_size=size, **common)
@@ -41,16 +41,16 @@ def network(model: Timm, data: Info, size: int) -> nn.Module:
                 raise
             made = timm.create_model(name, **common)
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
-        more = "" if model.options or "unexpected keyword" in str(error) else hint(model, size)
-        raise ConfigError(f"{model.model} at {size} pixels: {_said(error)}{more}") from error
-    _check_words(model, made, size)
-    if model.pretrained or model.weights:
+        more = "" if arch.options or "unexpected keyword" in str(error) else hint(arch, size)
+        raise ConfigError(f"{arch.name} at {size} pixels: {_said(error)}{more}") from error
+    _check_tokens(arch, made, size)
+    if arch.pretrained or arch.weights:
         torch.set_rng_state(state)
-        made = _with_weights(model, name, common, made)
-    if stem(model, size) == "cifar" and isinstance(made, ResNet):
+        made = _with_weights(arch, name, common, made)
+    if stem(arch, size) == "cifar" and isinstance(made, ResNet):
         _cifar_stem(made, data.channels)
-    elif model.stem == "cifar":
-        raise ConfigError(f"{model.model}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
+    elif arch.stem == "cifar":
+        raise ConfigError(f"{arch.name}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
     return made
 
 
@@ -60,45 +60,45 @@ def heads(network: nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def words_of(made: nn.Module) -> nn.Module | None:
-    """What cuts images into words: timm's mixers call it a stem."""
+def tokens_of(made: nn.Module) -> nn.Module | None:
+    """What cuts images into tokens: timm's mixers call it a stem."""
     stem = getattr(made, "stem", None)
     return getattr(made, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
 
 
-def _check_words(model: Timm, made: nn.Module, size: int) -> None:
+def _check_tokens(arch: Timm, made: nn.Module, size: int) -> None:
     """Most of timm's ViTs leave out, and do not say so, the border that whole patches do not cover."""
-    embed = words_of(made)
-    if isinstance(embed, PatchEmbed) and not embed.dynamic_img_pad and (over := size % (word := embed.patch_size[0])):
+    embed = tokens_of(made)
+    if isinstance(embed, PatchEmbed) and not embed.dynamic_img_pad and (over := size % (token := embed.patch_size[0])):
         raise ConfigError(
-            f"{model.model}: an image of {size} pixels is not made of whole {word}×{word} words; "
-            f"try image_size: {size + word - over}"
+            f"{arch.name}: an image of {size} pixels is not made of whole {token}×{token} tokens; "
+            f"try image_size: {size + token - over}"
         )
 
 
-def _with_weights(model: Timm, name: str, common: dict[str, Any], fresh: nn.Module) -> nn.Module:
+def _with_weights(arch: Timm, name: str, common: dict[str, Any], fresh: nn.Module) -> nn.Module:
     """The same network with weights; `fresh` is drawn from the same state, to see which tensors were loaded.
 
     timm loads what fits and says nothing where nothing does, because a new head never fits.
     """
-    file = {"pretrained_cfg_overlay": {"file": str(Path(model.weights).expanduser())}} if model.weights else {}
-    where = model.weights or "timm's hub"
+    file = {"pretrained_cfg_overlay": {"file": str(Path(arch.weights).expanduser())}} if arch.weights else {}
+    where = arch.weights or "timm's hub"
     try:
-        changed = model.weights and file_hash(Path(model.weights)) != model.weights_sha256
+        changed = arch.weights and file_hash(Path(arch.weights)) != arch.weights_sha256
     except OSError as error:
-        raise ConfigError(f"{model.model}: weights: {where}: {error.strerror or error}") from None
+        raise ConfigError(f"{arch.name}: weights: {where}: {error.strerror or error}") from None
     if changed:
-        raise ConfigError(f"{model.model}: {where} is not the file that the study was begun with")
+        raise ConfigError(f"{arch.name}: {where} is not the file that the study was begun with")
     try:
         made = timm.create_model(name, pretrained=True, **file, **common)
     except Exception as error:  # whatever a host or a file can do wrong
-        said = UNREADABLE if model.weights and not _readable(model.weights) else _said(error)
-        raise ConfigError(f"{model.model}: no weights from {where}: {said}") from error
+        said = UNREADABLE if arch.weights and not _readable(arch.weights) else _said(error)
+        raise ConfigError(f"{arch.name}: no weights from {where}: {said}") from error
     pairs = zip(fresh.parameters(), made.parameters(), strict=True)
     pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # drawn, not constant to begin with
     loaded = sum(not torch.equal(p, q) for p, q in pairs)
     if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
-        raise ConfigError(f"{model.model}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
+        raise ConfigError(f"{arch.name}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
     return made
 
 
@@ -115,33 +115,33 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
 
 
-def stem(model: Timm, cnn: int) -> str | None:
+def stem(arch: Timm, cnn: int) -> str | None:
     """`cifar`, or None for timm's own; `cnn`: the image size that our CNN takes."""
-    if model.stem:
-        return "cifar" if model.stem == "cifar" else None
-    fresh = not (model.pretrained or model.weights)
-    is_resnet = timm.models.model_entrypoint(_known(model)).__module__ == "timm.models.resnet"
-    return "cifar" if is_resnet and fresh and (model.image_size or cnn) <= CIFAR else None
+    if arch.stem:
+        return "cifar" if arch.stem == "cifar" else None
+    fresh = not (arch.pretrained or arch.weights)
+    is_resnet = timm.models.model_entrypoint(_known(arch)).__module__ == "timm.models.resnet"
+    return "cifar" if is_resnet and fresh and (arch.image_size or cnn) <= CIFAR else None
 
 
-def default_size(model: Timm, vit: int, cnn: int) -> int:
+def default_size(arch: Timm, vit: int, cnn: int) -> int:
     """With weights, the size that timm trained them at; behind a cifar stem, our CNN's; else a ViT's."""
-    if model.pretrained or model.weights:
-        return timm.get_pretrained_cfg(_known(model)).input_size[-1]
-    return cnn if stem(model, cnn) == "cifar" else vit
+    if arch.pretrained or arch.weights:
+        return timm.get_pretrained_cfg(_known(arch)).input_size[-1]
+    return cnn if stem(arch, cnn) == "cifar" else vit
 
 
-def pixel_statistics(model: Timm, data: Info) -> tuple[list[float], list[float]] | None:
+def pixel_statistics(arch: Timm, data: Info) -> tuple[list[float], list[float]] | None:
     """(mean, deviation) a channel in [0, 1] that weights were trained with; None where training begins anew."""
-    if not (model.pretrained or model.weights):
+    if not (arch.pretrained or arch.weights):
         return None
-    about = timm.get_pretrained_cfg(_known(model))
+    about = timm.get_pretrained_cfg(_known(arch))
     mean, std = list(about.mean), list(about.std)
     return (mean, std) if data.channels == 3 else ([sum(mean) / 3], [sum(std) / 3])
 
 
-def _known(model: Timm) -> str:
-    name = model.model.removeprefix("timm/")
+def _known(arch: Timm) -> str:
+    name = arch.name.removeprefix("timm/")
     if not timm.is_model(name):
         raise ConfigError(
             f"timm {timm.__version__} has no {name!r}{suggest(name, timm.list_models(), all_of_them=False)}"
@@ -156,9 +156,9 @@ def _known(model: Timm) -> str:
     return name
 
 
-def hint(model: Timm, size: int) -> str:
+def hint(arch: Timm, size: int) -> str:
     """What may help where an architecture refuses an image of this size."""
-    about = timm.get_pretrained_cfg(_known(model))
+    about = timm.get_pretrained_cfg(_known(arch))
     own = about.input_size[-1] if about else size
     return f"; timm's own size is {own}: try image_size: {own}" if own != size else ""
 

@@ -1,5 +1,5 @@
-"""Networks over words: a patch-based Vision Transformer (Dosovitskiy et al. 2021), mean-pooled as in Beyer, Zhai &
-Kolesnikov 2022, and what becomes of it when something else mixes the words or cuts the image."""
+"""Networks over tokens: a patch-based Vision Transformer (Dosovitskiy et al. 2021), mean-pooled as in Beyer, Zhai &
+Kolesnikov 2022, and what becomes of it when something else mixes the tokens or cuts the image."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from vitcnn.models.attention import SelfAttention, sinusoidal, sinusoidal_2d, wi
 
 
 class Block(nn.Module):
-    """Encoder block, pre-norm (Dosovitskiy et al. 2021, equations 2 and 3): residual around what mixes the words,
+    """Encoder block, pre-norm (Dosovitskiy et al. 2021, equations 2 and 3): residual around what mixes the tokens,
     residual around a position-wise MLP. (B, N, D) -> same."""
 
     def __init__(self, width: int, attention: nn.Module, mlp_ratio: float, drop_path: float):
@@ -42,10 +42,10 @@ class Recurrence(nn.Module):
         return self.lstm(x)[0]
 
 
-class WordNetwork(nn.Module):
-    """(B, C, S, S) -> logits (B, classes): words, blocks, their mean, a linear head.
+class TokenNetwork(nn.Module):
+    """(B, C, S, S) -> logits (B, classes): tokens, blocks, their mean, a linear head.
 
-    `embed`: images to a grid of words (B, D, g, g); `mix()`: a new module (B, N, D) -> (B, N, D) for each block.
+    `embed`: images to a grid of tokens (B, D, g, g); `mix()`: a new module (B, N, D) -> (B, N, D) for each block.
     `drop_path` is the rate of the last block; it grows linearly from 0 at the first (Huang et al. 2016),
     so a single block drops nothing.
     """
@@ -76,9 +76,9 @@ class WordNetwork(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        words = self.embed(images).flatten(2).transpose(1, 2)  # (B, N, D)
-        words = self.blocks(words + self.positions)
-        return self.head(self.norm(words).mean(1))
+        tokens = self.embed(images).flatten(2).transpose(1, 2)  # (B, N, D)
+        tokens = self.blocks(tokens + self.positions)
+        return self.head(self.norm(tokens).mean(1))
 
 
 def _fixed(positions: str, grid: int, width: int) -> Tensor:
@@ -100,14 +100,14 @@ def vit(
     window: int | None = None,
     convolutions: bool = False,
     **rest: float,
-) -> WordNetwork:
-    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each word sees that many words a
-    side; `convolutions`: these cut the image (Xiao et al. 2021). Raises ValueError where words, heads or positions do
+) -> TokenNetwork:
+    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each token sees that many tokens a
+    side; `convolutions`: these cut the image (Xiao et al. 2021). Raises ValueError where tokens, heads or positions do
     not come out whole."""
     grid = _grid(image_size, patch_size)
     mask = window_mask(grid, window) if window else None
     embed = conv_stem(channels, width, patch_size) if convolutions else patches(channels, width, patch_size)
-    return WordNetwork(
+    return TokenNetwork(
         embed=embed,
         grid=grid,
         positions=positions,
@@ -117,13 +117,13 @@ def vit(
     )
 
 
-def rnn(*, image_size: int, patch_size: int, channels: int, width: int, **rest: float) -> WordNetwork:
-    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError where words do
+def rnn(*, image_size: int, patch_size: int, channels: int, width: int, **rest: float) -> TokenNetwork:
+    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError where tokens do
     not come out whole or the width is odd."""
-    return WordNetwork(
+    return TokenNetwork(
         embed=patches(channels, width, patch_size),
         grid=_grid(image_size, patch_size),
-        positions="none",  # the order in which words come says where they are
+        positions="none",  # the order in which tokens come says where they are
         mix=lambda: Recurrence(width),
         width=width,
         **rest,
@@ -142,8 +142,8 @@ def mixer(
     mlp_ratio: float,
     drop_path: float,
 ) -> nn.Module:
-    """(B, C, S, S) -> logits (B, classes): timm's MLP-Mixer (Tolstikhin et al. 2021), where every word has a weight for
-    every other, whatever they hold. Raises ValueError where words do not come out whole."""
+    """(B, C, S, S) -> logits (B, classes): timm's MLP-Mixer (Tolstikhin et al. 2021), where every token has a weight for
+    every other, whatever they hold. Raises ValueError where tokens do not come out whole."""
     _grid(image_size, patch_size)
     return MlpMixer(
         img_size=image_size,
@@ -158,18 +158,18 @@ def mixer(
 
 
 def patches(channels: int, width: int, patch_size: int) -> nn.Module:
-    """(B, C, S, S) -> words (B, D, g, g), g = S / patch_size: one matrix for all patches (Dosovitskiy et al. 2021)."""
+    """(B, C, S, S) -> tokens (B, D, g, g), g = S / patch_size: one matrix for all patches (Dosovitskiy et al. 2021)."""
     return nn.Conv2d(channels, width, patch_size, stride=patch_size)
 
 
 def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
-    """(B, C, S, S) -> words (B, D, g, g), g = S / patch_size: 3×3 convolutions of stride 2 that double the channels up
-    to `width` at the grid of words, then 1×1 (Xiao et al. 2021). Raises ValueError where the patch is no power of two
+    """(B, C, S, S) -> tokens (B, D, g, g), g = S / patch_size: 3×3 convolutions of stride 2 that double the channels up
+    to `width` at the grid of tokens, then 1×1 (Xiao et al. 2021). Raises ValueError where the patch is no power of two
     from 2 on, or the width cannot be halved so often."""
     steps = int(math.log2(patch_size))
     if 2**steps != patch_size or not steps or width % 2 ** (steps - 1):
         raise ValueError(
-            f"a convolutional stem halves the image until a word is one pixel: patch_size {patch_size} must be a power "
+            f"a convolutional stem halves the image until a token is one pixel: patch_size {patch_size} must be a power "
             f"of two, and the width {width} divisible by half of it"
         )
     layers, inside = [], channels
@@ -182,5 +182,5 @@ def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
 
 def _grid(image_size: int, patch_size: int) -> int:
     if image_size % patch_size:
-        raise ValueError(f"an image of {image_size} pixels is not made of whole {patch_size}×{patch_size} words")
+        raise ValueError(f"an image of {image_size} pixels is not made of whole {patch_size}×{patch_size} tokens")
     return image_size // patch_size

@@ -12,9 +12,9 @@ from matplotlib.transforms import Bbox
 from vitcnn.analysis.format import counted
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean
-from vitcnn.report.figures import FLOOR, PERCENT, style
+from vitcnn.report.figures import BASELINE, PERCENT, style
 from vitcnn.report.tables import MISSING, markdown, percent
-from vitcnn.store.costs import Costs, EntrantCost, read_costs
+from vitcnn.store.costs import Costs, ModelCost, read_costs
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.matrix import describe_budget
 
@@ -22,10 +22,10 @@ HEAD = ["parameters", "MACs / image", "training images/s", "inference images/s",
 NONE = "–"
 SPAN = 4.0  # an axis of costs covers at least this factor: what costs the same should look so
 PLACES = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)]  # of a name beside its marker
-Axis = Callable[[EntrantCost], tuple[float, float, float] | None]  # value, its low and high end
+Axis = Callable[[ModelCost], tuple[float, float, float] | None]  # value, its low and high end
 
 
-def measured(cost: EntrantCost | None) -> list[str]:
+def measured(cost: ModelCost | None) -> list[str]:
     """The cells under `HEAD`; speeds as `1,234 (1,200–1,250)`, median and the slowest and fastest turn."""
     if cost is None:
         return [MISSING] * len(HEAD)
@@ -37,33 +37,33 @@ def measured(cost: EntrantCost | None) -> list[str]:
 def cost_section(results: Results, paths: StudyPaths) -> str:
     """Markdown: what was measured how, the figure (`cost.png`), the table. Empty where no `cost.json` is there.
 
-    An entrant that was measured as another model than the study's is shown as missing.
+    A model that was measured as another model than the study's is shown as missing.
     """
     if (costs := read_costs(paths)) is None:
         return ""
     ends = sorted({results.study.sizes[0], results.study.sizes[-1]})
     rows = [
-        [e.name, *measured(costs.of(e.name, e.model)), *(percent(results.mean(e.name, n)) for n in ends)]
-        for e in results.study.entrants
+        [e.name, *measured(costs.of(e.name, e.arch)), *(percent(results.mean(e.name, n)) for n in ends)]
+        for e in results.study.models
     ]
     n = common_size(results)
     parts = [
         f"## Cost and quality\n\n{_how(costs)}\n",
         "![test accuracy against cost](cost.png)\n" if _drawn(results, costs, n) else "",
-        markdown(["entrant", *HEAD, *(f"accuracy, n = {n:,}" for n in ends)], rows),
+        markdown(["model", *HEAD, *(f"accuracy, n = {n:,}" for n in ends)], rows),
         _frontier(results, costs, n),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def _how(costs: Costs) -> str:
-    trained = [c for c in costs.entrants.values() if c.batch]
+    trained = [c for c in costs.models.values() if c.batch]
     batches = ", ".join(f"{b:,}" for b in sorted({c.batch for c in trained}))
     precision = ", ".join(sorted({c.precision for c in trained}))
     return (
         f"Measured by `vitcnn cost` on {costs.machine}, {counted(costs.threads, 'thread')}, "
         f"{str(costs.made_by.get('date'))[:10]}, at a load of {costs.load:.1f} when it began: median (slowest–fastest) "
-        f"of {costs.repeats} turns of about {costs.seconds:g} s, all entrants one after the other in every turn. A "
+        f"of {costs.repeats} turns of about {costs.seconds:g} s, all models one after the other in every turn. A "
         f"training step is augmentation, forward, loss, backward, clipping and AdamW on {batches} images, {precision}; "
         f"inference is in batches of {costs.inference_batch:,}. Peak memory is what training takes above the network's "
         f"weights and the batch ({costs.memory_is}). MACs are of one forward image. Accuracy: see above."
@@ -71,25 +71,25 @@ def _how(costs: Costs) -> str:
 
 
 def common_size(results: Results) -> int | None:
-    """The largest n that every entrant with any record has finished a seed of, else the largest with any record."""
-    done = [[n for n in results.study.sizes if results.at(entrant, n)] for entrant in results.entrants]
+    """The largest n that every model with any record has finished a seed of, else the largest with any record."""
+    done = [[n for n in results.study.sizes if results.at(model, n)] for model in results.models]
     begun = [set(sizes) for sizes in done if sizes]
     return max(set.intersection(*begun) or set.union(*begun)) if begun else None
 
 
-def macs(cost: EntrantCost) -> tuple[float, float, float] | None:
+def macs(cost: ModelCost) -> tuple[float, float, float] | None:
     return (cost.macs,) * 3 if cost.training else None
 
 
-def microseconds(cost: EntrantCost) -> tuple[float, float, float] | None:
+def microseconds(cost: ModelCost) -> tuple[float, float, float] | None:
     """Of training, for each image."""
     s = cost.training
     return (1e6 / s.median, 1e6 / s.high, 1e6 / s.low) if s else None
 
 
-def _drawn(results: Results, costs: Costs, n: int | None) -> dict[str, EntrantCost]:
-    """The trained entrants that have both a cost and an accuracy at n."""
-    found = {e.name: costs.of(e.name, e.model) for e in results.study.entrants if n and results.at(e.name, n)}
+def _drawn(results: Results, costs: Costs, n: int | None) -> dict[str, ModelCost]:
+    """The trained models that have both a cost and an accuracy at n."""
+    found = {e.name: costs.of(e.name, e.arch) for e in results.study.models if n and results.at(e.name, n)}
     return {name: cost for name, cost in found.items() if cost and cost.training}
 
 
@@ -112,7 +112,7 @@ def _frontier(results: Results, costs: Costs, n: int | None) -> str:
             )
         ]
         said.append(f"in {what}: {', '.join(sorted(best, key=price.get))}")
-    return f"By the means at n = {n:,}, no entrant is at once better and cheaper than these, {'; '.join(said)}.\n"
+    return f"By the means at n = {n:,}, no model is at once better and cheaper than these, {'; '.join(said)}.\n"
 
 
 def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:
@@ -136,7 +136,7 @@ def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:
 
 
 def accuracy_against(ax: Axes, results: Results, costs: Costs, n: int, axis: Axis) -> Axes:
-    """Mean test accuracy at n with its 95 % interval, one marker an entrant; the floor is a line."""
+    """Mean test accuracy at n with its 95 % interval, one marker a model; the baseline is a line."""
     values = []
     for name, cost in _drawn(results, costs, n).items():
         value, low, high = axis(cost)
@@ -145,10 +145,10 @@ def accuracy_against(ax: Axes, results: Results, costs: Costs, n: int, axis: Axi
         bars = {"xerr": [[value - low], [high - value]], "yerr": half, "elinewidth": 1, "capsize": 2}
         ax.errorbar(value, m.mean, **bars, color=look["color"], marker=look["marker"], markersize=7, label=name)
         values += [low, high]
-    if results.floor and (floor := results.mean(results.floor, n)):
-        ax.axhline(floor.mean, color=FLOOR, linestyle="--", linewidth=1)
-        at = {"xy": (0.01, floor.mean), "xycoords": ("axes fraction", "data"), "va": "bottom"}
-        ax.annotate(results.floor, **at, xytext=(0, 1), textcoords="offset points", color=FLOOR, fontsize=8)
+    if results.baseline and (baseline := results.mean(results.baseline, n)):
+        ax.axhline(baseline.mean, color=BASELINE, linestyle="--", linewidth=1)
+        at = {"xy": (0.01, baseline.mean), "xycoords": ("axes fraction", "data"), "va": "bottom"}
+        ax.annotate(results.baseline, **at, xytext=(0, 1), textcoords="offset points", color=BASELINE, fontsize=8)
     ax.set_xscale("log")
     middle, spread = math.sqrt(min(values) * max(values)), max(SPAN, 1.6 * max(values) / min(values))
     ax.set_xlim(middle / math.sqrt(spread), middle * math.sqrt(spread))
@@ -162,7 +162,7 @@ def accuracy_against(ax: Axes, results: Results, costs: Costs, n: int, axis: Axi
 
 
 def _names(ax: Axes, points: dict[str, tuple[tuple[float, float, float], Mean]]) -> None:
-    """Each entrant's name beside its marker: in the nearest of `PLACES` where it covers nothing, joined to the marker
+    """Each model's name beside its marker: in the nearest of `PLACES` where it covers nothing, joined to the marker
     by a line where that is far; where there is none, where it covers least."""
     to = ax.transData.transform
     taken = [text.get_window_extent() for text in ax.texts]
@@ -180,7 +180,7 @@ def _names(ax: Axes, points: dict[str, tuple[tuple[float, float, float], Mean]])
         )
         taken.append(_put(text, far, place))
         if far > 8:
-            line = {"arrowstyle": "-", "color": FLOOR, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+            line = {"arrowstyle": "-", "color": BASELINE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
             ax.annotate("", (x, m.mean), text.get_position(), **how, arrowprops=line)
 
 

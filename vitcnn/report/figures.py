@@ -20,19 +20,19 @@ from vitcnn.study.budget import BudgetCheck
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PALETTE += ("#800000", "#003F5C", "#7FC4A5", "#332288", "#117733", "#663333", "#7F3C8D")
 MARKERS = "osD^vP*X<h>pd8"
-FLOOR = "#777777"
+BASELINE = "#777777"
 PERCENT = FuncFormatter(lambda v, _: f"{100 * v:.6g}%")  # as many decimals as ticks have
 PANELS = 9  # of one figure
 LONG = 30  # letters of a name that are shown
-LINES = 20  # of one entrant in a panel, and its seeds at one n; more of them are one colour
+LINES = 20  # of one model in a panel, and its seeds at one n; more of them are one colour
 
 
-def style(results: Results, entrant: str) -> dict[str, object]:
-    """Colour, marker and line of an entrant, the same in every figure of a study; from the 15th on, colours come again
+def style(results: Results, model: str) -> dict[str, object]:
+    """Colour, marker and line of a model, the same in every figure of a study; from the 15th on, colours come again
     with other markers."""
-    if entrant == results.floor:
-        return {"color": FLOOR, "marker": "x", "linestyle": "--"}
-    index = [name for name in results.entrants if name != results.floor].index(entrant)
+    if model == results.baseline:
+        return {"color": BASELINE, "marker": "x", "linestyle": "--"}
+    index = [name for name in results.models if name != results.baseline].index(model)
     again, place = divmod(index, len(PALETTE))
     marker = MARKERS[(place + again) % len(MARKERS)]
     return {"color": PALETTE[place], "marker": marker, "linestyle": "-" if index < 7 else "-."}
@@ -51,7 +51,7 @@ def figure_for(labels: Sequence[str]) -> Figure:
 
 def accuracy_against_n(ax: Axes, results: Results) -> Axes:
     """Test accuracy: mean, 95 % Student-t interval, and every seed (of `LINES` at most) as a point."""
-    _against_n(ax, results, results.entrants, test_accuracy)
+    _against_n(ax, results, results.models, test_accuracy)
     ax.set_ylabel("test accuracy")
     in_percent(ax)
     return ax
@@ -67,17 +67,17 @@ def in_percent(ax: Axes) -> None:
 
 def overfitting_against_n(ax: Axes, results: Results) -> Axes:
     """Train minus test accuracy, in points; the training images not augmented."""
-    _against_n(ax, results, results.entrants, lambda r: 100 * overfitting(r))
+    _against_n(ax, results, results.models, lambda r: 100 * overfitting(r))
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel("train − test accuracy (points)")
     return ax
 
 
-def _against_n(ax: Axes, results: Results, entrants: Sequence[str], measure: Measure) -> None:
-    for entrant, beside in zip(entrants, apart(len(entrants), results.study.sizes), strict=True):
-        look = style(results, entrant)
-        shown = [(n * beside, list(results.values(entrant, n, measure).values())) for n in results.study.sizes]
-        series(ax, shown, look, short(entrant))
+def _against_n(ax: Axes, results: Results, models: Sequence[str], measure: Measure) -> None:
+    for model, beside in zip(models, apart(len(models), results.study.sizes), strict=True):
+        look = style(results, model)
+        shown = [(n * beside, list(results.values(model, n, measure).values())) for n in results.study.sizes]
+        series(ax, shown, look, short(model))
     n_axis(ax, results.study.sizes)
     legend(ax)
 
@@ -138,7 +138,7 @@ def _of_the_gap(first: str, second: str) -> str:
 
 
 def gap_by_setting(ax: Axes, settings: Sequence[Results]) -> Axes:
-    """The pair's gap in points, paired by seed, a line for each setting of `shuffle`."""
+    """The pair's gap in points, paired by seed, a line for each setting of `permutation`."""
     study = settings[0].study
     for place, (results, beside) in enumerate(zip(settings, apart(len(settings), study.sizes), strict=True)):
         points = [(n * beside, [100 * g for g in results.gaps(n).values()]) for n in study.sizes]
@@ -161,18 +161,18 @@ def panels(sizes: Sequence[int]) -> list[int]:
 def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
     """Validation accuracy over images seen, one of `panels` a size, one line a seed (of `LINES` at most)."""
     for ax, n in zip(axes, panels(results.study.sizes), strict=True):
-        for entrant in results.entrants:
+        for model in results.models:
             lines = [
                 [(p.images_seen, p.val_accuracy) for p in record.curve]
-                for record in list(results.at(entrant, n).values())[:LINES]
+                for record in list(results.at(model, n).values())[:LINES]
                 if record.curve
             ]
             if lines:
-                look = {"color": style(results, entrant)["color"], "label": entrant}
+                look = {"color": style(results, model)["color"], "label": model}
                 ax.add_collection(LineCollection(lines, linewidth=1.2, alpha=0.8, **look))
         ax.autoscale_view()
-        if results.floor and (line := results.mean(results.floor, n, lambda r: r.validation.accuracy)):
-            ax.axhline(line.mean, color=FLOOR, linestyle="--", linewidth=1, label=results.floor)
+        if results.baseline and (line := results.mean(results.baseline, n, lambda r: r.validation.accuracy)):
+            ax.axhline(line.mean, color=BASELINE, linestyle="--", linewidth=1, label=results.baseline)
         ax.set_title(f"n = {n:,}", fontsize=10)
         ax.yaxis.set_major_formatter(PERCENT)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: thousands(v)))
@@ -185,7 +185,7 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("validation accuracy")
     lines = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    names = [name for name in results.entrants if name in lines]
+    names = [name for name in results.models if name in lines]
     legend(axes[min(len(axes), 3) - 1], [lines[name] for name in names], [short(name) for name in names])
     return axes
 

@@ -12,8 +12,8 @@ CLAIMS = ("cnn-wins-small", "gap-closes", "crossing")
 
 
 def dial_section(settings: Sequence[Results]) -> str:
-    """Markdown, from one `Results` for each setting of `shuffle`; empty where there is no dial, or no pair."""
-    if len(settings) < 2 or not set(settings[0].study.pair) <= set(settings[0].entrants):
+    """Markdown, from one `Results` for each setting of `permutation`; empty where there is no dial, or no pair."""
+    if len(settings) < 2 or not set(settings[0].study.pair) <= set(settings[0].models):
         return ""
     study = settings[0].study
     first, second = study.pair
@@ -26,8 +26,8 @@ def dial_section(settings: Sequence[Results]) -> str:
         for r in settings
     ]
     parts = [
-        f"## The dial\n\n{escape(first)} minus {escape(second)} in points, paired by seed, with words of the image and "
-        "native pixels inside every word put in other places, the same in every image. What the CNN takes for granted "
+        f"## The dial\n\n{escape(first)} minus {escape(second)} in points, paired by seed, with patches of the image and "
+        "native pixels inside every patch put in other places, the same in every image. What the CNN takes for granted "
         "becomes false; what a ViT with learned positions takes for granted does not change.\n\n"
         "![gap at each setting](dial.png)\n",
         markdown(["", *sizes], moved),

@@ -26,14 +26,14 @@ def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, paths: S
             for ax, head in zip(row, heads, strict=False):
                 offset_map(ax, head)
             row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-        fig.suptitle(f"{title}: attention by offset from the word that asks", fontsize=10)
+        fig.suptitle(f"{title}: attention by offset from the token that asks", fontsize=10)
         path = paths.report / re.sub(r"[\s/]+", "-", f"receptive-fields-{title}")
         save(fig, path)
     return path.with_name(f"{path.name}.png")
 
 
 def offset_map(ax: Axes, head: np.ndarray) -> Axes:
-    """One head: (2H − 1, 2W − 1), its own word in the middle. Brightness is the root of the share of attention, each
+    """One head: (2H − 1, 2W − 1), its own token in the middle. Brightness is the root of the share of attention, each
     map on a scale of its own with its largest share printed."""
     down, right = (size // 2 for size in head.shape)
     ax.imshow(

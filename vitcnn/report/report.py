@@ -6,7 +6,14 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from vitcnn.analysis.caveats import above_floor, below_floor, budget_shifts, few_for_the_floor, leak, whole_pool
+from vitcnn.analysis.caveats import (
+    above_baseline,
+    below_baseline,
+    budget_shifts,
+    few_for_the_baseline,
+    leak,
+    whole_pool,
+)
 from vitcnn.analysis.format import counted, seeds
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
@@ -50,7 +57,7 @@ def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: 
                 _dial_figure(results, paths.report)
             if fig := cost_figure(results.first_setting, paths):
                 save(fig, paths.report / "cost")
-        text = _text(results.first_setting, [*_floor(results), _missing(results)])
+        text = _text(results.first_setting, [*_baseline(results), _missing(results)])
         if dial:
             text += f"\n{dial}"
         if pretrained := transfer.transfer_section(results.first_setting):
@@ -69,7 +76,7 @@ def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: 
 
 def _figures(results: Results, folder: Path) -> None:
     title = f"{results.title}, {_how_many(results)}\n{describe_budget(results.cells)}"
-    names, check = [figures.short(name) for name in results.entrants], results.study.budget_check
+    names, check = [figures.short(name) for name in results.models], results.study.budget_check
     one: dict[str, tuple[Callable, Sequence[str]]] = {
         "accuracy": (figures.accuracy_against_n, names),
         "gap": (figures.gap_against_n, [figures.longer_label(check)] if check else []),
@@ -116,12 +123,12 @@ def _how_many(results: Results) -> str:
 
 
 def _text(results: Results, first: Sequence[str]) -> str:
-    study, few = results.study, few_for_the_floor(results)
+    study, few = results.study, few_for_the_baseline(results)
     source = f"the search `{study.search}`" if study.search else "the study file; no search stands behind them"
     parts = [
         f"# {tables.escape(study.name)}\n",
         *first,
-        f"{tables.escape(results.title)}: {len(study.entrants)} entrants × {len(study.sizes)} sizes × "
+        f"{tables.escape(results.title)}: {len(study.models)} models × {len(study.sizes)} sizes × "
         f"{seeds(len(study.seeds))}, {describe_budget(results.cells)}. Test accuracy in percent of the last step's "
         "weights, mean ± half the 95 % Student-t interval over seeds. Validation images are not counted in n. "
         f"Recipes are from {source}.\n",
@@ -141,13 +148,13 @@ def _text(results: Results, first: Sequence[str]) -> str:
         "## Beside accuracy\n\nOn the test set, of the last step's weights.\n",
         tables.beside_accuracy(results),
         "## Training curves\n\n![validation accuracy over images seen](curves.png)\n",
-        "## Entrants\n",
+        "## Models\n",
         tables.cost(results),
         *(
-            f"{tables.escape(e.name)} begins with the trained weights of {tables.escape(e.start)} at the same n and "
+            f"{tables.escape(e.name)} begins with the trained weights of {tables.escape(e.init_from)} at the same n and "
             "seed; its images seen are those after that.\n"
-            for e in study.entrants
-            if e.start
+            for e in study.models
+            if e.init_from
         ),
         f"## Recipes\n\nFields at their default are left out.{_nearest(study)}\n",
         tables.recipes(results),
@@ -157,12 +164,12 @@ def _text(results: Results, first: Sequence[str]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _floor(results: Results) -> list[str]:
-    """Who is above the linear floor and who is not, of a dial at every setting; empty where that is not known."""
-    settings = results.settings() if len(results.study.shuffle) > 1 else [results]
+def _baseline(results: Results) -> list[str]:
+    """Who is above the linear baseline and who is not, of a dial at every setting; empty where that is not known."""
+    settings = results.settings() if len(results.study.permutation) > 1 else [results]
     where = [f"{one.setting}: " if len(settings) > 1 else "" for one in settings]
-    said = [there + sentence for there, one in zip(where, settings, strict=True) for sentence in below_floor(one)]
-    if not said and all(above := [above_floor(one) for one in settings]):
+    said = [there + sentence for there, one in zip(where, settings, strict=True) for sentence in below_baseline(one)]
+    if not said and all(above := [above_baseline(one) for one in settings]):
         said = above[:1]
     return ["\n".join(f"**{tables.escape(sentence)}**" for sentence in said) + "\n"] if said else []
 
@@ -170,7 +177,7 @@ def _floor(results: Results) -> list[str]:
 def _nearest(study: Study) -> str:
     """Where the recipes of sizes come from at which the search was not made."""
     at: dict[tuple[int, ...], list[str]] = {}
-    for e in study.entrants:
+    for e in study.models:
         if by_size := study.found(e):
             at.setdefault(tuple(sorted(by_size)), []).append(e.name)
     if all(set(study.sizes) <= set(made) for made in at):
@@ -198,14 +205,14 @@ def _missing(results: Results) -> str:
 
 
 def _verdict(results: Results) -> str:
-    if missing := [tables.escape(name) for name in results.study.pair if name not in results.entrants]:
-        return f"## Verdict\n\nNone: no entrant is called {' or '.join(missing)} (`pair`).\n"
+    if missing := [tables.escape(name) for name in results.study.pair if name not in results.models]:
+        return f"## Verdict\n\nNone: no model is called {' or '.join(missing)} (`pair`).\n"
     return f"## Verdict\n\n{verdict_text(results, verdict(results))}"
 
 
 def _gap(results: Results) -> str:
     first, second = results.study.pair
-    if not {first, second} <= set(results.entrants):
+    if not {first, second} <= set(results.models):
         return ""
     told = [tables.escape(name) for name in results.study.pair]
     text = (
@@ -218,7 +225,7 @@ def _gap(results: Results) -> str:
         text += f"\nBudget check at n = {s.n:,}: {s.told()}{at_this}.\n"
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"
-    if sum(e.model.model != "linear" for e in results.study.entrants) > 2:
-        text += f"\nEvery entrant minus {told[1]}, paired by seed, points; each interval is for one difference alone.\n"
+    if sum(e.arch.name != "linear" for e in results.study.models) > 2:
+        text += f"\nEvery model minus {told[1]}, paired by seed, points; each interval is for one difference alone.\n"
         text += f"\n{tables.against_second(results)}"
     return text

@@ -12,8 +12,8 @@ from vitcnn.study.matrix import span
 
 def _else(key: str, every: Sequence[Trial]) -> str:
     """The heading of what a field's choice gained, with the value that it is held against where that is everyone's."""
-    by_entrant = {trial.entrant: trial for trial in reversed(every)}
-    first, *others = {str(getattr(trial.recipe, key)) for trial in by_entrant.values()}
+    by_model = {trial.model: trial for trial in reversed(every)}
+    first, *others = {str(getattr(trial.recipe, key)) for trial in by_model.values()}
     return f"{key} (else {'the first of its own' if others else first})"
 
 
@@ -31,16 +31,16 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
     seen = span({cell.images_seen for cell in results.cells if cell.recipe}, ",")
     parts = [
         f"# {tables.escape(study.name)}\n",
-        f"{tables.escape(results.title)}: {count} trials for each entrant and size, seeds {list(study.seeds)}, "
+        f"{tables.escape(results.title)}: {count} trials for each model and size, seeds {list(study.seeds)}, "
         f"{seen} images seen by each. Chosen (bold): {RULE}. "
         "Validation accuracy in percent; no test result was looked at.\n",
         *([f"{results.about.made}\n"] if results.about and results.about.made else []),
     ]
-    for name in results.entrants:
+    for name in results.models:
         sizes = [n for n in study.sizes if (name, n) in chosen]
         if not sizes:
             continue
-        by_variant = {(t.variant, t.n): t for t in every if t.entrant == name}
+        by_variant = {(t.variant, t.n): t for t in every if t.model == name}
         rows = []
         for variant in dict.fromkeys(v for v, _ in by_variant):
             row = [variant]

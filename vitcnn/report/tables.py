@@ -49,8 +49,8 @@ def nats(m: Mean | None) -> str:
 
 
 def by_size(results: Results, measure: Measure, show: Callable[[Mean | None], str] = percent) -> str:
-    rows = ([f"{n:,}", *(show(results.mean(e, n, measure)) for e in results.entrants)] for n in results.study.sizes)
-    return markdown(["n", *results.entrants], rows)
+    rows = ([f"{n:,}", *(show(results.mean(e, n, measure)) for e in results.models)] for n in results.study.sizes)
+    return markdown(["n", *results.models], rows)
 
 
 def accuracy(results: Results) -> str:
@@ -84,9 +84,9 @@ def gap(results: Results) -> str:
 
 
 def against_second(results: Results) -> str:
-    """Every other entrant minus the pair's second, paired by seed, a column each."""
+    """Every other model minus the pair's second, paired by seed, a column each."""
     second = results.study.pair[1]
-    others = [e for e in results.entrants if e != second]
+    others = [e for e in results.models if e != second]
     rows = (
         [f"{n:,}", *(percent(results.difference(e, second, n), signed=True) for e in others)]
         for n in results.study.sizes
@@ -95,45 +95,45 @@ def against_second(results: Results) -> str:
 
 
 def cost(results: Results) -> str:
-    """One row an entrant, from its records: these do not depend on n."""
+    """One row a model, from its records: these do not depend on n."""
     rows = []
-    for entrant in results.entrants:
-        mine = [r for n in results.study.sizes for r in results.at(entrant, n).values()]
+    for model in results.models:
+        mine = [r for n in results.study.sizes for r in results.at(model, n).values()]
         if not mine:
-            rows.append([entrant, *[MISSING] * 6])
+            rows.append([model, *[MISSING] * 6])
             continue
         r = mine[0]
         speeds = [r.cost.images_per_s for r in mine if r.cost.images_per_s]
         rows.append(
             [
-                entrant,
+                model,
                 f"{r.cost.parameters:,}",
                 f"{r.cost.macs:,}",
-                f"{r.sight.image_size} px",
-                str(r.sight.words or "–"),
-                "–" if r.sight.native_pixels_per_word is None else f"{r.sight.native_pixels_per_word:g}",
+                f"{r.input.image_size} px",
+                str(r.input.tokens or "–"),
+                "–" if r.input.native_pixels_per_token is None else f"{r.input.native_pixels_per_token:g}",
                 f"{statistics.median(speeds):,.0f}" if speeds else "–",
             ]
         )
-    head = ["entrant", "parameters", "MACs / image", "sees", "words", "native pixels per word", "images/s (median)"]
+    head = ["model", "parameters", "MACs / image", "sees", "tokens", "native pixels per token", "images/s (median)"]
     return markdown(head, rows)
 
 
 def recipes(results: Results) -> str:
-    """Which recipe each entrant was trained with at each n; fields at their default are not printed."""
+    """Which recipe each model was trained with at each n; fields at their default are not printed."""
     rows = []
     for n in results.study.sizes:
         row = [f"{n:,}"]
-        for entrant in results.entrants:
-            cells = [c for c in results.cells if (c.entrant, c.n, c.role) == (entrant, n, "main")]
+        for model in results.models:
+            cells = [c for c in results.cells if (c.model, c.n, c.role) == (model, n, "main")]
             if cells[0].recipe:
                 fields = cells[0].recipe.model_dump(exclude_defaults=True)
                 row.append(", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults")
             else:
-                found = {f"C {r.found['C']:g}" for r in results.at(entrant, n).values() if "C" in r.found}
+                found = {f"C {r.found['C']:g}" for r in results.at(model, n).values() if "C" in r.found}
                 row.append(", ".join(sorted(found)) or MISSING)
         rows.append(row)
-    return markdown(["n", *results.entrants], rows)
+    return markdown(["n", *results.models], rows)
 
 
 def made_by(records: Iterable[Record]) -> str:

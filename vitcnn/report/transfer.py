@@ -9,39 +9,39 @@ from vitcnn.analysis.results import Results, test_accuracy
 from vitcnn.data.synthetic.spec import parse
 from vitcnn.report import figures
 from vitcnn.report.tables import escape, markdown, percent
-from vitcnn.study.schema import Entrant, Study
+from vitcnn.study.schema import Study, StudyModel
 
-Family = dict[int, Entrant]  # one network's entrants, by images of pre-training on one study's data; 0: from scratch
+Family = dict[int, StudyModel]  # one network's models, by images of pre-training on one study's data; 0: from scratch
 
 
-def families(entrants: Sequence[Entrant]) -> dict[str, Family]:
-    """By the name of each family's entrant from scratch; of its first pre-trained one where there is none, or where
+def families(models: Sequence[StudyModel]) -> dict[str, Family]:
+    """By the name of each family's model from scratch; of its first pre-trained one where there is none, or where
     another study's family has the same. Networks that are not pre-trained at all are in none."""
-    networks = [entrant for entrant in entrants if not entrant.start and entrant.model.model != "linear"]
+    networks = [model for model in models if not model.init_from and model.arch.name != "linear"]
     found: list[Family] = []
-    for entrant in networks:
-        if not (before := entrant.pretrain):
+    for model in networks:
+        if not (before := model.pretrain):
             continue
-        family = next((f for f in found if before.n not in f and _kin(entrant, f[max(f)])), None)
+        family = next((f for f in found if before.n not in f and _kin(model, f[max(f)])), None)
         if family is None:
-            same = [e for e in networks if e.model == entrant.model and not e.pretrain]
-            scratch = min(same, key=lambda e: e.recipe != entrant.recipe, default=None)
+            same = [e for e in networks if e.arch == model.arch and not e.pretrain]
+            scratch = min(same, key=lambda e: e.recipe != model.recipe, default=None)
             found.append(family := {0: scratch} if scratch else {})
-        family[before.n] = entrant
+        family[before.n] = model
     shared = Counter(family[0].name for family in found if 0 in family)
     names = (next(e.name for n, e in f.items() if n or shared[e.name] == 1) for f in found)
     return dict(zip(names, found, strict=True))
 
 
-def _kin(one: Entrant, other: Entrant) -> bool:
+def _kin(one: StudyModel, other: StudyModel) -> bool:
     """Do they differ by the images of pre-training alone?"""
     mine, its = (e.pretrain for e in (one, other))
-    return (one.model, one.recipe, mine.study, mine.entrant) == (other.model, other.recipe, its.study, its.entrant)
+    return (one.arch, one.recipe, mine.study, mine.model) == (other.arch, other.recipe, its.study, its.model)
 
 
 def transfer_section(results: Results) -> str:
-    """Markdown; empty where no entrant is pre-trained."""
-    known = families(results.study.entrants)
+    """Markdown; empty where no model is pre-trained."""
+    known = families(results.study.models)
     if not known:
         return ""
     sizes = results.study.sizes
@@ -87,13 +87,13 @@ def _other_recipes(known: dict[str, Family]) -> str:
 
 
 def _files(known: dict[str, Family]) -> list[str]:
-    entrants = [entrant for family in known.values() for entrant in family.values()]
-    return sorted({entrant.pretrain.study for entrant in entrants if entrant.pretrain})
+    models = [model for family in known.values() for model in family.values()]
+    return sorted({model.pretrain.study for model in models if model.pretrain})
 
 
 def _of_before(file: str, study: Study) -> str:
     synthetic = ", made from seeds" if parse(study.dataset) else ""
-    shuffled = f", {' or '.join(map(str, study.shuffle))}" if study.shuffle else ""
+    shuffled = f", {' or '.join(map(str, study.permutation))}" if study.permutation else ""
     return escape(f"images of {study.dataset}{synthetic}{shuffled} ({file}, {study.budget})")
 
 
@@ -103,12 +103,12 @@ def _label(name: str, n: int) -> str:
 
 def labels(results: Results) -> list[str]:
     """Of the figure's lines."""
-    return [_label(name, n) for name in families(results.study.entrants) for n in results.study.sizes]
+    return [_label(name, n) for name in families(results.study.models) for n in results.study.sizes]
 
 
 def transfer_figure(ax: Axes, results: Results) -> Axes:
     """A line for each network and n: means, 95 % Student-t intervals, seeds as points; from scratch at the left."""
-    known, sizes = families(results.study.entrants), results.study.sizes
+    known, sizes = families(results.study.models), results.study.sizes
     before = sorted({n for family in known.values() for n in family} - {0})
     paths = {0: before[0] / 6} | {n: n for n in before}
     lines = [(name, family, k) for name, family in known.items() for k in range(len(sizes))]

@@ -78,7 +78,7 @@ def _chance(p: float) -> str:
 
 
 def _curves(results: Results, verdict: Verdict) -> str:
-    """The laws fitted to both entrants, and the crossing that they promise: flagged as extrapolated."""
+    """The laws fitted to both models, and the crossing that they promise: flagged as extrapolated."""
     try:
         both = power_law.curves(results, verdict.first, verdict.second)
     except ValueError as reason:

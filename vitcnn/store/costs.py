@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.errors import ConfigError, Frozen
-from vitcnn.models.registry import Model, identity
+from vitcnn.models.registry import Arch, identity
 from vitcnn.store.paths import StudyPaths, write_atomically
 
 
@@ -18,15 +18,15 @@ class Speed(Frozen):
     high: float
 
 
-class EntrantCost(Frozen):
-    """What one entrant costs. Parameters and multiply-accumulates (of one forward image) are counted, the rest is
+class ModelCost(Frozen):
+    """What one model costs. Parameters and multiply-accumulates (of one forward image) are counted, the rest is
     measured; None where there is nothing to measure (linear) or where it could not be.
 
     `memory`: bytes that training takes at its peak above what lay there before the first step, when the network's
     weights and the batch were in place: activations, gradients and the optimiser's moments.
     """
 
-    model: dict[str, Any]
+    arch: dict[str, Any]
     parameters: int
     macs: int
     batch: int | None = None  # images of a training step
@@ -37,7 +37,7 @@ class EntrantCost(Frozen):
 
 
 class Costs(Frozen):
-    """All entrants of a study on one machine, measured in turns: first, second, … last, and again, `repeats` times."""
+    """All models of a study on one machine, measured in turns: first, second, … last, and again, `repeats` times."""
 
     machine: str  # the GPU's name, or the CPU's and its cores
     threads: int
@@ -46,13 +46,13 @@ class Costs(Frozen):
     load: float  # processes that wanted a core when it began (the minute's mean): above the threads, others disturbed
     inference_batch: int
     memory_is: str  # how `memory` was measured
-    entrants: dict[str, EntrantCost]
+    models: dict[str, ModelCost]
     made_by: dict[str, Any]  # versions, git revision, device, date
 
-    def of(self, name: str, model: Model) -> EntrantCost | None:
-        """None where no entrant of this name was measured, or another model was."""
-        cost = self.entrants.get(name)
-        return cost if cost and cost.model == identity(model) else None
+    def of(self, name: str, arch: Arch) -> ModelCost | None:
+        """None where no model of this name was measured, or another model was."""
+        cost = self.models.get(name)
+        return cost if cost and cost.arch == identity(arch) else None
 
 
 def cost_file(paths: StudyPaths) -> Path:

@@ -84,7 +84,7 @@ class Record(Frozen):
     train: Score  # the training subset (its first 10,000 images), not augmented
     curve: tuple[Point, ...]
     cost: Cost
-    sight: InputSpec
+    input: InputSpec
     subset: str  # hash of the training images' indices
     weights: str | None = None  # hash of the final weights
     found: dict[str, Any] = Field(default={})  # what the cell itself chose on validation (linear: its C)

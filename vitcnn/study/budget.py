@@ -43,8 +43,8 @@ class BudgetCheck(Frozen):
 
 
 class Pretrain(Frozen):
-    """Where an entrant's first weights come from: the trained network of another study, its head made anew."""
+    """Where a model's first weights come from: the trained network of another study, its head made anew."""
 
     study: str  # its file, relative to this one
     n: Positive
-    entrant: str | None = None  # None: the one of the same network
+    model: str | None = None  # None: the one of the same network

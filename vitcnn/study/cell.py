@@ -5,38 +5,38 @@ import json
 from functools import cached_property
 from typing import Any, Literal
 
-from vitcnn.data.permutation import Shuffle
+from vitcnn.data.permutation import Permutation
 from vitcnn.errors import Frozen
-from vitcnn.models.registry import Model, identity
+from vitcnn.models.registry import Arch, identity
 from vitcnn.study.budget import Budget
 from vitcnn.study.recipe import Recipe
 
 Role = Literal["main", "search", "budget-check"]
 
 
-LABELS = {"study", "entrant", "role", "variant", "start_study"}
+LABELS = {"study", "model", "role", "variant", "init_from_study"}
 WAY = {"dataset", "resolution"}  # left out of the id where `content`, the hash of a folder's files, is set
 
 
 class Cell(Frozen):
-    """One (entrant, n, seed) with its recipe and budget; the unit of work. What stands in `LABELS` is for people."""
+    """One (model, n, seed) with its recipe and budget; the unit of work. What stands in `LABELS` is for people."""
 
     dataset: str
     validation: int
     n: int
     seed: int
-    model: Model
-    recipe: Recipe | None = None  # None: the entrant is not trained by gradient descent (linear)
+    arch: Arch
+    recipe: Recipe | None = None  # None: the model is not trained by gradient descent (linear)
     budget: Budget | None = None
     study: str = ""
-    entrant: str = ""
+    model: str = ""
     role: Role = "main"
     variant: str = ""  # in a search, the point of the grid
     resolution: int | None = None  # pixels that images are kept at; None: the data set's own
     content: str | None = None  # of a folder
-    shuffle: Shuffle | None = None
-    start: str | None = None  # id of the cell whose trained weights it begins with
-    start_study: str | None = None  # where that is another study's; then all but the head begin so
+    permutation: Permutation | None = None
+    init_from: str | None = None  # id of the cell whose trained weights it begins with
+    init_from_study: str | None = None  # where that is another study's; then all but the head begin so
 
     @cached_property
     def id(self) -> str:
@@ -44,8 +44,8 @@ class Cell(Frozen):
         scientific = self.model_dump(
             mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
         )
-        scientific["model"] = identity(self.model)
-        if self.start_study:
+        scientific["arch"] = identity(self.arch)
+        if self.init_from_study:
             scientific["head"] = "new"
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -70,5 +70,5 @@ class Cell(Frozen):
     def title(self) -> str:
         """`vit-n500-s0`: what a person calls it."""
         more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
-        more += f" ({self.shuffle})" if self.shuffle else ""
-        return f"{self.entrant}-n{self.n}-s{self.seed}{more}"
+        more += f" ({self.permutation})" if self.permutation else ""
+        return f"{self.model}-n{self.n}-s{self.seed}{more}"

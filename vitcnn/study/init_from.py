@@ -8,48 +8,48 @@ from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.config import CNNAttention, Linear
 from vitcnn.models.registry import Imported
 from vitcnn.study.cell import Cell
-from vitcnn.study.schema import Entrant
+from vitcnn.study.schema import StudyModel
 
 
-def start_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
-    """The id of the cell that `cell` begins with: of the entrant `name`, with the same shuffle; `above`: the cells of
+def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
+    """The id of the cell that `cell` begins with: of the model `name`, with the same shuffle; `above`: the cells of
     the same n and seed."""
     if name is None:
         return None
     if cell.recipe is None:
-        raise ConfigError(f"entrants.{cell.entrant}.start: logistic regression begins with nobody's weights")
-    where = f"entrants.{cell.entrant}.start"
-    found = [c for c in above if c.entrant == name and c.shuffle == cell.shuffle]
+        raise ConfigError(f"models.{cell.model}.start: logistic regression begins with nobody's weights")
+    where = f"models.{cell.model}.start"
+    found = [c for c in above if c.model == name and c.permutation == cell.permutation]
     if not found:
-        names = {c.entrant for c in above if c.recipe}
+        names = {c.model for c in above if c.recipe}
         known = suggest(name, names) if names else "; none stands above it"
         raise ConfigError(f"{where}: no network further up is called {name!r}{known}")
     if cell.role == "search":
-        raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `start`")
-    rewritten = isinstance(cell.model, CNNAttention) and found[0].model.model == "cnn"
-    wanted = found[0].model.model_dump(exclude={"model"} if rewritten else set())
-    own = cell.model.model_dump()
+        raise ConfigError(f"{where}: in a search {name!r} has many cells at one n; leave out `grid` or `init_from`")
+    rewritten = isinstance(cell.arch, CNNAttention) and found[0].arch.name == "cnn"
+    wanted = found[0].arch.model_dump(exclude={"name"} if rewritten else set())
+    own = cell.arch.model_dump()
     if any(own.get(key) != value for key, value in wanted.items()):
-        raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.entrant!r}")
+        raise ConfigError(f"{where}: {name!r} is another network; its weights do not fit {cell.model!r}")
     return found[0].id
 
 
-def starters(
-    entrant: Entrant, seeds: Sequence[int], data: Info, validation: int, before: Sequence[Cell], its: Info
+def source_cells(
+    model: StudyModel, seeds: Sequence[int], data: Info, validation: int, before: Sequence[Cell], its: Info
 ) -> dict[int, Cell]:
-    """By seed, the cells whose weights `entrant` begins with; `before`, `its`: another study's cells and data. Raises
+    """By seed, the cells whose weights `model` begins with; `before`, `its`: another study's cells and data. Raises
     ConfigError where there are none, or not of this network, or where they may have seen this study's `validation`
     images."""
-    where, how = f"entrants.{entrant.name}.pretrain", entrant.pretrain
-    if isinstance(entrant.model, Linear | Imported | CNNAttention):
-        raise ConfigError(f"{where}: {entrant.model.model} cannot begin with another study's weights")
-    same = [c for c in before if c.model == entrant.model and how.entrant in (None, c.entrant) and c.role == "main"]
+    where, how = f"models.{model.name}.pretrain", model.pretrain
+    if isinstance(model.arch, Linear | Imported | CNNAttention):
+        raise ConfigError(f"{where}: {model.arch.name} cannot begin with another study's weights")
+    same = [c for c in before if c.arch == model.arch and how.model in (None, c.model) and c.role == "main"]
     if not same:
-        named = f"is called {how.entrant!r} and " if how.entrant else ""
-        raise ConfigError(f"{where}: no entrant of {how.study} {named}is the network of {entrant.name!r}")
-    if len({c.entrant for c in same}) > 1 or len({c.shuffle for c in same}) > 1:
+        named = f"is called {how.model!r} and " if how.model else ""
+        raise ConfigError(f"{where}: no model of {how.study} {named}is the network of {model.name!r}")
+    if len({c.model for c in same}) > 1 or len({c.permutation for c in same}) > 1:
         raise ConfigError(
-            f"{where}: {how.study} has several of that network; say which `entrant`, in a study of one setting"
+            f"{where}: {how.study} has several of that network; say which `model`, in a study of one setting"
         )
     for key, wanted in (("n", how.n), *(("seed", seed) for seed in seeds)):
         known = sorted({getattr(c, key) for c in same})

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vitcnn.data.permutation import Shuffle
+from vitcnn.data.permutation import Permutation
 from vitcnn.data.synthetic.spec import canonical
 from vitcnn.errors import ConfigError, suggest
-from vitcnn.models.registry import MODELS
+from vitcnn.models.registry import ARCHS
 from vitcnn.study import yaml_file
 from vitcnn.study.budget import Budget, BudgetCheck, Pretrain
 from vitcnn.study.recipe import Recipe
@@ -24,7 +24,7 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     Raises ConfigError, with the file's name and what to change, for anything that is not a study.
     """
     study, here = _study(Path(path), overrides), Path(path).parent
-    files = dict.fromkeys(entrant.pretrain.study for entrant in study.entrants if entrant.pretrain)
+    files = dict.fromkeys(model.pretrain.study for model in study.models if model.pretrain)
     if bad := [file for file in files if "\0" in file]:
         raise ConfigError(f"{path}: pretrain: {bad[0]!r} is no name of a file")
     if own := [file for file in files if (here / file).resolve() == Path(path).resolve()]:
@@ -33,12 +33,12 @@ def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
 
 
 def _earlier(path: Path) -> Study:
-    """A study whose networks another one's entrants begin with."""
+    """A study whose networks another one's models begin with."""
     try:
         study = _study(path)
     except ConfigError as error:
         raise ConfigError(f"pretrain: {error}") from None
-    if study.grid or any(entrant.pretrain for entrant in study.entrants):
+    if study.grid or any(model.pretrain for model in study.models):
         raise ConfigError(
             f"pretrain: {path}: a search, or begun with a third study's weights; neither can be begun with"
         )
@@ -57,14 +57,14 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
     text.setdefault("name", path.stem)
     try:
-        text["entrants"] = by_name(text.get("entrants"))
+        text["models"] = by_name(text.get("models"))
         for override in overrides:
             _override(text, override)
-        text["entrants"] = by_name(text["entrants"])
+        text["models"] = by_name(text["models"])
     except ValueError as error:
-        raise ConfigError(f"{path}: entrants: {error}") from None
-    if text["entrants"] is None:
-        raise ConfigError(f"{path}: entrants: is missing; a list of names, such as [vit, cnn, linear]")
+        raise ConfigError(f"{path}: models: {error}") from None
+    if text["models"] is None:
+        raise ConfigError(f"{path}: models: is missing; a list of names, such as [vit, cnn, linear]")
     for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
         if key in text:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
@@ -78,7 +78,7 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     except ValidationError as error:
         errors = error.errors()
         deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}
-        names = list(text["entrants"] if isinstance(text["entrants"], dict) else ())
+        names = list(text["models"] if isinstance(text["models"], dict) else ())
         told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
         more = [f"… and {len(told) - 10} more mistakes"] if len(told) > 10 else []
         raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
@@ -119,8 +119,8 @@ def _all_recipes(paths: Sequence[Path], dataset: Any) -> tuple[dict, str]:
     """As `_read_recipes`, of searches made at other sizes each. Raises ConfigError where two were made at one."""
     chosen: dict[str, dict] = {}
     found = [_read_recipes(path, dataset) for path in paths]
-    for path, (entrants, _) in zip(paths, found, strict=True):
-        for name, by_size in entrants.items():
+    for path, (models, _) in zip(paths, found, strict=True):
+        for name, by_size in models.items():
             if twice := by_size.keys() & chosen.setdefault(name, {}).keys():
                 where = f"n = {', '.join(map(str, twice))}"
                 raise ConfigError(f"recipes: {path}: another of these files has {name!r} at {where}, too")
@@ -139,13 +139,13 @@ def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
     """(what it chose, the name of the search, with its data set where that is another)."""
     try:
         text = yaml_file.read(path)
-        entrants, of = dict(text["entrants"]), text.get("dataset", dataset)
+        models, of = dict(text["models"]), text.get("dataset", dataset)
         if not isinstance(text["search"], str) or not all(
             isinstance(by_size, dict) and all(type(n) is int and isinstance(by_size[n], dict) for n in by_size)
-            for by_size in entrants.values()
+            for by_size in models.values()
         ):
             raise TypeError
-        return entrants, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
+        return models, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
     except OSError as error:
         raise ConfigError(
             f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
@@ -161,24 +161,30 @@ _NAME = (
     "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit (without "
     "`name:` it is the file's)"
 )
-_ENTRANT = "an entrant's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
-_KEYS = {"recipe": Recipe, "budget": Budget, "budget_check": BudgetCheck, "shuffle": Shuffle, "pretrain": Pretrain}
+_ENTRANT = "a model's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
+_KEYS = {
+    "recipe": Recipe,
+    "budget": Budget,
+    "budget_check": BudgetCheck,
+    "permutation": Permutation,
+    "pretrain": Pretrain,
+}
 
 
 def _explain(error: dict, names: list) -> str:
-    """One pydantic error as a sentence: where, what, and the nearest known key. `names`: of the entrants."""
+    """One pydantic error as a sentence: where, what, and the nearest known key. `names`: of the models."""
     where, owner = [str(part) for part in error["loc"]], None
-    if where[:1] == ["entrants"] and len(where) > 2 and isinstance(error["loc"][1], int):
-        if where[2] == "model" and len(where) > 3:
-            owner = MODELS[where[3]]
-        where = ["entrants", str(names[error["loc"][1]]), *where[4 if where[2] == "model" else 2 :]]
+    if where[:1] == ["models"] and len(where) > 2 and isinstance(error["loc"][1], int):
+        if where[2] == "arch" and len(where) > 3:
+            owner = ARCHS[where[3]]
+        where = ["models", str(names[error["loc"][1]]), *where[4 if where[2] == "arch" else 2 :]]
     elif where[:1] == ["grid"] and len(where) > 2:
         where.pop(1)  # which of several grids; people mostly write one
     if error["type"] == "extra_forbidden":
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
         known = set(owner.model_fields) - {"chosen", "search", "before", "weights_sha256", "source_sha256"}
-        known |= {"recipe", "start", "pretrain"} if owner in MODELS.values() else set()
+        known |= {"recipe", "init_from", "pretrain"} if owner in ARCHS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{suggest(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)

@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.data.augment.spec import augment_for
-from vitcnn.data.permutation import Shuffle, order
+from vitcnn.data.permutation import Permutation, order
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.study.cell import Cell
-from vitcnn.study.init_from import start_above, starters
+from vitcnn.study.init_from import source_above, source_cells
 from vitcnn.study.recipe import Recipe
-from vitcnn.study.schema import Entrant, Study
+from vitcnn.study.schema import Study, StudyModel
 
 
 def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | None = None) -> list[Cell]:
@@ -29,28 +29,30 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
         study = study.model_copy(update={"validation": data.validation})
     _check_sizes(study, data)
     _check_pair(study)
-    _check_shuffle(study, data)
+    _check_permutation(study, data)
     first = _starters(study, data, before or {})
     out = []
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
-        for entrant in study.entrants:
-            for recipe, variant in _recipes(study, entrant, n):
-                for shuffle in study.shuffle if recipe and study.shuffle else (None,):  # the linear floor cannot care
-                    cell = _cell(study, data, entrant, n, seed, recipe, variant, shuffle)
-                    if entrant.pretrain:
-                        starter = first[entrant.name][seed]
-                        begun = {"start": starter.id, "start_study": starter.study}
+        for model in study.models:
+            for recipe, variant in _recipes(study, model, n):
+                for permutation in (
+                    study.permutation if recipe and study.permutation else (None,)
+                ):  # the linear baseline cannot care
+                    cell = _cell(study, data, model, n, seed, recipe, variant, permutation)
+                    if model.pretrain:
+                        source = first[model.name][seed]
+                        begun = {"init_from": source.id, "init_from_study": source.study}
                     else:
-                        begun = {"start": start_above(cell, entrant.start, here)}
+                        begun = {"init_from": source_above(cell, model.init_from, here)}
                     here.append(cell.model_copy(update=begun))
         out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
         longer: dict[str | None, str] = {}  # by the id of the cell that is prolonged
-        for cell in [c for c in out if c.entrant in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
+        for cell in [c for c in out if c.model in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
             more = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
-            prolonged = cell.model_copy(update=more | {"start": longer.get(cell.start, cell.start)})
+            prolonged = cell.model_copy(update=more | {"init_from": longer.get(cell.init_from, cell.init_from)})
             longer[cell.id] = prolonged.id
             out.append(prolonged)
     seen: dict[str, Cell] = {}
@@ -61,12 +63,12 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
 
 
 def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
-    """By entrant and seed, the cell of another study that a cell begins with."""
+    """By model and seed, the cell of another study that a cell begins with."""
     known = {f: before.get(f) or about_data(s.dataset, resolution=s.resolution) for f, s in study.before.items()}
     theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
     return {
-        e.name: starters(e, study.seeds, data, study.validation, theirs[e.pretrain.study], known[e.pretrain.study])
-        for e in study.entrants
+        e.name: source_cells(e, study.seeds, data, study.validation, theirs[e.pretrain.study], known[e.pretrain.study])
+        for e in study.models
         if e.pretrain
     }
 
@@ -91,10 +93,10 @@ def _check_sizes(study: Study, data: Info) -> None:
 
 
 def _check_pair(study: Study) -> None:
-    check, names = study.budget_check, {entrant.name: entrant.model.model for entrant in study.entrants}
+    check, names = study.budget_check, {model.name: model.arch.name for model in study.models}
     for name in study.pair if check or "pair" in study.model_fields_set else ():
         if name not in names:
-            raise ConfigError(f"pair: no entrant is called {name!r}{suggest(name, names)}")
+            raise ConfigError(f"pair: no model is called {name!r}{suggest(name, names)}")
     if not check:
         return
     for name in study.pair:
@@ -104,36 +106,36 @@ def _check_pair(study: Study) -> None:
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
 
 
-def _check_shuffle(study: Study, data: Info) -> None:
-    orders = [order(data.size, shuffle).tobytes() for shuffle in study.shuffle]
-    for shuffle, moved in zip(study.shuffle, orders, strict=True):
+def _check_permutation(study: Study, data: Info) -> None:
+    orders = [order(data.size, permutation).tobytes() for permutation in study.permutation]
+    for permutation, moved in zip(study.permutation, orders, strict=True):
         if orders.count(moved) > 1:
-            raise ConfigError(f"shuffle: two settings put every pixel in the same place, one of them {shuffle}")
-    if study.grid and len(study.shuffle) > 1:
-        raise ConfigError("shuffle: a search is made at one setting; the recipes that it finds serve all")
+            raise ConfigError(f"permutation: two settings put every pixel in the same place, one of them {permutation}")
+    if study.grid and len(study.permutation) > 1:
+        raise ConfigError("permutation: a search is made at one setting; the recipes that it finds serve all")
 
 
-def _recipes(study: Study, entrant: Entrant, n: int) -> list[tuple[Recipe | None, str]]:
-    """The recipes an entrant is trained with at n: one, or in a search every point of the grid, named."""
-    if entrant.model.model == "linear":
-        if entrant.recipe:
-            raise ConfigError(f"entrants.{entrant.name}.recipe: logistic regression has none; it chooses its C itself")
+def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe | None, str]]:
+    """The recipes a model is trained with at n: one, or in a search every point of the grid, named."""
+    if model.arch.name == "linear":
+        if model.recipe:
+            raise ConfigError(f"models.{model.name}.recipe: logistic regression has none; it chooses its C itself")
         return [(None, "")]
     base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
     if study.recipes:
-        found = nearest(study.found(entrant), n, entrant.name, study)
+        found = nearest(study.found(model), n, model.name, study)
         for key, value in study.recipe.model_dump(exclude_unset=True).items():
             if key in found and found[key] != value:
                 raise ConfigError(
-                    f"recipe.{key}: {value!r} is asked for, but {', '.join(study.recipes)} gives {entrant.name!r} "
-                    f"{found[key]!r}; set entrants.{entrant.name}.recipe.{key}, or leave out `recipes`"
+                    f"recipe.{key}: {value!r} is asked for, but {', '.join(study.recipes)} gives {model.name!r} "
+                    f"{found[key]!r}; set models.{model.name}.recipe.{key}, or leave out `recipes`"
                 )
         base |= found
-    base |= entrant.recipe
+    base |= model.recipe
     points = [
         dict(zip(grid, values, strict=True)) for grid in study.grid for values in itertools.product(*grid.values())
     ]
-    recipes = [_recipe(entrant.name, base | point) for point in points or [{}]]
+    recipes = [_recipe(model.name, base | point) for point in points or [{}]]
     return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.searched)) for recipe in recipes]
 
 
@@ -153,25 +155,25 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = f"unknown recipe field {key!r}{suggest(key, Recipe.model_fields)}"
-        raise ConfigError(f"entrant {name!r}, recipe {key}: {message}") from None
+        raise ConfigError(f"model {name!r}, recipe {key}: {message}") from None
 
 
 def _cell(
     study: Study,
     data: Info,
-    entrant: Entrant,
+    model: StudyModel,
     n: int,
     seed: int,
     recipe: Recipe | None,
     variant: str,
-    shuffle: Shuffle | None,
+    permutation: Permutation | None,
 ) -> Cell:
     if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
         augment = augment_for(recipe.augment, data.size, data.flip, data.name)
         recipe = recipe.model_copy(update={"augment": augment})
         if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
             raise ConfigError(
-                f"entrant {entrant.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
+                f"model {model.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
                 f"budget.images_seen, {study.budget.images_seen:,}"
             )
     return Cell(
@@ -179,16 +181,16 @@ def _cell(
         validation=study.validation,
         n=n,
         seed=seed,
-        model=entrant.model,
+        arch=model.arch,
         recipe=recipe,
         budget=study.budget if recipe else None,
         study=study.name,
-        entrant=entrant.name,
+        model=model.name,
         role="search" if study.grid else "main",
         variant=variant,
         resolution=study.resolution,
         content=data.content,
-        shuffle=shuffle,
+        permutation=permutation,
     )
 
 

@@ -3,12 +3,12 @@
 dataset: digits
 sizes: [50, 200, 1000]
 seeds: 3                                  # or a list
-entrants: {vit: {}, deep: {model: vit, depth: 8}, cnn: {}, linear: {}}
+models: {vit: {}, deep: {arch: vit, depth: 8}, cnn: {}, linear: {}}
 budget: {images_seen: 20_000}             # or {epochs: 50}
-recipe: {augment: "shift:1"}              # for every entrant
-recipes: ../results/digits-search/recipes.yaml   # per entrant and size, found by a search
+recipe: {augment: "shift:1"}              # for every model
+recipes: ../results/digits-search/recipes.yaml   # per model and size, found by a search
 grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value (or several grids)
-shuffle: {words: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
+permutation: {patches: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
 """
 
 import itertools
@@ -20,34 +20,34 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from vitcnn.data.permutation import Shuffle
+from vitcnn.data.permutation import Permutation
 from vitcnn.data.synthetic.spec import canonical
 from vitcnn.errors import ConfigError, Frozen, Positive, suggest
-from vitcnn.models.registry import Model, kind
+from vitcnn.models.registry import Arch, kind
 from vitcnn.study.budget import MOST_EPOCHS, MOST_SEEN, Budget, BudgetCheck, Pretrain
 from vitcnn.study.recipe import Recipe
 
 MOST_CELLS, MOST_SEEDS = 100_000, 10_000
 
 
-class Entrant(Frozen):
+class StudyModel(Frozen):
     """One model in the comparison, under the name that tables and figures use."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\p{Cc}\u2028\u2029]*$", max_length=80)]
-    model: Model
+    arch: Arch
     recipe: dict[str, Any] = Field(default={})
-    start: str | None = None  # an entrant further up: each cell begins with the trained weights of that one's
+    init_from: str | None = None  # a model further up: each cell begins with the trained weights of that one's
     pretrain: Pretrain | None = None  # each cell begins with the weights of another study's, of the same seed
 
 
-def by_name(entrants: Any) -> Any:
+def by_name(models: Any) -> Any:
     """`[vit, {deep: {depth: 8}}]` as one mapping from names to options; what is no such list comes back as it is.
 
     Raises ValueError where a name stands there twice.
     """
-    if not isinstance(entrants, list) or not all(isinstance(item, str | dict) for item in entrants):
-        return entrants
-    pairs = [pair for item in entrants for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
+    if not isinstance(models, list) or not all(isinstance(item, str | dict) for item in models):
+        return models
+    pairs = [pair for item in models for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
     _once(str(name) for name, _ in pairs)
     return dict(pairs)
 
@@ -69,7 +69,7 @@ class Study(Frozen):
     dataset: str
     sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    entrants: Annotated[tuple[Entrant, ...], Field(min_length=1)]
+    models: Annotated[tuple[StudyModel, ...], Field(min_length=1)]
     budget: Budget
     resolution: Positive | None = None  # pixels a side that a folder's images are kept at; None: see configs/README.md
     validation: Positive | None = None  # images; None: the data set's own number
@@ -78,16 +78,16 @@ class Study(Frozen):
     grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
-    shuffle: tuple[Shuffle, ...] = ()  # several: a dial, every cell once at each
+    permutation: tuple[Permutation, ...] = ()  # several: a dial, every cell once at each
     chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
         default={}
     )  # the contents of `recipes`, read in by load_study
     search: str | None = None  # the search that `recipes` came from
     before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
 
-    def found(self, entrant: Entrant) -> dict[int, dict[str, Any]]:
-        """What `recipes` has for an entrant, by its name or else its model's, at each n searched; empty for none."""
-        return self.chosen.get(entrant.name) or self.chosen.get(entrant.model.model) or {}
+    def found(self, model: StudyModel) -> dict[int, dict[str, Any]]:
+        """What `recipes` has for a model, by its name or else its model's, at each n searched; empty for none."""
+        return self.chosen.get(model.name) or self.chosen.get(model.arch.name) or {}
 
     @field_validator("dataset")
     @classmethod
@@ -117,40 +117,40 @@ class Study(Frozen):
         _once(value)
         return tuple(sorted(value))
 
-    @field_validator("shuffle", mode="before")
+    @field_validator("permutation", mode="before")
     @classmethod
     def _settings(cls, value: Any) -> Any:
         if value is not None and not isinstance(value, dict | list | tuple):
-            raise ValueError(f"a setting such as {{words: 1}}, or a list of them, not {reprlib.repr(value)}")
+            raise ValueError(f"a setting such as {{patches: 1}}, or a list of them, not {reprlib.repr(value)}")
         return (value,) if isinstance(value, dict) else value or ()
 
-    @field_validator("shuffle")
+    @field_validator("permutation")
     @classmethod
-    def _settings_once(cls, value: tuple[Shuffle, ...]) -> tuple[Shuffle, ...]:
+    def _settings_once(cls, value: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
         if len(set(value)) < len(value):
             raise ValueError("the same setting stands there more than once")
         return value
 
-    @field_validator("entrants", mode="before")
+    @field_validator("models", mode="before")
     @classmethod
-    def _entrants(cls, value: Any) -> Any:
+    def _models(cls, value: Any) -> Any:
         value = by_name(value)
         if isinstance(value, tuple):  # made in Python
             return value
         if not isinstance(value, dict):
             raise ValueError(f"a list of names, or names with options, not {reprlib.repr(value)}")
-        entrants = []
+        models = []
         for name, options in value.items():
             if not isinstance(name, str):
                 raise ValueError(f"{name!r} is no name; write it in quotes")
             if not isinstance(options or {}, dict):
                 raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
             options = dict(options or {})
-            own = {key: options.pop(key) for key in ("recipe", "start", "pretrain") if key in options}
-            options.setdefault("model", name)
+            own = {key: options.pop(key) for key in ("recipe", "init_from", "pretrain") if key in options}
+            options.setdefault("arch", name)
             kind(options)
-            entrants.append({"name": name, "model": options, **own})
-        return tuple(entrants)
+            models.append({"name": name, "arch": options, **own})
+        return tuple(models)
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -174,14 +174,14 @@ class Study(Frozen):
     @classmethod
     def _two(cls, value: tuple[str, str]) -> tuple[str, str]:
         if value[0] == value[1]:
-            raise ValueError(f"two entrants, not {value[0]!r} twice")
+            raise ValueError(f"two models, not {value[0]!r} twice")
         return value
 
     @model_validator(mode="after")
     def _begins_once(self) -> "Study":
-        for entrant in self.entrants:
-            if entrant.start and entrant.pretrain:
-                raise ValueError(f"entrants.{entrant.name}: either `start` or `pretrain`")
+        for model in self.models:
+            if model.init_from and model.pretrain:
+                raise ValueError(f"models.{model.name}: either `init_from` or `pretrain`")
         return self
 
     @model_validator(mode="after")
@@ -193,7 +193,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "Study":
-        count = len(self.sizes) * len(self.seeds) * len(self.entrants) * max(1, len(self.shuffle))
+        count = len(self.sizes) * len(self.seeds) * len(self.models) * max(1, len(self.permutation))
         count *= max(1, sum(math.prod(map(len, grid.values())) for grid in self.grid))
         if count > MOST_CELLS:
             raise ValueError(f"the study has {count:,} cells; fewer sizes, seeds or trials: at most {MOST_CELLS:,}")

@@ -1,4 +1,4 @@
-"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error, for every kind of entrant."""
+"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error, for every kind of model."""
 
 import math
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted
 def train_linear(
     cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None], workers: int
 ) -> Record:
-    """Fits each C of the entrant and keeps the one with the highest validation accuracy (ties: lower loss).
+    """Fits each C of the model and keeps the one with the highest validation accuracy (ties: lower loss).
 
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
     may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
@@ -49,14 +49,14 @@ def train_linear(
     with threadpool_limits(torch.get_num_threads()):
         fit = LogisticRegression(max_iter=ITERATIONS, warm_start=True)  # from strong to weak regularisation
         fit = fit if len(np.unique(y)) > 1 else OneClass()
-        for C in sorted(cell.model.C):
+        for C in sorted(cell.arch.C):
             fit = copy.deepcopy(fit).set_params(C=C).fit(x, y)
             trials.append((fit, C, score(fit, *validation)[1]))
             alive()
     seconds = time.monotonic() - began
     fit, C, best = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
     correct, tested = score(fit, *test)
-    counted = profile(cell.model, data.info)
+    counted = profile(cell.arch, data.info)
     return Record(
         id=cell.id,
         cell=cell,
@@ -73,7 +73,7 @@ def train_linear(
             seconds=seconds,
             images_per_s=None,
         ),
-        sight=counted.sight,
+        input=counted.input,
         subset=data.subset,
         data=data.facts,
         found={

@@ -55,7 +55,7 @@ def record_of(
             resumed=callback.resumed[k],
             lanes=len(callback.folders),
         ),
-        sight=counted.sight,
+        input=counted.input,
         subset=data.subset,
         data=data.facts,
         weights=weights_hash(lane.network.state_dict()),

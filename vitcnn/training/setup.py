@@ -42,9 +42,9 @@ def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | No
 def lane_of(cell: Cell, data: CellData, paths: StudyPaths) -> Lane:
     """As it is before the first step. Sets torch's seed."""
     torch.manual_seed(role_seed(cell.seed, "init"))
-    weights = load_weights(cell.start, paths.of(cell.start_study)) if cell.start else None
-    network, size = build(cell.model, data.info, cell.recipe.init, weights, own_head=bool(cell.start_study))
-    seen = preprocess(cell.model, data.info, data.train[0], size, cell.shuffle)
+    weights = load_weights(cell.init_from, paths.of(cell.init_from_study)) if cell.init_from else None
+    network, size = build(cell.arch, data.info, cell.recipe.init, weights, own_head=bool(cell.init_from_study))
+    seen = preprocess(cell.arch, data.info, data.train[0], size, cell.permutation)
     return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"))
 
 

@@ -106,7 +106,7 @@ def train_cells(
         except RuntimeError as error:
             if len(left) == 1 or not is_out_of_memory(error):
                 raise
-            log(f"{len(left)} {group[0].entrant} cells ran out of memory; half of them at a time")
+            log(f"{len(left)} {group[0].model} cells ran out of memory; half of them at a time")
             for half in reversed(evenly(left, (len(left) + 1) // 2)):
                 waiting.extendleft(reversed(groups(half, paths)))
 
@@ -127,7 +127,7 @@ def _train_group(
         yield cells[0], _train_linear(cells[0], data[0], where, paths, tracking, workers, stop)
         return
     # now: an edited module or a moved file must not cost a trained cell
-    counted = profile(cells[0].model, data[0].info)
+    counted = profile(cells[0].arch, data[0].info)
     callback = CheckpointCallback([paths.cell(cell.id) for cell in cells], stop)
     lanes = [
         start_lane(cell, its, where, paths, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
@@ -137,7 +137,7 @@ def _train_group(
         for one in filter(None, trackers):
             open_runs.callback(one.abandon)  # which does nothing once it is finished
         not_deterministic = fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
-        about = _step_facts(lanes, not_deterministic, log, cells[0].entrant)
+        about = _step_facts(lanes, not_deterministic, log, cells[0].model)
         # of all lanes at once: a GPU does not wait in between
         logits = [all_logits(lane, its) for lane, its in zip(lanes, data, strict=True)]
         for k, (cell, its, lane) in enumerate(zip(cells, data, lanes, strict=True)):

@@ -63,7 +63,7 @@ class Tracker(WandbLogger):
             name=cell.title,
             group=cell.study,
             job_type=cell.role,
-            tags=[tag[:64] for tag in (cell.dataset, cell.entrant, f"n{cell.n}")],  # no longer one is taken
+            tags=[tag[:64] for tag in (cell.dataset, cell.model, f"n{cell.n}")],  # no longer one is taken
             config=cell.model_dump(mode="json"),
             dir=paths.run,
             mode="offline" if offline else "online",

@@ -16,7 +16,7 @@ from vitcnn.data.subsets import stratified_order
 from vitcnn.machine import cores
 
 NATIVE = 96  # images that are all squares of one size up to this are kept as they are …
-DEFAULT = 64  # … others at this many pixels, what a ViT of 4×4 words of 16×16 pixels sees
+DEFAULT = 64  # … others at this many pixels, what a ViT of 4×4 tokens of 16×16 pixels sees
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 
 

@@ -42,7 +42,7 @@ def place(name: str, resolution: int | None = None, folder: str | Path | None = 
         raise ConfigError(f"unknown data set {name!r}{nearest}, deformed:NAME, torchvision:NAME, folder:PATH")
     if resolution:
         raise ConfigError(
-            f"resolution: {name} is kept at its own {BUILT_IN[name].info.size} pixels; `image_size` of an entrant "
+            f"resolution: {name} is kept at its own {BUILT_IN[name].info.size} pixels; `image_size` of a model "
             "says how large a network sees it"
         )
     return cache / name

@@ -19,7 +19,7 @@ ORIGIN = "made from seeds"
 LOOKED_AT = 10_000  # images at most, of training and of test, that the leak check and statistics of pixels look at
 
 
-class Maker(NamedTuple):
+class Generator(NamedTuple):
     """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device; `labels`: (B,) int64, so too.
     `of`: facts of the data set that is deformed."""
 
@@ -29,23 +29,23 @@ class Maker(NamedTuple):
     of: dict[str, Any] | None = None
 
 
-def maker(name: str, folder: str | Path | None, resolution: int | None, device: torch.device) -> Maker:
+def generator(name: str, folder: str | Path | None, resolution: int | None, device: torch.device) -> Generator:
     """Of a data set that is made; what it deforms is fetched first if need be. Raises ConfigError."""
     how = parse(name)
     if isinstance(how, Fractals):
         systems = fractals.categories(how.classes, how.seed)
         systems = fractals.Systems(*(part.to(device) for part in systems))
-        return Maker(info_of(how), partial(fractals.make, how, systems), lambda _, numbers: numbers % how.classes)
+        return Generator(info_of(how), partial(fractals.make, how, systems), lambda _, numbers: numbers % how.classes)
     base, arrays, facts = load(how.base, folder, resolution)
     deformer = deformed.Deformer(how, base, arrays)
-    return Maker(info_of(how, base), deformer.images, deformer.labels, facts)
+    return Generator(info_of(how, base), deformer.images, deformer.labels, facts)
 
 
-class OnDemand:
+class LazyImages:
     """Stands for a tensor (N, C, H, W) uint8 on a device: images 0 … N − 1 of a stream, made when they are indexed and,
     with `remember`, once only."""
 
-    def __init__(self, made: Maker, stream: int, count: int, device: torch.device, remember: bool):
+    def __init__(self, made: Generator, stream: int, count: int, device: torch.device, remember: bool):
         self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
         self.image_shape = (made.info.channels, made.info.size, made.info.size)
         self._made = 0
@@ -90,7 +90,7 @@ def subset_name(stream: int, n: int) -> str:
     return hashlib.sha256(f"{stream}:{n}".encode()).hexdigest()[:16]
 
 
-def facts_of(train: Any, labels: Tensor, test: OnDemand) -> dict[str, Any]:
+def facts_of(train: Any, labels: Tensor, test: LazyImages) -> dict[str, Any]:
     """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test;
     `of`: what it would say of the data set that is deformed. `train`: stands for a tensor too."""
     parts = []
@@ -103,5 +103,5 @@ def facts_of(train: Any, labels: Tensor, test: OnDemand) -> dict[str, Any]:
     return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)], **of}
 
 
-def test_images(made: Maker, device: torch.device, remember: bool) -> OnDemand:
-    return OnDemand(made, TEST, made.info.test, device, remember)
+def test_images(made: Generator, device: torch.device, remember: bool) -> LazyImages:
+    return LazyImages(made, TEST, made.info.test, device, remember)

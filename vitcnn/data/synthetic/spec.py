@@ -57,7 +57,7 @@ class Deformed(Frozen):
     test: Tested = 10_000  # images; by default no more than the base has
 
 
-Made = Fractals | Deformed
+Synthetic = Fractals | Deformed
 
 
 def options(kind: type[Fractals] | type[Deformed]) -> str:
@@ -74,7 +74,7 @@ def options(kind: type[Fractals] | type[Deformed]) -> str:
     return ", ".join(out)
 
 
-def parse(name: str) -> Made | None:
+def parse(name: str) -> Synthetic | None:
     """The options of a data set that is made, None for any other. Raises ConfigError, naming the nearest option."""
     text, *given = name.split(",")
     kind, _, rest = text.partition(":")
@@ -126,7 +126,7 @@ def canonical(name: str) -> str:
     return written(how) if (how := parse(name)) else name
 
 
-def written(how: Made) -> str:
+def written(how: Synthetic) -> str:
     """The canonical name of options."""
     fields = how.model_dump(exclude_defaults=True, exclude={"base"})
     options = [f"{key}={int(value) if value == int(value) else value}" for key, value in sorted(fields.items())]
@@ -135,7 +135,7 @@ def written(how: Made) -> str:
     return f"{how.kind}:{','.join(options)}" if options else how.kind
 
 
-def info_of(how: Made, base: Info | None = None) -> Info:
+def info_of(how: Synthetic, base: Info | None = None) -> Info:
     """What is known of a data set that is made; `base`: of the one that is deformed. Raises ConfigError where more test
     images are asked for than that one has: intervals would take deformations of one image for independent images."""
     if isinstance(how, Fractals):
