@@ -61,7 +61,7 @@ def said(study):
         ({"seeds": "[-3]"}, "seeds.0: Input should be greater than or equal to 0 (got -3)"),
         ({"models": "[[vit]]"}, "models: a list of names, or names with options, not [['vit']]"),
         ({"models": "{vit: [1]}"}, "models: vit: options are a mapping of keys to values, not [1]"),
-        ({"models": "{vit: {arch: [1]}}"}, "models: unknown model [1]; known: cnn"),
+        ({"models": "{vit: {arch: [1]}}"}, "models: unknown architecture [1]; known: cnn"),
         ({"models": "{yes: {arch: vit}}"}, "models: True is no name; write it in quotes"),
         ({"models": "{1: {arch: vit}, '1': {arch: cnn}}"}, "models: 1 is no name; write it in quotes"),
         ({"models": "{../x: {arch: vit}}"}, "a model's name begins with one of A-Z, a-z, 0-9"),

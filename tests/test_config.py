@@ -66,7 +66,7 @@ def test_an_unknown_key_of_the_grid_names_the_nearest_one(study):
 @pytest.mark.parametrize("override", ["models=[vitt]", "models={big: {arch: vitt}}"])
 def test_an_unknown_model_names_the_nearest_one(study, override):
     said = message(study, override)
-    assert "unknown model 'vitt'; did you mean 'vit'?" in said
+    assert "unknown architecture 'vitt'; did you mean 'vit'?" in said
     assert said.endswith(f"known: {', '.join(sorted(ARCHS))}")
 
 

@@ -367,7 +367,7 @@ def test_the_crossing_is_where_straight_lines_meet_on_logarithmic_axes(bench):
 
 
 def test_the_benchmark_leaves_a_table_and_its_figures(bench, tmp_path, monkeypatch, capsys):
-    for name, value in {"GRIDS": (4, 6), "WORDS": 72, "TURN": 0.001}.items():
+    for name, value in {"GRIDS": (4, 6), "TOKENS": 72, "TURN": 0.001}.items():
         monkeypatch.setattr(bench, name, value)
     monkeypatch.setattr(sys, "argv", ["bench_attention", "--device", "cpu", "--repeats", "2", "--out", str(tmp_path)])
     bench.main()

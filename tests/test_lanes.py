@@ -29,7 +29,7 @@ models:
 budget: {images_seen: 1600}
 recipe: {batch_size: 32}
 """
-MODELS_ = ["vit", "cnn", "swin", "mixer"]
+MODELS = ["vit", "cnn", "swin", "mixer"]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def interrupting(at: int):
     return stop
 
 
-@pytest.mark.parametrize("model", MODELS_)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_cell_ends_as_it_ends_alone(model, of, paths, alone):
     mine = of(model)
     found = dict(train_cells(mine, paths=paths))

@@ -21,10 +21,25 @@ class NotFiniteLoss(Exception):
     """The loss is no longer a number: in training, or on the images that a network is scored on."""
 
 
+RENAMED = {  # keys and names of studies written for earlier versions
+    "entrants": "models",
+    "entrant": "model",
+    "model": "arch",
+    "local": "swin",
+    "pixel-local": "sasa",
+    "shuffle": "permutation",
+    "words": "patches",
+    "word": "patch",
+    "start": "init_from",
+}
+
+
 def suggest(word: str, known: Any, all_of_them: bool = True) -> str:
     """The end of an error message: `; did you mean 'vit'? known: cnn, vit`."""
     known = sorted(map(str, known))
     by_lower = {name.lower(): name for name in known}
+    if (new := RENAMED.get(word)) in known:
+        return f"; it is now called {new!r}"
     close = difflib.get_close_matches(word.lower(), by_lower, 1)
     nearest = f"; did you mean {by_lower[close[0]]!r}?" if close else ""
     return f"{nearest or ';'} known: {', '.join(known)}" if all_of_them else nearest

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-Purpose = Literal["subset", "init", "order", "augment", "permutation", "categories"]
+Purpose = Literal["subset", "init", "order", "augment", "shuffle", "categories"]
 
 
 def role_seed(seed: int, purpose: Purpose, *more: int) -> int:

@@ -45,8 +45,8 @@ def _row(record: Record) -> dict[str, Any]:
     row["overfitting"] = overfitting(record)
     row |= record.cost.model_dump() | record.input.model_dump()
     row |= {f"recipe_{k}": v for k, v in (cell.recipe.model_dump() if cell.recipe else {}).items()}
-    row |= {f"shuffle_{k}": getattr(cell.permutation, k, None) for k in Permutation.model_fields} | {
+    row |= {f"permutation_{k}": getattr(cell.permutation, k, None) for k in Permutation.model_fields} | {
         "init_from": cell.init_from
     }
-    row |= {f"model_{k}": v for k, v in cell.arch.model_dump(exclude={"name"}, exclude_defaults=True).items()}
+    row |= {f"arch_{k}": v for k, v in cell.arch.model_dump(exclude={"name"}, exclude_defaults=True).items()}
     return row | {"id": record.id, "subset": record.subset, "weights": record.weights, **record.made_by}

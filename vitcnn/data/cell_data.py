@@ -50,7 +50,7 @@ class OnDisk:
 class Picked:
     """Stands for some rows, in some order, of a tensor (N, C, H, W) that several cells share."""
 
-    def __init__(self, pool: "Tensor | OnDemand", rows: Tensor):
+    def __init__(self, pool: "Tensor | LazyImages", rows: Tensor):
         self.pool, self.rows = pool, rows
 
     def __len__(self) -> int:

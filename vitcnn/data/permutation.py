@@ -13,7 +13,7 @@ from pydantic import Field
 from vitcnn.errors import ConfigError, Frozen, Positive, Share
 from vitcnn.seeds import role_seed
 
-WORDS = 4  # a side, at least: a ViT on fewer than 4×4 patches is no ViT
+PATCHES = 4  # a side, at least: a ViT on fewer than 4×4 patches is no ViT
 
 
 class Permutation(Frozen):
@@ -32,12 +32,12 @@ class Permutation(Frozen):
         moved = [f"{'all' if share == 1 else f'{share:.0%} of the'} {what}" for what, share in shares if share]
         more = f", patches of {self.patch} pixels" if self.patch else ""
         more += f", seed {self.seed}" if self.seed else ""
-        return f"{' and '.join(moved)} shuffled{more}" if moved else "not permuted"
+        return f"{' and '.join(moved)} permuted{more}" if moved else "not permuted"
 
 
 def tokens_along(size: int, patch: int = 16) -> int:
     """Tokens along a side of what a ViT is shown of an image of `size` × `size`: whole patches, four or more."""
-    return max(WORDS, math.ceil(size / patch))
+    return max(PATCHES, math.ceil(size / patch))
 
 
 def patch_side(size: int, permutation: Permutation) -> int:
@@ -57,8 +57,8 @@ def order(size: int, permutation: Permutation) -> np.ndarray:
     are not whole, or a share is of fewer than two things, which cannot change places."""
     side = patch_side(size, permutation)
     grid = size // side
-    patches = _permutation("patches", grid**2, permutation.patches, role_seed(permutation.seed, "permutation", 0))
-    pixels = _permutation("pixels", side**2, permutation.pixels, role_seed(permutation.seed, "permutation", 1))
+    patches = _permutation("patches", grid**2, permutation.patches, role_seed(permutation.seed, "shuffle", 0))
+    pixels = _permutation("pixels", side**2, permutation.pixels, role_seed(permutation.seed, "shuffle", 1))
     places = np.arange(size**2).reshape(grid, side, grid, side).transpose(0, 2, 1, 3).reshape(grid**2, side**2)
     moved = places[patches][:, pixels]
     return moved.reshape(grid, grid, side, side).transpose(0, 2, 1, 3).reshape(-1)

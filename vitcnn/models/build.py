@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitcnn.data.cell_data import Images, looked_at
-from vitcnn.data.permutation import WORDS, Permutation, order, tokens_along
+from vitcnn.data.permutation import PATCHES, Permutation, order, tokens_along
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
@@ -17,7 +17,7 @@ from vitcnn.models.conv_attention import rewrite
 from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.models.resnet import ResNet
 from vitcnn.models.sasa import sasa
-from vitcnn.models.swin import local
+from vitcnn.models.swin import swin
 from vitcnn.models.vit import mixer, rnn, vit
 
 OURS = {
@@ -26,7 +26,7 @@ OURS = {
     "vit": vit,
     "vit-window": vit,
     "hybrid": partial(vit, convolutions=True),
-    "swin": local,
+    "swin": swin,
     "sasa": sasa,
     "cnn": ResNet,
 }
@@ -109,11 +109,11 @@ def image_size(arch: Arch, data: Info) -> int:
     vit = tokens_along(data.size) * 16  # what a ViT of 16×16 patches is shown
     if isinstance(arch, TokenArch):
         patch = arch.patch_size
-        if arch.image_size and arch.image_size < WORDS * patch:
-            tokens = f"{WORDS}×{WORDS} tokens of {patch}×{patch} pixels"
+        if arch.image_size and arch.image_size < PATCHES * patch:
+            tokens = f"{PATCHES}×{PATCHES} tokens of {patch}×{patch} pixels"
             raise ConfigError(
                 f"{arch.name}: image_size {arch.image_size} holds fewer than {tokens}; "
-                f"enlarge the image to {WORDS * patch} or more"
+                f"enlarge the image to {PATCHES * patch} or more"
             )
         return arch.image_size or tokens_along(data.size, patch) * patch
     if isinstance(arch, Timm):
@@ -128,7 +128,7 @@ def image_size(arch: Arch, data: Info) -> int:
 
 def preprocess(arch: Arch, data: Info, images: Images, size: int, permutation: Permutation | None = None) -> Preprocess:
     """Pixels scaled by the training subset's statistics (of its first 10,000 images where they are made), or by those
-    that loaded weights were trained with. Raises ConfigError where shuffled pixels would be mixed, because the network
+    that loaded weights were trained with. Raises ConfigError where permuted pixels would be mixed, because the network
     is shown fewer than there are."""
     check_input(arch, data, permutation)
     known = timm_models.pixel_statistics(arch, data) if isinstance(arch, Timm) else None

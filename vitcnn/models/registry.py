@@ -60,12 +60,12 @@ class Imported(Frozen):
         if not re.fullmatch(r"import:[A-Za-z_][\w.]*:[A-Za-z_]\w*", value["name"]) or module.endswith(".py"):
             raise ValueError(
                 f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not "
-                f"{value['model']!r}"
+                f"{value['name']!r}"
             )
         return value | {"source_sha256": code_hash(sources(module))}
 
 
-def identity(arch: "Model") -> dict[str, Any]:
+def identity(arch: "Arch") -> dict[str, Any]:
     """What decides a model's results; fields at their default are left out, so that a new option changes no identity,
     and so is the way to a file of weights, whose hash stands for it."""
     own = arch.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(arch, Timm) else None)
@@ -89,13 +89,13 @@ ARCHS = {
 
 
 def kind(arch: Any) -> str:
-    """The key of `MODELS` for what stands behind `model:`. Raises ValueError, naming the nearest."""
+    """The key of `ARCHS` for what stands behind `arch:`. Raises ValueError, naming the nearest."""
     name = arch.get("name") if isinstance(arch, dict) else getattr(arch, "name", None)
     for prefix, key in (("timm/", "timm/NAME"), ("import:", "import:MODULE:FUNCTION")):
         if str(name).startswith(prefix):
             return key
     if not isinstance(name, str) or name not in ARCHS:
-        raise ValueError(f"unknown model {reprlib.repr(name)}{suggest(str(name)[:80], ARCHS)}")
+        raise ValueError(f"unknown architecture {reprlib.repr(name)}{suggest(str(name)[:80], ARCHS)}")
     return name
 
 

@@ -4,7 +4,7 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 
-def local(
+def swin(
     *,
     image_size: int,
     patch_size: int,

@@ -21,7 +21,7 @@ from vitcnn.models.config import InputSpec
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Score(Frozen):
@@ -76,7 +76,7 @@ class Cost(Frozen):
 class Record(Frozen):
     """A finished cell. Its id is the cell's; analysis reads this and nothing else."""
 
-    schema_: Literal[1] = SCHEMA
+    schema_: Literal[2] = SCHEMA
     id: str
     cell: Cell
     test: TestScore

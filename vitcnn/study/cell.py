@@ -14,6 +14,17 @@ from vitcnn.study.recipe import Recipe
 Role = Literal["main", "search", "budget-check"]
 
 
+# How the text of an id spells what the code calls otherwise. Records in the world bear these ids: never change a value.
+FIRST_SPELLED = {
+    "arch": "model",
+    "name": "model",
+    "permutation": "shuffle",
+    "patches": "words",
+    "patch": "word",
+    "init_from": "start",
+}
+FIRST_NAMES = {"swin": "local", "sasa": "pixel-local"}  # of architectures
+
 LABELS = {"study", "model", "role", "variant", "init_from_study"}
 WAY = {"dataset", "resolution"}  # left out of the id where `content`, the hash of a folder's files, is set
 
@@ -41,10 +52,12 @@ class Cell(Frozen):
     @cached_property
     def id(self) -> str:
         """12 hexadecimal digits; fields at their default are left out, so a new option does not orphan old records."""
-        scientific = self.model_dump(
-            mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set())
-        )
-        scientific["arch"] = identity(self.arch)
+        hashed = self.model_dump(mode="json", exclude_defaults=True, exclude=LABELS | (WAY if self.content else set()))
+        arch = identity(self.arch)
+        hashed["arch"] = _spelled(arch | {"name": FIRST_NAMES.get(arch["name"], arch["name"])})
+        if self.permutation:
+            hashed["permutation"] = _spelled(hashed["permutation"])
+        scientific = _spelled(hashed)
         if self.init_from_study:
             scientific["head"] = "new"
         text = json.dumps(scientific, sort_keys=True, separators=(",", ":"))
@@ -72,3 +85,7 @@ class Cell(Frozen):
         more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
         more += f" ({self.permutation})" if self.permutation else ""
         return f"{self.model}-n{self.n}-s{self.seed}{more}"
+
+
+def _spelled(fields: dict[str, Any]) -> dict[str, Any]:
+    return {FIRST_SPELLED.get(key, key): value for key, value in fields.items()}

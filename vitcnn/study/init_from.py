@@ -12,13 +12,13 @@ from vitcnn.study.schema import StudyModel
 
 
 def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
-    """The id of the cell that `cell` begins with: of the model `name`, with the same shuffle; `above`: the cells of
+    """The id of the cell that `cell` begins with: of the model `name`, with the same permutation; `above`: the cells of
     the same n and seed."""
     if name is None:
         return None
     if cell.recipe is None:
-        raise ConfigError(f"models.{cell.model}.start: logistic regression begins with nobody's weights")
-    where = f"models.{cell.model}.start"
+        raise ConfigError(f"models.{cell.model}.init_from: logistic regression begins with nobody's weights")
+    where = f"models.{cell.model}.init_from"
     found = [c for c in above if c.model == name and c.permutation == cell.permutation]
     if not found:
         names = {c.model for c in above if c.recipe}

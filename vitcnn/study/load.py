@@ -64,6 +64,8 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     except ValueError as error:
         raise ConfigError(f"{path}: models: {error}") from None
     if text["models"] is None:
+        if "entrants" in text:
+            raise ConfigError(f"{path}: unknown key 'entrants'{suggest('entrants', Study.model_fields)}")
         raise ConfigError(f"{path}: models: is missing; a list of names, such as [vit, cnn, linear]")
     for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
         if key in text:
@@ -161,7 +163,7 @@ _NAME = (
     "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit (without "
     "`name:` it is the file's)"
 )
-_ENTRANT = "a model's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
+_MODEL = "a model's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
 _KEYS = {
     "recipe": Recipe,
     "budget": Budget,
@@ -190,6 +192,6 @@ def _explain(error: dict, names: list) -> str:
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)
     message = _PLAINLY.get(error["type"], message)
     if error["type"] == "string_pattern_mismatch" and where[-1] == "name":
-        message = _NAME if len(where) == 1 else _ENTRANT
+        message = _NAME if len(where) == 1 else _MODEL
     given = "" if error["type"] in ("missing", "value_error") else f" (got {_SHORT.repr(error['input'])})"
     return f"{'.'.join(where)}: {message}{given}" if where else message + given

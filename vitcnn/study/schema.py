@@ -147,7 +147,7 @@ class Study(Frozen):
                 raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
             options = dict(options or {})
             own = {key: options.pop(key) for key in ("recipe", "init_from", "pretrain") if key in options}
-            options.setdefault("arch", name)
+            options["name"] = options.pop("arch", name)
             kind(options)
             models.append({"name": name, "arch": options, **own})
         return tuple(models)
