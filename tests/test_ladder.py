@@ -541,8 +541,8 @@ def test_what_does_not_come_out_whole_is_refused_with_a_sentence(arch, said):
         ("{sasa: {window: 2}}", "sasa.window: a token stands in the middle of its window: 2 is even"),
         ("{rnn: {heads: 3}}", "unknown key 'heads' in models.rnn; known: depth, "),
         ("{vit: {window: 3}}", "unknown key 'window' in models.vit"),
-        ("[mixr]", "unknown model 'mixr'; did you mean 'mixer'?"),
-        ("{pixel_local: {}}", "unknown model 'pixel_local'; did you mean 'sasa'?"),
+        ("[mixr]", "unknown architecture 'mixr'; did you mean 'mixer'?"),
+        ("{sassa: {}}", "unknown architecture 'sassa'; did you mean 'sasa'?"),
     ],
 )
 def test_a_wrong_option_in_a_study_is_refused_with_what_is_known(study, models, said):

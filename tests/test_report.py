@@ -94,7 +94,7 @@ def test_every_model_stands_beside_the_pairs_second_paired_by_the_seeds_that_bot
     study, all_cells, paths = make_study(tmp_path, "pair=[cnn, swin]")
     rng = np.random.default_rng(0)
     draws = {c.id: rng.uniform(0.3, 0.9) for c in all_cells}
-    gone = {"cnn-n50-s1", "local-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
+    gone = {"cnn-n50-s1", "swin-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
     records = every([c for c in all_cells if c.title not in gone], lambda c: draws[c.id])
     write(records, paths)
     text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_every_model_stands_beside_the_pairs_second_paired_by_the_seeds_that_bot
     got = {r.cell.title: r.test.accuracy for r in records}
 
     def shown(name: str, n: int) -> str:
-        pairs = [(f"{name}-n{n}-s{s}", f"local-n{n}-s{s}") for s in range(3)]
+        pairs = [(f"{name}-n{n}-s{s}", f"swin-n{n}-s{s}") for s in range(3)]
         gaps = [got[a] - got[b] for a, b in pairs if {a, b} <= got.keys()]
         if len(gaps) < 2:
             return f"{100 * gaps[0]:+.1f} (1 seed)" if gaps else MISSING

@@ -341,8 +341,8 @@ def test_a_wrong_setting_is_refused(study, override, said):
 
 
 def test_an_unknown_key_of_a_setting_names_the_nearest_one(study):
-    with pytest.raises(ConfigError, match=r"did you mean 'patches'\? known: pixels, seed, patch, patches$"):
-        study("permutation={wrds: 1}")
+    with pytest.raises(ConfigError, match=r"did you mean 'patches'\? known: patch, patches, pixels, seed$"):
+        study("permutation={patchs: 1}")
 
 
 def test_a_search_is_made_at_one_setting(study):

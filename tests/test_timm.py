@@ -450,7 +450,7 @@ def test_weights_that_timms_hub_does_not_give_are_refused(monkeypatch, tmp_path)
 
 
 def with_weights(file: str | Path, *more: str) -> str:
-    return "models={net: {" + ", ".join(["model: timm/test_vit", f"weights: {file}", *more]) + "}}"
+    return "models={net: {" + ", ".join(["arch: timm/test_vit", f"weights: {file}", *more]) + "}}"
 
 
 def test_the_id_of_a_cell_depends_on_what_is_in_the_weights_file_and_not_on_where_it_lies(one_cell, file, tmp_path):
