@@ -26,6 +26,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10, FashionMNIST, VisionDataset
 
 from vitcnn.data.sources.fetch import load
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import Frozen
 from vitcnn.inspect.memory import wait_for
 from vitcnn.models.build import build, decay_groups, memory_layout, preprocess
@@ -43,7 +44,7 @@ class Task:
 
     def __init__(self, cell: Cell, where: torch.device, folder: Path):
         self.cell, self.recipe, self.where, self.folder = cell, cell.recipe, where, folder
-        self.info, self.arrays, _ = load(cell.dataset)
+        self.info, self.arrays, _ = load(parse_dataset(cell.dataset))
         images = torch.tensor(self.arrays.train_images[: self.recipe.batch_size]).permute(0, 3, 1, 2)
         self.size = build(cell.arch, self.info)[1]
         view = preprocess(cell.arch, self.info, images, self.size)

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.models.build import build
 from vitcnn.models.registry import Arch
 from vitcnn.study.recipe import Recipe
 from vitcnn.training.lane import Lane
 
-DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
+DIGITS, FASHION = parse_dataset("digits").info, parse_dataset("fashion-mnist").info
 RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 
 

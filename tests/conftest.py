@@ -11,6 +11,7 @@ import torch
 
 from vitcnn import cli
 from vitcnn.data.sources.fetch import fetch
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.load import load_study
@@ -31,7 +32,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data cache of the whole session: `$VITCNN_DATA`, with the digits in it."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("data")
-    fetch("digits", folder, say=lambda _: None)
+    fetch(parse_dataset("digits"), folder, say=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITCNN_DATA", str(folder))
         yield folder

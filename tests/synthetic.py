@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.models.config import InputSpec
 from vitcnn.seeds import role_seed
 from vitcnn.store import records
@@ -58,7 +59,7 @@ def record(
     `train` and `validation` are accuracies (by default a little above the test's, and the test's); `nll` is the
     validation loss. What is not given is drawn from `rng`.
     """
-    about, linear = about_data(cell.dataset), cell.recipe is None
+    about, linear = about_data(parse_dataset(cell.dataset)), cell.recipe is None
     test = _score(accuracy, about.test)
     on_train = _score(min(1.0, accuracy + 0.1) if train is None else train, min(cell.n, 10_000))
     on_validation = _score(accuracy if validation is None else validation, cell.validation, nll)

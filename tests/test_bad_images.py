@@ -17,6 +17,7 @@ from PIL import Image
 from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.sources.class_folders import find
 from vitcnn.data.sources.fetch import fetch, load
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.report.tables import escape, markdown
 
@@ -37,8 +38,8 @@ def read(tmp_path):
 
     def call(root: Path, **how):
         said = []
-        fetch(f"folder:{root}", tmp_path / "cache", say=said.append, **how)
-        return "\n".join(said), load(f"folder:{root}", tmp_path / "cache")
+        fetch(parse_dataset(f"folder:{root}"), tmp_path / "cache", say=said.append, **how)
+        return "\n".join(said), load(parse_dataset(f"folder:{root}"), tmp_path / "cache")
 
     return call
 
@@ -204,7 +205,7 @@ def test_names_that_are_no_utf_8_are_told_as_far_as_they_can_be_written(root, re
     with pytest.raises(ConfigError, match=r"the name of the class folder caf\\udce9 is no UTF-8; rename it"):
         read(root)
     with pytest.raises(ConfigError, match=r"stands the path of a folder, in printable characters"):
-        fetch("folder:" + os.fsdecode(b"/caf\xe9"))
+        parse_dataset("folder:" + os.fsdecode(b"/caf\xe9"))
 
 
 def test_a_folder_with_the_longest_of_names_is_read(root, read):

@@ -8,6 +8,7 @@ from PIL import Image
 from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.sources.class_folders import find, passed_over
 from vitcnn.data.sources.fetch import fetch, load
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 
 
@@ -22,7 +23,7 @@ def plant(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
 
 def said(root: Path, cache: Path) -> list[str]:
     lines: list[str] = []
-    fetch(f"folder:{root}", cache, say=lines.append)
+    fetch(parse_dataset(f"folder:{root}"), cache, say=lines.append)
     return lines
 
 
@@ -33,7 +34,7 @@ def test_less_common_suffixes_are_images_too(tmp_path, suffix):
         kind = "AVIF" if suffix == ".avif" else "JPEG"
         Image.new("RGB", (8, 8), (9, 9, 9)).save(root / where / f"more{suffix}", format=kind)
     assert len(find(root)) == 8
-    info = load(f"folder:{root}", tmp_path / "cache").info
+    info = load(parse_dataset(f"folder:{root}"), tmp_path / "cache").info
     assert info.train + info.test == 8
 
 
@@ -73,7 +74,7 @@ def test_unreadable_images_that_were_left_out_are_remembered(tmp_path, vitcnn, m
     assert vitcnn("data", "fetch", f"folder:{root}", "--skip-unreadable")[0] == 0
     code, out, _ = vitcnn("data", "show", f"folder:{root}", "--n", "4", "--out", str(tmp_path / "sheet.png"))
     assert (code, "left out: 2 images that cannot be read" in out) == (0, True)
-    assert load(f"folder:{root}").facts["left_out"] == 2
+    assert load(parse_dataset(f"folder:{root}")).facts["left_out"] == 2
 
 
 def test_a_folder_of_nothing_but_images_passes_nothing_over_and_names_its_classes(tmp_path):

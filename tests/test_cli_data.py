@@ -11,7 +11,7 @@ from PIL import Image
 from vitcnn.data.preview import contact_sheet
 from vitcnn.data.sources.cache import Info, describe_duplicates
 from vitcnn.data.sources.fetch import about_data, load
-from vitcnn.data.sources.registry import BUILT_IN
+from vitcnn.data.sources.registry import BUILT_IN, parse_dataset
 from vitcnn.data.sources.torchvision import SETS
 from vitcnn.report.sheet import sheet_figure
 
@@ -59,10 +59,6 @@ def test_the_list_names_what_torchvision_has_and_ones_own_folders(vitcnn):
     assert (
         " flips=1 (0 or 1), patch=1 (1 to 3), density=1 (more than 0 to 8), noise=0 (0 to 1), channels=1 (1 or 3)"
         in out
-    )
-    assert (
-        "\ndeformed:NAME,OPTIONS, made from seeds, without end; "
-        "options, their defaults and ranges: strength=1 (0 to 3), " in out
     )
 
 
@@ -119,13 +115,11 @@ def test_leaving_out_broken_images_means_nothing_where_there_are_none_to_read(vi
     assert (code, out) == (0, f"digits is already in {data_folder / 'digits'}\n")
 
 
-def test_of_a_data_set_that_is_made_only_what_it_deforms_is_fetched(vitcnn, data_folder, tmp_path):
+def test_of_a_data_set_that_is_made_nothing_is_fetched(vitcnn, tmp_path):
     code, out, _ = vitcnn("data", "fetch", "fractals:vary=0.1,classes=50", "--data-dir", "new")
     assert code == 0
     assert out.startswith("fractals:classes=50,vary=0.1: its images are made from seeds when they are needed;")
     assert list(tmp_path.iterdir()) == []
-    code, out, _ = vitcnn("data", "fetch", "deformed:digits,strength=2")
-    assert (code, out) == (0, f"deformed:digits,strength=2 is already in {data_folder / 'digits'}\n")
 
 
 # ---- show ----
@@ -134,7 +128,7 @@ def test_of_a_data_set_that_is_made_only_what_it_deforms_is_fetched(vitcnn, data
 def test_showing_says_what_is_known_and_draws_a_picture(vitcnn, tmp_path, data_folder):
     code, out, err = vitcnn("data", "show", "digits", "--n", "3", "--augment", "shift:1")
     assert (code, err) == (0, "")
-    info, _, facts = load("digits")
+    info, _, facts = load(parse_dataset("digits"))
     assert "digits: 1,297 training and 500 test images, 10 classes, 8×8×1 pixels\n" in out
     assert "validation: 297 of the training images" in out
     assert f"licence: CC BY 4.0\nsource: {info.source}\nfetched from: scikit-learn (embedded)\n" in out
@@ -162,11 +156,11 @@ def test_showing_fetches_first_and_draws_where_it_is_told(vitcnn, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "deep", "pets"]
 
 
-@pytest.mark.parametrize("name", ["fractals:classes=30,size=16,test=50", "deformed:digits,test=50"])
-def test_showing_a_data_set_that_is_made_says_so_and_draws_its_classes(vitcnn, tmp_path, name):
+def test_showing_a_data_set_that_is_made_says_so_and_draws_its_classes(vitcnn, tmp_path):
+    name = "fractals:classes=30,size=16,test=50"
     code, out, err = vitcnn("data", "show", name, "--n", "3", "--augment", "shift:1")
     assert (code, err) == (0, "")
-    info = about_data(name)
+    info = about_data(parse_dataset(name))
     assert f"{name}: training images without end, 50 test images, {info.classes} classes, {info.size}×" in out
     assert f"\n{info.made}\n" in out
     assert (
@@ -179,12 +173,11 @@ def test_showing_a_data_set_that_is_made_says_so_and_draws_its_classes(vitcnn, t
 
 def test_a_leak_of_made_images_is_a_warning():
     found = {"test_in_train": 3, "other_label": 0, "in_train": 0, "looked_at": [7000, 50]}
-    said = describe_duplicates(about_data("fractals"), found)
+    said = describe_duplicates(parse_dataset("fractals").info, found)
     assert said.startswith("fractals: WARNING: 3 of the first 50 test images are among the first 7,000 training images")
     assert said.count("WARNING") == 1
-    said = describe_duplicates(about_data("deformed:digits"), found | {"test_in_train": 0, "of": {"test_in_train": 9}})
-    assert said.startswith("deformed:digits: none of the first 50 test images are among the first 7,000 training")
-    assert said.endswith("; WARNING: before they are deformed 9 test images are among the training images")
+    said = describe_duplicates(parse_dataset("fractals").info, found | {"test_in_train": 0})
+    assert said.startswith("fractals: none of the first 50 test images are among the first 7,000 training")
 
 
 def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):
@@ -211,8 +204,8 @@ def written(figure) -> list[str]:
 
 
 def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of_the_subset():
-    info, arrays, _ = load("digits")
-    left, right = drawn(info, arrays, n=2, seed=1, augment="shift:1")
+    info, arrays, _ = load(parse_dataset("digits"))
+    left, right = drawn("digits", info, arrays, n=2, seed=1, augment="shift:1")
     counts = np.bincount(arrays.train_labels)
     assert written(left) == [f"{c} ({counts[c]})" for c in range(10)]
     shown = [ax.images[0].get_array() for ax in left.axes[10:20]]
@@ -225,8 +218,8 @@ def test_a_contact_sheet_has_a_row_a_class_with_its_images_and_a_row_an_image_of
 
 
 def test_a_named_set_of_augmentations_is_shown_as_what_it_is_for_the_data_set():
-    info, arrays, _ = load("digits")
-    right = drawn(info, arrays, n=12, seed=0, augment="strong")[1]
+    info, arrays, _ = load(parse_dataset("digits"))
+    right = drawn("digits", info, arrays, n=12, seed=0, augment="strong")[1]
     assert right.get_suptitle().endswith("; then trivial+erase:0.25+mixup:0.8+cutmix:1")
     assert len({ax.images[0].get_array().tobytes() for ax in right.axes}) > 100
 
@@ -236,8 +229,8 @@ def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
     facts = {"name": "folder:/many", "classes": 25, "train": 50, "test": 50, "size": 2, "validation": 25, "flip": True}
     names = tuple(f"{c:02} and a very long name indeed" for c in range(25))
     info = BUILT_IN["digits"].info.model_copy(update=facts | {"class_names": names})
-    arrays = load("digits").arrays._replace(train_images=images, train_labels=labels)
-    left, right = drawn(Info.model_validate(info.model_dump()), arrays, n=1, seed=0, augment="flip")
+    arrays = load(parse_dataset("digits")).arrays._replace(train_images=images, train_labels=labels)
+    left, right = drawn("many", Info.model_validate(info.model_dump()), arrays, n=1, seed=0, augment="flip")
     assert left.get_suptitle() == "many: classes and their training images, 20 of 25 shown"
     assert right.get_suptitle() == "1 images of the subset n = 1, seed 0; then flip"
     assert len(written(left)) == 20

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from vitcnn.data.augment.spec import Augment, parse_augment, write_out
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.models.registry import ARCHS
 from vitcnn.study.load import load_study
@@ -72,7 +72,7 @@ def test_an_unknown_model_names_the_nearest_one(study, override):
 
 def test_an_unknown_data_set_names_the_nearest_one(study):
     with pytest.raises(ConfigError, match=r"unknown data set 'digit'; did you mean 'digits'.* known: .*fashion-mnist"):
-        about_data("digit")
+        parse_dataset("digit")
     assert "did you mean 'digits'?" in message(study, "dataset=digit")
 
 

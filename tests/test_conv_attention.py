@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.models.build import build
 from vitcnn.models.config import CNN
 from vitcnn.models.conv_attention import EXACT, FREED, ConvAttention, agreement, rewrite
 
-RGB = about_data("fashion-mnist").model_copy(update={"name": "rgb", "size": 32, "channels": 3})
+RGB = parse_dataset("fashion-mnist").info.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 
 

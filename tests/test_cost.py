@@ -12,7 +12,7 @@ from synthetic import every, make_study
 from test_cli import loaded, process
 
 from vitcnn.analysis.results import Results
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.inspect import benchmark, memory
 from vitcnn.models.registry import identity
@@ -54,7 +54,9 @@ def depths(tmp_path_factory) -> Costs:
     study, all_cells, _ = make_study(tmp_path_factory.mktemp("cost"), text=DEPTHS, name="depths")
     with pytest.MonkeyPatch.context() as patch:  # in this process: the apart is tested below
         patch.setattr(benchmark, "peak_memory_apart", benchmark.peak_memory)
-        return benchmark.measure_costs(study, about_data("digits"), all_cells, device="cpu", repeats=3, turn=0.05)
+        return benchmark.measure_costs(
+            study, parse_dataset("digits").info, all_cells, device="cpu", repeats=3, turn=0.05
+        )
 
 
 def test_every_model_but_the_linear_one_is_measured(depths):
@@ -83,8 +85,8 @@ def test_eight_times_the_blocks_cost_more_of_everything(depths):
 
 
 def test_memory_grows_with_the_batch(tmp_path):
-    small, large = (benchmark.peak_memory(cell_of(tmp_path, f"recipe.batch_size={b}"), about_data("digits"), CPU)
-                    for b in (64, 512))  # fmt: skip
+    cells = [cell_of(tmp_path, f"recipe.batch_size={size}") for size in (64, 512)]
+    small, large = (benchmark.peak_memory(cell, parse_dataset("digits").info, CPU) for cell in cells)
     assert 4 * small < large < 16 * small
 
 
@@ -108,7 +110,7 @@ def test_the_resident_peak_is_what_was_held_at_once_and_not_what_was_there(monke
 
 
 def test_a_measured_step_trains_and_a_measured_forward_does_not(tmp_path):
-    runner = benchmark.Runner(cell_of(tmp_path, "recipe.clip_norm=0.01"), about_data("digits"), CPU).start()
+    runner = benchmark.Runner(cell_of(tmp_path, "recipe.clip_norm=0.01"), parse_dataset("digits").info, CPU).start()
 
     def weights() -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in runner.lane.network.parameters()]).clone()
@@ -126,7 +128,9 @@ def test_a_measured_step_trains_and_a_measured_forward_does_not(tmp_path):
 
 def test_the_measured_precision_is_the_recipes(tmp_path):
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        runner = benchmark.Runner(cell_of(tmp_path, f"recipe.precision={precision}"), about_data("digits"), CPU).start()
+        runner = benchmark.Runner(
+            cell_of(tmp_path, f"recipe.precision={precision}"), parse_dataset("digits").info, CPU
+        ).start()
         seen = []
         runner.lane.network.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].dtype))
         runner.train()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from vitcnn.data.sources.fetch import load
-from vitcnn.data.sources.registry import BUILT_IN
+from vitcnn.data.sources.registry import BUILT_IN, parse_dataset
 from vitcnn.data.subsets import nested_order, split, subset_hash
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -109,7 +109,7 @@ def test_the_subset_hash_stands_for_a_set(indices, random):
 
 
 def test_digits_have_the_shapes_types_and_ranges_that_are_promised(data_folder):
-    arrays, about = load("digits").arrays, BUILT_IN["digits"].info
+    arrays, about = load(parse_dataset("digits")).arrays, BUILT_IN["digits"].info
     assert arrays.train_images.shape == (1297, 8, 8, 1) == (about.train, about.size, about.size, about.channels)
     assert arrays.test_images.shape == (500, 8, 8, 1) == (about.test, about.size, about.size, about.channels)
     assert arrays.train_images.dtype == arrays.test_images.dtype == np.uint8
@@ -120,7 +120,7 @@ def test_digits_have_the_shapes_types_and_ranges_that_are_promised(data_folder):
 
 def test_digits_train_and_test_are_a_partition_of_scikit_learns_images():
     """Each of the 1,797 (image, label) pairs is there as often as scikit-learn has it: none in both, none lost."""
-    a, bunch = load("digits").arrays, load_digits()
+    a, bunch = load(parse_dataset("digits")).arrays, load_digits()
     images = np.concatenate([a.train_images, a.test_images]).reshape(-1, 64)
     mine = np.column_stack([images, np.concatenate([a.train_labels, a.test_labels])])
     theirs = np.column_stack([np.rint(bunch.data * 255 / 16), bunch.target])
@@ -128,12 +128,12 @@ def test_digits_train_and_test_are_a_partition_of_scikit_learns_images():
 
 
 def test_digits_test_set_has_the_classes_of_the_whole():
-    a = load("digits").arrays
+    a = load(parse_dataset("digits")).arrays
     whole = np.bincount(np.concatenate([a.train_labels, a.test_labels]))
     assert np.abs(np.bincount(a.test_labels) - 500 * whole / 1797).max() <= 2
 
 
 def test_arrays_are_memory_mapped_and_not_writable():
-    for array in load("digits").arrays:
+    for array in load(parse_dataset("digits")).arrays:
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable

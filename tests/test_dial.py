@@ -14,7 +14,7 @@ from vitcnn.analysis.caveats import below_baseline
 from vitcnn.analysis.power import detectable_gaps
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.report.figures import gap_by_setting
 from vitcnn.report.permutation import CLAIMS, dial_section
 from vitcnn.report.report import write_report
@@ -72,7 +72,7 @@ def dial(tmp_path_factory):
     write(records, paths)
     write_report(study, all_cells, paths)
     where = [folder / "dial.yaml", "--results", paths.results, "--runs", paths.runs]
-    return Results.of(study, all_cells, records, about_data("digits")), paths, where
+    return Results.of(study, all_cells, records, parse_dataset("digits").info), paths, where
 
 
 @pytest.fixture(scope="module")

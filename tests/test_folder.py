@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from vitcnn import cli
 from vitcnn.data.cell_data import cells_data
 from vitcnn.data.sources.cache import Arrays, FetchError, Info, KeptInfo, read_about
-from vitcnn.data.sources.class_folders import SUFFIXES, root_of
+from vitcnn.data.sources.class_folders import SUFFIXES
 from vitcnn.data.sources.fetch import DataSet, about_data, fetch, load
-from vitcnn.data.sources.registry import place
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, read_records
@@ -34,8 +34,8 @@ def read(tmp_path):
 
     def call(folder: Path, resolution: int | None = None, **how) -> DataSet:
         call.said.clear()
-        fetch(f"folder:{folder}", tmp_path / "cache", resolution, say=call.said.append, **how)
-        return load(f"folder:{folder}", tmp_path / "cache", resolution)
+        fetch(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache", say=call.said.append, **how)
+        return load(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache")
 
     call.said = []
     return call
@@ -156,20 +156,21 @@ def test_names_with_spaces_and_letters_of_any_alphabet_are_kept(tmp_path, read):
     root = tmp_path / "Meine Bilder – ü"
     plant(root, {"Zürich Süd": 5, "кошка": 5, "猫 と 犬": 5})
     info, arrays, _ = read(root)
+    spec = parse_dataset(info.name)
     assert info.class_names == ("Zürich Süd", "кошка", "猫 と 犬")
-    assert info.title == "Meine Bilder – ü"
+    assert spec.title == "Meine Bilder – ü"
     train, test = shown(info, arrays)
     assert (train | test)[7] == "кошка"
-    assert Info.model_validate(read_about(place(info.name, None, tmp_path / "cache"))["info"]) == info
+    assert Info.model_validate(read_about(spec.place(tmp_path / "cache"))["info"]) == info
 
 
 def test_a_relative_folder_starts_here_and_a_tilde_at_home(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert root_of("folder:pets") == tmp_path / "pets"
-    assert root_of("folder:~/pets") == tmp_path / "me" / "pets"
-    assert place("folder:pets", None, tmp_path) == place(f"folder:{tmp_path}/pets/", None, tmp_path)
-    assert place("folder:pets", None, tmp_path) != place("folder:me/pets", None, tmp_path)
+    paths = ("pets", f"{tmp_path}/pets/", "~/pets", "me/pets")
+    pets, same, mine, other = (parse_dataset(f"folder:{path}") for path in paths)
+    assert (pets.root, mine.root) == (tmp_path / "pets", tmp_path / "me" / "pets")
+    assert pets.place(tmp_path) == same.place(tmp_path) != other.place(tmp_path)
 
 
 # ---- size and colour ----
@@ -302,8 +303,8 @@ def ids(study, tmp_path):
         return made(root, resolution)[0].content, [cell.id for cell in made(root, resolution)[1]]
 
     def made(root: Path, resolution: int | None) -> tuple[Info, list[Cell]]:
-        fetch(f"folder:{root}", tmp_path / "cache", resolution, say=lambda _: None)
-        about = about_data(f"folder:{root}", tmp_path / "cache", resolution)
+        fetch(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache", say=lambda _: None)
+        about = about_data(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache")
         text = f"dataset: 'folder:{root}'\nsizes: [10]\nseeds: 2\nmodels: [cnn, linear]\nbudget: {{epochs: 1}}\n"
         return about, cells(study(*([f"resolution={resolution}"] if resolution else []), text=text), about)
 
@@ -372,7 +373,7 @@ def test_what_moved_from_train_to_test_is_another_data_set(root, ids):
 def test_fetching_twice_does_nothing_the_second_time(root, read, tmp_path):
     plant(root, {"cat": 5, "dog": 5})
     read(root)
-    here = place(f"folder:{root}", None, tmp_path / "cache")
+    here = parse_dataset(f"folder:{root}").place(tmp_path / "cache")
     before = {path: path.stat().st_mtime_ns for path in here.iterdir()}
     read(root)
     assert read.said == []
@@ -395,19 +396,19 @@ def test_a_folder_that_can_no_longer_be_read_leaves_its_earlier_state_in_the_cac
     (root / "cat" / "new.png").write_text("no image")
     with pytest.raises(FetchError, match="1 of 11 images"):
         read(root)
-    assert load(f"folder:{root}", tmp_path / "cache").info == before
+    assert load(parse_dataset(f"folder:{root}"), tmp_path / "cache").info == before
 
 
 def test_a_cell_of_what_the_folder_held_before_is_refused(root, read, tmp_path):
     plant(root, {"cat": 10, "dog": 10})
-    how = {"resolution": None, "validation": 4, "device": torch.device("cpu")}
+    how = {"validation": 4, "device": torch.device("cpu")}
     content = read(root).info.content
-    (data,) = cells_data(f"folder:{root}", [(10, 0)], content=content, folder=tmp_path / "cache", **how)
+    (data,) = cells_data(parse_dataset(f"folder:{root}"), [(10, 0)], content=content, folder=tmp_path / "cache", **how)
     assert len(data.train[1]) == 10
     plant(root, {"cat": 1}, start=20)
     read(root)
     with pytest.raises(ConfigError, match=f"folder:{root} has changed since the study was begun"):
-        cells_data(f"folder:{root}", [(10, 0)], content=content, folder=tmp_path / "cache", **how)
+        cells_data(parse_dataset(f"folder:{root}"), [(10, 0)], content=content, folder=tmp_path / "cache", **how)
 
 
 # ---- the leak check ----
@@ -437,10 +438,10 @@ def test_a_copy_in_another_kind_of_file_is_found_too_and_says_which(root, read, 
     plant(root, {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1})
     Image.open(root / "train" / "dog" / "4.png").save(root / "test" / "dog" / "a copy.bmp")
     read(root)
-    about = read_about(place(f"folder:{root}", None, tmp_path / "cache"))
+    about = read_about(parse_dataset(f"folder:{root}").place(tmp_path / "cache"))
     assert about["duplicates"]["test_in_train"] == 1
     [which] = about["duplicates"]["which"]
-    assert load(f"folder:{root}", tmp_path / "cache").arrays.test_images[which, 0, 0, 0] == 4
+    assert load(parse_dataset(f"folder:{root}"), tmp_path / "cache").arrays.test_images[which, 0, 0, 0] == 4
 
 
 def test_where_nothing_is_in_both_that_is_said(root, read):
@@ -483,7 +484,7 @@ def finished(tmp_path_factory) -> tuple[Path, list[Record], np.ndarray]:
     (home / "pets.yaml").write_text(STUDY.format(root=home / "pets"))
     how = ["--data-dir", f"{home}/cache", "--device", "cpu", "--wandb", "off", "--workers", "1"]
     call(home, "run", *how)
-    labels = np.array(load(f"folder:{home}/pets", home / "cache").arrays.test_labels)
+    labels = np.array(load(parse_dataset(f"folder:{home}/pets"), home / "cache").arrays.test_labels)
     shutil.rmtree(home / "pets")
     shutil.rmtree(home / "cache")
     return home, read_records(StudyPaths("pets", home / "results", home / "runs").records)[0], labels
@@ -531,11 +532,11 @@ def test_what_a_run_left_of_its_data_is_not_taken_for_other_data_nor_when_it_is_
     kept = tmp_path / "dataset.json"
     kept.write_text(KeptInfo(dataset=info.name, resolution=None, info=info).model_dump_json())
     nowhere = tmp_path / "no-cache"
-    assert about_data(info.name, nowhere, beside=kept) == info
+    assert about_data(parse_dataset(info.name), nowhere, beside=kept) == info
     for name, resolution in (("folder:elsewhere", None), (info.name, 16)):
         with pytest.raises(ConfigError, match="is not in the data cache yet"):
-            about_data(name, nowhere, resolution, beside=kept)
+            about_data(parse_dataset(name, resolution), nowhere, beside=kept)
     kept.write_text(kept.read_text()[:-9])
     with pytest.raises(ConfigError, match=r"dataset.json: not what a run of this version leaves"):
-        about_data(info.name, nowhere, beside=kept)
-    assert about_data(info.name, tmp_path / "cache", beside=kept) == info
+        about_data(parse_dataset(info.name), nowhere, beside=kept)
+    assert about_data(parse_dataset(info.name), tmp_path / "cache", beside=kept) == info

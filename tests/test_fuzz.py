@@ -18,6 +18,7 @@ from PIL import Image
 
 from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.sources.fetch import fetch
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.store.records import read_record
 from vitcnn.study.load import load_study
@@ -319,7 +320,7 @@ def test_a_tree_of_odd_files_is_a_data_set_or_an_error_that_names_it(tree, skip)
                 continue
         said = []
         try:
-            fetch(f"folder:{root}", cache, skip_unreadable=skip, say=said.append)
+            fetch(parse_dataset(f"folder:{root}"), cache, skip_unreadable=skip, say=said.append)
         except (ConfigError, FetchError) as error:
             said.append(str(error))
             assert str(root) in said[-1]

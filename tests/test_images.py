@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.sources.decode import Squares, eight_bit, kept_size, split_off, square, to_array, usual_validation
-from vitcnn.data.sources.folder import prepare
+from vitcnn.data.sources.registry import parse_dataset
 
 CORNERS = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 250]]], np.uint8)
 SIXTEEN = np.array([[128, 257 + 128], [257 - 128, 65535]], np.uint16)  # rounds to 0, 1, 1 and 255
@@ -123,7 +123,7 @@ def test_a_folder_whose_sixteen_bits_are_not_filled_is_said_to_be_dark(tmp_path,
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8), brightest - k, np.uint16)).save(path)
     said = []
-    prepare(f"folder:{tmp_path / 'pool'}", None, tmp_path, False, said.append)
+    parse_dataset(f"folder:{tmp_path / 'pool'}").prepare(tmp_path, tmp_path, said.append, skip_unreadable=False)
     assert any("WARNING: the brightest pixel of all images is 4 of 255" in line for line in said) == told
 
 

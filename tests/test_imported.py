@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.launch.plan import check
 from vitcnn.launch.scheduler import run_jobs
@@ -20,7 +20,7 @@ from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 
-DIGITS, FASHION = about_data("digits"), about_data("fashion-mnist")
+DIGITS, FASHION = parse_dataset("digits").info, parse_dataset("fashion-mnist").info
 STUDY = """
 dataset: digits
 sizes: [50]

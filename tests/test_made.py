@@ -8,27 +8,25 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from vitcnn.data.rng import noisy, random_bytes, states
-from vitcnn.data.sources.cache import read_about
-from vitcnn.data.sources.fetch import about_data, fetch, load
-from vitcnn.data.sources.registry import place
-from vitcnn.data.synthetic import deformed, fractals
+from vitcnn.data.sources.fetch import fetch
+from vitcnn.data.sources.registry import parse_dataset
+from vitcnn.data.synthetic import fractals
 from vitcnn.data.synthetic.lazy import Generator, LazyImages, generator
-from vitcnn.data.synthetic.spec import TEST, VALIDATION, Deformed, Fractals, canonical, parse
+from vitcnn.data.synthetic.spec import TEST, VALIDATION, Fractals
 from vitcnn.errors import ConfigError
 from vitcnn.seeds import role_seed
 from vitcnn.study.matrix import cells
 
 CPU = torch.device("cpu")
-NAMES = ["fractals", "fractals:channels=3,classes=7,noise=0.3,patch=3,size=24", "deformed:digits,noise=0.1"]
+NAMES = ["fractals", "fractals:channels=3,classes=7,noise=0.3,patch=3,size=24"]
 STATM = Path("/proc/self/statm")
 STREAM = role_seed(0, "subset")
 
 
 def of(name: str) -> Generator:
-    return generator(name, None, None, CPU)
+    return generator(parse_dataset(name), CPU)
 
 
 def some(count: int, seed: int = 0, below: int = 10**12) -> Tensor:
@@ -46,9 +44,6 @@ def some(count: int, seed: int = 0, below: int = 10**12) -> Tensor:
         ("fractals:classes=100", "fractals"),
         ("fractals:vary=0.250,size=64,classes=1000", "fractals:classes=1000,size=64,vary=0.25"),
         ("fractals:vary=2e-1,density=1.0,noise=1", "fractals:noise=1"),
-        ("deformed:digits,strength=1", "deformed:digits"),
-        ("deformed:digits,test=500,strength=1.50", "deformed:digits,strength=1.5,test=500"),
-        ("deformed:torchvision:SVHN,strength=2.0", "deformed:torchvision:SVHN,strength=2"),
         ("digits", "digits"),
         ("folder:fractals:classes=3,x", "folder:fractals:classes=3,x"),
     ],
@@ -56,9 +51,10 @@ def some(count: int, seed: int = 0, below: int = 10**12) -> Tensor:
 def test_a_data_set_has_one_name_whatever_order_and_defaults_are_written(name, one):
     if one is None:
         with pytest.raises(ConfigError, match="no option=value"):
-            canonical(name)
+            parse_dataset(name)
     else:
-        assert canonical(name) == one == canonical(one)
+        assert parse_dataset(name) == parse_dataset(one)
+        assert parse_dataset(name).name == one
 
 
 @pytest.mark.parametrize(
@@ -67,45 +63,33 @@ def test_a_data_set_has_one_name_whatever_order_and_defaults_are_written(name, o
         ("fractals:clases=3", "'clases=3' is no option=value; did you mean 'classes'? known: channels, classes"),
         ("fractals:classes", "'classes' is no option=value"),
         ("fractals:base=digits", "'base=digits' is no option=value"),
-        ("fractals,classes=3", "options stand behind a colon: fractals:classes=3"),
+        ("fractals,classes=3", "unknown data set 'fractals,classes=3'; did you mean 'fractals'"),
         ("fractals:classes=1", "classes should be greater than or equal to 2, not '1'"),
         ("fractals:classes=many", "classes should be a valid integer"),
         ("fractals:vary=nan", "vary should be a finite number, not 'nan'"),
         ("fractals:channels=2", "channels should be 1 or 3, not '2'"),
         ("fractals:classes=3,classes=4", "'classes' stands there twice"),
-        ("deformed:digits,strenght=2", "did you mean 'strength'?"),
-        ("deformed:", "behind `deformed:` stands a built-in data set"),
-        ("deformed:fractals", "behind `deformed:` stands a built-in data set"),
-        ("deformed:folder:x", "behind `deformed:` stands a built-in data set"),
-        ("deformed:digit", "unknown data set 'digit'; did you mean 'digits'?"),
         ("fractal", "unknown data set 'fractal'; did you mean 'fractals'?"),
+        ("torchvison:SVHN", "unknown data set 'torchvison:SVHN'; did you mean 'torchvision'? known: cifar10, "),
+        ("folder", "behind `folder:` stands the path of a folder"),
     ],
 )
 def test_a_name_that_cannot_be_meant_says_what_to_change(name, said):
     with pytest.raises(ConfigError) as caught:
-        about_data(name)
+        parse_dataset(name)
     assert said in str(caught.value)
 
 
-def test_nothing_lies_on_the_disk_but_what_is_deformed(tmp_path):
-    assert fetch("fractals:size=64", tmp_path / "new") == tmp_path / "new"
+def test_nothing_lies_on_the_disk_and_the_images_size_is_an_option(tmp_path):
+    assert fetch(parse_dataset("fractals:size=64"), tmp_path / "new") == tmp_path / "new"
     assert not (tmp_path / "new").exists()
-    assert place("deformed:digits,strength=2", None, tmp_path) == tmp_path / "digits"
-    assert read_about(fetch("deformed:digits,strength=2", tmp_path, say=lambda _: None))["info"]["name"] == "digits"
     with pytest.raises(ConfigError, match="fractals:size=64"):
-        about_data("fractals", resolution=64)
-    with pytest.raises(ConfigError, match="digits is kept at its own 8 pixels"):
-        about_data("deformed:digits", resolution=64)
+        parse_dataset("fractals", 64)
 
 
-def test_what_is_deformed_keeps_its_classes_size_and_channels():
-    info, base = about_data("deformed:cifar10,test=50"), about_data("cifar10")
-    assert (info.name, info.test) == ("deformed:cifar10,test=50", 50)
-    for field in ("classes", "class_names", "size", "channels", "flip", "validation", "licence"):
-        assert getattr(info, field) == getattr(base, field)
-    assert "new deformations are not new objects" in info.made
-    assert (base.made, "synthetic" in about_data("fractals").made) == (None, True)
-    assert (about_data("fractals").flip, about_data("fractals:flips=0").flip) == (True, False)
+def test_what_is_known_says_that_images_are_made_and_whether_a_mirrored_one_keeps_its_class():
+    assert (parse_dataset("digits").info.made, "synthetic" in parse_dataset("fractals").info.made) == (None, True)
+    assert (parse_dataset("fractals").info.flip, parse_dataset("fractals:flips=0").info.flip) == (True, False)
 
 
 # ---- draws ----
@@ -139,15 +123,9 @@ def test_noise_replaces_the_share_of_pixels_that_is_asked_for_by_any_value():
         assert (noisy(images, share, states(0, torch.arange(200)), 0) > 0).double().mean() > 0.99
 
 
-def test_deformations_of_one_test_image_are_not_counted_as_several():
-    assert about_data("deformed:digits").test == about_data("deformed:digits,test=500").test == 500
-    with pytest.raises(ConfigError, match=r"deformed:digits,test=501: digits has 500 test images, not 501"):
-        about_data("deformed:digits,test=501")
-
-
 def test_a_share_of_noise_that_is_none_is_refused():
     with pytest.raises(ConfigError, match=r"^fractals:noise=0.001: noise: a share is counted in 256ths: 0.001 is none"):
-        parse("fractals:noise=0.001")
+        parse_dataset("fractals:noise=0.001")
 
 
 # ---- images ----
@@ -170,9 +148,8 @@ def test_an_image_is_the_same_in_whatever_batch_it_is_asked_for(name):
     [
         ("fractals", "b195c8b6948c74e9"),
         ("fractals:channels=3,noise=0.2,patch=2,size=48", "9259c58fa3da0aa1"),
-        ("deformed:digits", "126bd5c54fd59420"),
     ],
-    ids=["fractals", "in colour", "deformed"],
+    ids=["fractals", "in colour"],
 )
 def test_pixels_are_what_they_were_when_the_first_records_were_made(name, golden):
     images = torch.cat([of(name).images(stream, torch.arange(64)) for stream in (STREAM, VALIDATION, TEST)])
@@ -271,59 +248,8 @@ def test_density_size_patch_and_colour_do_what_they_say():
     assert len({tuple(image.flatten(1).amax(1).tolist()) for image in colour}) > 45
 
 
-# ---- deformed ----
-
-
-def test_bases_of_training_validation_and_test_are_disjoint_and_of_the_right_class():
-    made, (info, arrays, _) = of("deformed:digits").images.__self__, load("digits")
-    numbers = np.arange(5000)
-    trained = {seed: made.bases(role_seed(seed, "subset"), numbers) for seed in (0, 1)}
-    held_out, tested = made.bases(VALIDATION, numbers), made.bases(TEST, np.arange(info.test))
-    assert set(trained[0]).isdisjoint(held_out)
-    assert set(trained[0]) == set(trained[1])
-    assert len(set(trained[0])) == info.train - info.validation
-    assert len(set(held_out)) == info.validation
-    assert sorted(tested) == list(range(info.test))  # each once: as many as there are
-    assert len(set(np.bincount(arrays.test_labels))) > 1
-    for rows in (trained[0], held_out):
-        assert (arrays.train_labels[rows] == numbers % 10).all()
-    kinds = made.labels(TEST, torch.arange(info.test)).numpy()
-    assert (kinds == arrays.test_labels[tested]).all()
-    assert (kinds[:100] == np.arange(100) % 10).all()
-    assert torch.equal(made.labels(STREAM, torch.arange(30)), torch.arange(30) % 10)
-    assert (trained[0][:100] != trained[1][:100]).mean() > 0.9
-    assert len(set(trained[0][:500])) == 500  # no image twice before all of its class were there
-
-
-def test_without_strength_an_image_is_the_one_it_is_made_of():
-    made = of("deformed:digits,strength=0")
-    bases = made.images.__self__.bases(STREAM, np.arange(50))
-    assert np.array_equal(
-        made.images(STREAM, torch.arange(50))[:, 0], load("digits").arrays.train_images[bases, :, :, 0]
-    )
-
-
-def test_strength_moves_pixels_further_and_every_image_its_own_way():
-    makers = {s: of(f"deformed:digits,strength={s}") for s in (0, 0.5, 2)}
-    images = {s: made.images(STREAM, torch.arange(200)).double() for s, made in makers.items()}
-    off = [(images[s] - images[0]).abs().mean().item() for s in (0.5, 2)]
-    assert 5 < off[0] < off[1]
-
-
-@pytest.mark.parametrize(("channels", "outside"), [(1, "zeros"), (3, "border")])
-def test_pixels_between_pixels_are_those_of_torchs_own_bilinear_sampling(channels, outside):
-    rng = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (20, channels, 9, 7), generator=rng, dtype=torch.uint8)
-    x, y = (torch.randint(-256, 256 * side + 1, (20, 9, 7), generator=rng, dtype=torch.int32) for side in (7, 9))
-    grid = torch.stack([x / 128 / (7 - 1) - 1, y / 128 / (9 - 1) - 1], -1).double()
-    wanted = grid_sample(images.double(), grid, padding_mode=outside, align_corners=True)
-    assert (deformed._sampled(images, x, y) - wanted).abs().max() < 0.51
-
-
-def test_options_of_both_kinds_are_read():
-    assert parse("fractals:classes=12,vary=0.05") == Fractals(classes=12, vary=0.05)
-    assert parse("deformed:cifar10,strength=0.5") == Deformed(base="cifar10", strength=0.5)
-    assert parse("digits") is None
+def test_options_are_read():
+    assert parse_dataset("fractals:classes=12,vary=0.05").options == Fractals(classes=12, vary=0.05)
 
 
 # ---- what stands for a tensor of them ----
@@ -339,7 +265,7 @@ def asked():
         seen.extend(numbers.tolist())
         return made.images(stream, numbers)
 
-    return Generator(made.info, images, made.labels), seen
+    return Generator(made.info, images), seen
 
 
 INDICES = [torch.tensor([3, 0, 2499, 3]), slice(0, 10), slice(2490, 3000), slice(None, 5), slice(0, 0)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decayed, memory_layout
 from vitcnn.models.profile import profile
@@ -19,7 +19,7 @@ from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 
-DIGITS = about_data("digits")
+DIGITS = parse_dataset("digits").info
 STUDY = """
 dataset: digits
 sizes: [50]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import SEARCH, every, make_study, record, write
 
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.store import records
 from vitcnn.store.paths import write_atomically
 from vitcnn.store.records import Score, read_record, read_records
@@ -58,7 +58,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path, text):
 def test_the_bits_of_a_record_hold_its_accuracy(trio):
     _, all_cells, _ = trio
     each = record(all_cells[0], 0.742, rng=np.random.default_rng(0))
-    assert each.test.images == about_data("digits").test
+    assert each.test.images == parse_dataset("digits").info.test
     assert each.test.correct().mean() == each.test.accuracy == 0.742
 
 

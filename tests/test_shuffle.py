@@ -17,6 +17,7 @@ from vitcnn.data.permutation import Permutation, order, patch_side
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.rng import states
 from vitcnn.data.sources.fetch import load
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import preprocess
 from vitcnn.models.config import CNN, ViT, ViTWindow
@@ -387,7 +388,7 @@ def test_training_validation_and_test_images_are_all_moved_by_the_same_order(stu
 
     monkeypatch.setattr(Preprocess, "forward", recorded)
     train_cell(cell, paths=StudyPaths("spied", tmp_path, tmp_path))
-    moved, arrays = order(8, cell.permutation), load("digits").arrays
+    moved, arrays = order(8, cell.permutation), load(parse_dataset("digits")).arrays
     for images, shown, self in calls:
         pixels = ((images.float() / 255 - self.mean) / self.std).flatten(2)[..., moved].view(images.shape)
         assert torch.equal(shown, pixels.repeat_interleave(2, -1).repeat_interleave(2, -2))

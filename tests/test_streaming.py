@@ -10,6 +10,7 @@ from vitcnn.data import cell_data as module
 from vitcnn.data.batches import TrainStream
 from vitcnn.data.cell_data import OnDisk, cells_data, fits
 from vitcnn.data.preprocess import Preprocess
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
@@ -117,10 +118,10 @@ def test_what_is_scored_is_the_same_from_the_disk(limit, pair):
 
 
 def test_the_images_of_a_cell_are_in_memory_where_they_fit_and_else_on_disk(stream):
-    how = {"resolution": None, "content": None, "validation": 297, "folder": None, "device": CPU}
-    (memory,) = cells_data("digits", [(50, 0)], **how)
+    how = {"content": None, "validation": 297, "folder": None, "device": CPU}
+    (memory,) = cells_data(parse_dataset("digits"), [(50, 0)], **how)
     stream(True)
-    (disk,) = cells_data("digits", [(50, 0)], **how)
+    (disk,) = cells_data(parse_dataset("digits"), [(50, 0)], **how)
     for part in ("train", "validation", "test"):
         (images, labels), (read, labels_read) = getattr(memory, part), getattr(disk, part)
         assert isinstance(images, torch.Tensor)
@@ -133,10 +134,10 @@ def test_the_images_of_a_cell_are_in_memory_where_they_fit_and_else_on_disk(stre
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_cells_that_share_their_images_get_what_each_gets_alone(on_disk, stream):
     stream(on_disk)
-    how = {"resolution": None, "content": None, "validation": 297, "folder": None, "device": CPU}
+    how = {"content": None, "validation": 297, "folder": None, "device": CPU}
     subsets = [(50, 0), (300, 1), (50, 2)]
-    for together, subset in zip(cells_data("digits", subsets, **how), subsets, strict=True):
-        (alone,) = cells_data("digits", [subset], **how)
+    for together, subset in zip(cells_data(parse_dataset("digits"), subsets, **how), subsets, strict=True):
+        (alone,) = cells_data(parse_dataset("digits"), [subset], **how)
         assert together.subset == alone.subset
         for part in ("train", "validation", "test"):
             (images, labels), (own, own_labels) = getattr(together, part), getattr(alone, part)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from synthetic import every, make_study, write
 
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.launch.plan import plan
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.store.paths import write_atomically
@@ -97,7 +97,7 @@ def test_a_cell_that_failed_for_good_is_no_work_left_and_plan_says_so(trio):
     paths.failures.mkdir(parents=True)
     for state in final:
         paths.failure(state.cell.id).write_text('{"error": "the training loss is nan"}')
-    group = plan(study, about_data("digits"), states(all_cells, paths), paths, 2)
+    group = plan(study, parse_dataset("digits").info, states(all_cells, paths), paths, 2)
     assert "nothing is left to do" in group.renderables
 
 

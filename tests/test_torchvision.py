@@ -15,7 +15,8 @@ from torchvision import datasets
 
 from vitcnn.data.sources.cache import Arrays, FetchError, read_about
 from vitcnn.data.sources.fetch import about_data, fetch, load
-from vitcnn.data.sources.torchvision import SETS, _open, known
+from vitcnn.data.sources.registry import parse_dataset
+from vitcnn.data.sources.torchvision import SETS, _open
 from vitcnn.errors import ConfigError
 
 
@@ -108,8 +109,8 @@ def got(tmp_path, offline):
     def call(name: str, lay: Callable[[Path], None], resolution: int | None = None):
         call.said.clear()
         lay(tmp_path / "downloads" / name)
-        fetch(f"torchvision:{name}", tmp_path, resolution, say=call.said.append)
-        return load(f"torchvision:{name}", tmp_path, resolution)
+        fetch(parse_dataset(f"torchvision:{name}", resolution), tmp_path, say=call.said.append)
+        return load(parse_dataset(f"torchvision:{name}", resolution), tmp_path)
 
     call.said = []
     return call
@@ -183,7 +184,7 @@ def test_another_resolution_is_kept_beside_the_first(got, tmp_path):
     assert got("EuroSAT", eurosat).arrays.train_images.shape == (16, 20, 20, 3)
     assert got("EuroSAT", eurosat, 12).arrays.train_images.shape == (16, 12, 12, 3)
     assert sorted(path.name for path in (tmp_path / "torchvision").iterdir()) == ["EuroSAT", "EuroSAT-12px"]
-    assert about_data("torchvision:EuroSAT", tmp_path, 12).size == 12
+    assert about_data(parse_dataset("torchvision:EuroSAT", 12), tmp_path).size == 12
 
 
 # ---- files ----
@@ -194,18 +195,18 @@ def test_what_was_downloaded_is_removed_once_it_is_in_the_cache_and_not_asked_fo
     assert not (tmp_path / "downloads" / "EuroSAT").exists()
     assert any("downloads it to" in line for line in got.said)
     again = []
-    fetch("torchvision:EuroSAT", tmp_path, say=again.append)
+    fetch(parse_dataset("torchvision:EuroSAT"), tmp_path, say=again.append)
     assert again == []
-    info = load("torchvision:EuroSAT", tmp_path).info
+    info = load(parse_dataset("torchvision:EuroSAT"), tmp_path).info
     assert info.source.startswith("torchvision.datasets.EuroSAT, https://")
-    assert (info.licence, info.title) == ("see its authors", "torchvision:EuroSAT")
+    assert info.licence == "see its authors"
 
 
 def fetch_at_once(folder: Path, start, out) -> None:
     start.wait()
     said = []
     try:
-        fetch("torchvision:EuroSAT", folder, say=said.append)
+        fetch(parse_dataset("torchvision:EuroSAT"), folder, say=said.append)
         out.put(sum("reading" in line for line in said))
     except Exception as error:
         out.put(repr(error))
@@ -256,7 +257,7 @@ def test_a_class_that_the_test_set_lacks_is_refused(got, tmp_path):
 
 def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_stored(offline, tmp_path):
     with pytest.raises(FetchError, match=r"SVHN: torchvision could not make it: URLError: .*Name or service not known"):
-        fetch("torchvision:SVHN", tmp_path, say=lambda _: None)
+        fetch(parse_dataset("torchvision:SVHN"), tmp_path, say=lambda _: None)
     assert list((tmp_path / "torchvision").iterdir()) == []
     assert read_about(tmp_path / "torchvision" / "SVHN") is None
 
@@ -267,13 +268,13 @@ def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_sto
 @pytest.mark.parametrize(("name", "nearest"), [("EuroSat", "EuroSAT"), ("SVNH", "SVHN"), ("Food", "Food101")])
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path):
     with pytest.raises(ConfigError, match=f"torchvision:{name}: .*did you mean '{nearest}'"):
-        fetch(f"torchvision:{name}", tmp_path, say=lambda _: None)
+        fetch(parse_dataset(f"torchvision:{name}"), tmp_path, say=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_set_that_has_to_be_downloaded_by_hand_is_not_known(tmp_path):
     with pytest.raises(ConfigError, match=r"torchvision:ImageNet: no classification set that downloads by itself"):
-        known("torchvision:ImageNet")
+        parse_dataset("torchvision:ImageNet")
 
 
 def arguments(kind: type) -> set[str]:

@@ -86,7 +86,7 @@ def test_a_failure_in_the_middle_is_said_once_and_the_cell_goes_on(cell, paths, 
 
 
 def test_a_data_sets_long_name_is_no_reason_to_go_without(study, paths, recwarn):
-    text = TEXT.replace("digits", '"deformed:digits,noise=0.123456789,strength=1.234567891234,test=100"')
+    text = TEXT.replace("digits", '"fractals:classes=10,density=1.23456789,noise=0.123456789,test=100,vary=0.12345"')
     record = train_cell(cells(study(text=text))[0], paths=paths, tracking="offline")
     assert len(record.cell.dataset) > 64
     assert not [w for w in recwarn if "W&B" in str(w.message)]

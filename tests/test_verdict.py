@@ -17,7 +17,7 @@ from vitcnn.analysis.random_effects import holm
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw
 from vitcnn.analysis.verdict import ALPHA, verdict
-from vitcnn.data.sources.fetch import about_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.report.verdict import sentence, verdict_text
 from vitcnn.store.records import pack_bits
@@ -350,7 +350,7 @@ def test_a_lead_on_the_least_data_without_an_interval_does_not_make_a_crossing(t
 def caveats(folder, *overrides: str, accuracy=wobbly, lost=lambda c: False, change=lambda r: r, pair=None) -> str:
     study, all_cells, _ = make_study(folder, *overrides)
     records = [change(r) for r in every(all_cells, accuracy) if not lost(r.cell)]
-    return "\n".join(verdict(Results.of(study, all_cells, records, about_data("digits")), pair).caveats)
+    return "\n".join(verdict(Results.of(study, all_cells, records, parse_dataset("digits").info), pair).caveats)
 
 
 CHECK = "budget_check={factor: 3, seeds: [0]}"
@@ -483,7 +483,7 @@ def test_copies_of_test_images_are_said_where_there_are_any(tmp_path):
 
 
 def test_a_largest_size_that_is_the_whole_pool_is_said(tmp_path):
-    about = about_data("digits")
+    about = parse_dataset("digits").info
     pool = about.train - about.validation
     assert f"At n = {pool:,} every seed trains on the same images" in caveats(tmp_path, f"sizes=[50, {pool}]")
     assert "same images" not in caveats(tmp_path, f"sizes=[50, {pool - 1}]")

@@ -32,12 +32,9 @@ def leak(results: Results) -> str:
     if "looked_at" in worst:
         trained, tested = (max(data["looked_at"][k] for data in known) for k in (0, 1))
         test, train = f"of the first {tested:,} test images", f"of the first {trained:,} training images of a cell"
-        before = worst.get("of", {}).get("test_in_train", 0)
-        warning = f"**Before they are deformed, {before:,} test images are exact copies of training images.** "
-        said = warning if before else ""
         if not worst["test_in_train"]:
-            return f"{said}On a sample: none {test} is an exact copy of one {train}."
-        return f"{said}**On a sample: {worst['test_in_train']:,} {test} are exact copies {train}.**"
+            return f"On a sample: none {test} is an exact copy of one {train}."
+        return f"**On a sample: {worst['test_in_train']:,} {test} are exact copies {train}.**"
     if not worst["test_in_train"]:
         return "No test image is an exact copy of a training image."
     images = next(iter(results.records.values())).test.images

@@ -75,7 +75,7 @@ class Results:
     @property
     def title(self) -> str:
         """The data set as figures call it, and what was done to it."""
-        name = self.about.title if self.about else self.study.dataset
+        name = self.study.dataset_spec.title
         return f"{name}, {self.setting}" if self.setting else name
 
     @property

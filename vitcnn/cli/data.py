@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from vitcnn.data.preview import Block
-    from vitcnn.data.sources.cache import Info
+    from vitcnn.data.synthetic.spec import Synthetic
 
 data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ SHOWN = 12  # images of a contact sheet's subset
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
 ]
-Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH, fractals, deformed:digits …")]
+Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH, fractals …")]
 Resolution = Annotated[
     int | None,
     typer.Option(min=1, help="Pixels a side that the images of a folder or a torchvision set are kept at."),
@@ -31,17 +31,15 @@ def fetch_(
 ) -> None:
     """Puts a data set into the cache folder, once; a folder's images are read, scaled and checked."""
     from vitcnn.data.sources.fetch import fetch
-    from vitcnn.data.sources.registry import place
-    from vitcnn.data.synthetic.spec import parse, written
+    from vitcnn.data.sources.registry import parse_dataset
 
-    made = parse(name)
-    if made and not made.base:
-        place(name, resolution, data_dir)
-        typer.echo(f"{written(made)}: its images are made from seeds when they are needed; there is nothing to fetch")
+    spec = parse_dataset(name, resolution)
+    if spec.generated:
+        typer.echo(f"{spec.name}: its images are made from seeds when they are needed; there is nothing to fetch")
         return
-    before = place(name, resolution, data_dir) / "about.json"
+    before = spec.place(data_dir) / "about.json"
     stamp = before.stat().st_mtime_ns if before.exists() else None
-    path = fetch(name, data_dir, resolution, skip_unreadable=skip_unreadable, say=typer.echo)
+    path = fetch(spec, data_dir, skip_unreadable=skip_unreadable, say=typer.echo)
     if before.stat().st_mtime_ns == stamp:
         typer.echo(f"{name} is already in {path}")
 
@@ -54,9 +52,7 @@ def list_(data_dir: DataDir = None) -> None:
     from rich.table import Column, Table
 
     from vitcnn.data.sources.cache import Info, cache_folder, read_about
-    from vitcnn.data.sources.registry import BUILT_IN
-    from vitcnn.data.sources.torchvision import SETS
-    from vitcnn.data.synthetic.spec import Deformed, Fractals, options
+    from vitcnn.data.sources.registry import BUILT_IN, KINDS
 
     cache = cache_folder(data_dir)
     there = {path.parent: read_about(path.parent) for path in sorted(cache.glob("[!.]*/[!.]*/about.json"))}
@@ -72,10 +68,8 @@ def list_(data_dir: DataDir = None) -> None:
     console.print(out)
     for s, _ in known:
         console.print(f"{s.name}: {s.source}; licence: {s.licence}", highlight=False, markup=False)
-    console.print(f"torchvision:NAME, fetched when named: {', '.join(sorted(SETS))}")
-    console.print("folder:PATH, your own images: one folder a class, with or without train and test above them")
-    for kind, what in ((Fractals, "fractals:OPTIONS"), (Deformed, "deformed:NAME,OPTIONS")):
-        console.print(f"{what}, made from seeds, without end; options, their defaults and ranges: {options(kind)}")
+    for kind in KINDS.values():
+        console.print(f"{kind.form}, {kind.usage}")
     console.print(f"cache: {cache}")
 
 
@@ -102,24 +96,25 @@ def show(
     from vitcnn.data.preview import contact_sheet
     from vitcnn.data.sources.cache import describe_duplicates
     from vitcnn.data.sources.fetch import fetch, load
-    from vitcnn.data.sources.registry import place
-    from vitcnn.data.synthetic.spec import parse
+    from vitcnn.data.sources.registry import parse_dataset
+    from vitcnn.data.synthetic.spec import Synthetic
     from vitcnn.errors import ConfigError
 
     try:
         check_augment(augment)
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
-    fetch(name, data_dir, resolution, say=typer.echo)
-    if parse(name):
-        _show_made(name, n or SHOWN, seed, augment, out, resolution, data_dir)
+    spec = parse_dataset(name, resolution)
+    fetch(spec, data_dir, say=typer.echo)
+    if isinstance(spec, Synthetic):
+        _show_made(spec, n or SHOWN, seed, augment, out)
         return
-    info, arrays, facts = load(name, data_dir, resolution)
+    info, arrays, facts = load(spec, data_dir)
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
     typer.echo(f"{name}: {info.train:,} training and {info.test:,} test images, {info.classes} classes, {pixels}")
     typer.echo(f"validation: {info.validation:,} of the training images, unless a study says otherwise")
     typer.echo(f"licence: {info.licence}\nsource: {info.source}\nfetched from: {facts['origin']}")
-    typer.echo(f"lies in: {place(name, resolution, data_dir)}")
+    typer.echo(f"lies in: {spec.place(data_dir)}")
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
     if "left_out" in facts:
@@ -135,12 +130,10 @@ def show(
             f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
             f"{info.validation:,} of them kept for validation)"
         )
-    _draw(contact_sheet(info, arrays, n=n, seed=seed, augment=augment), info, out)
+    _draw(contact_sheet(spec.title, info, arrays, n=n, seed=seed, augment=augment), spec.title, out)
 
 
-def _show_made(
-    name: str, n: int, seed: int, augment: str, out: Path | None, resolution: int | None, data_dir: Path | None
-) -> None:
+def _show_made(spec: "Synthetic", n: int, seed: int, augment: str, out: Path | None) -> None:
     import torch
 
     from vitcnn.data.preview import sheet_of_synthetic
@@ -149,7 +142,7 @@ def _show_made(
     from vitcnn.seeds import role_seed
 
     cpu = torch.device("cpu")
-    made = generator(name, data_dir, resolution, cpu)
+    made = generator(spec, cpu)
     info = made.info
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
     typer.echo(f"{info.name}: training images without end, {info.test:,} test images, {info.classes} classes, {pixels}")
@@ -160,14 +153,14 @@ def _show_made(
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
     typer.echo(f"                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
-    _draw(sheet_of_synthetic(made, n=n, seed=seed, augment=augment), info, out)
+    _draw(sheet_of_synthetic(made, n=n, seed=seed, augment=augment), spec.title, out)
 
 
-def _draw(sheet: "tuple[Block, Block]", info: "Info", out: Path | None) -> None:
+def _draw(sheet: "tuple[Block, Block]", title: str, out: Path | None) -> None:
     from vitcnn.errors import ConfigError
     from vitcnn.report.sheet import sheet_figure
 
-    path = out or Path(f"{info.title.replace(':', '-')}.png")
+    path = out or Path(f"{title.replace(':', '-')}.png")
     path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import load
+from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.data.subsets import split, subset_hash
 from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, subset_name, test_images
-from vitcnn.data.synthetic.spec import VALIDATION, parse
+from vitcnn.data.synthetic.spec import VALIDATION, Synthetic
 from vitcnn.errors import ConfigError
 from vitcnn.machine import free_bytes
 
@@ -87,10 +88,9 @@ class CellData:
 
 
 def cells_data(
-    name: str,
+    spec: DatasetSpec,
     subsets: Sequence[tuple[int, int]],
     *,
-    resolution: int | None,
     content: str | None,
     validation: int,
     folder: str | Path | None,
@@ -99,11 +99,11 @@ def cells_data(
 ) -> list[CellData]:
     """One for each (n, seed) of `subsets`; what they share lies in memory once. Fetches first if need be. Raises
     ConfigError where a folder is no longer what the study was begun with."""
-    if parse(name):
-        return _made(name, subsets, resolution, validation, folder, device, workers)
-    info, arrays, facts = load(name, folder, resolution)
+    if isinstance(spec, Synthetic):
+        return _made(spec, subsets, validation, device, workers)
+    info, arrays, facts = load(spec, folder)
     if info.content != content:
-        raise ConfigError(f"{name} has changed since the study was begun; start `vitcnn run` again")
+        raise ConfigError(f"{spec.name} has changed since the study was begun; start `vitcnn run` again")
     splits = [split(arrays.train_labels, validation, n, seed) for n, seed in subsets]
     held_out, tested = splits[0][1], np.arange(len(arrays.test_labels))
     trained = [rows for rows, _ in splits]
@@ -126,18 +126,16 @@ def cells_data(
 
 
 def _made(
-    name: str,
+    spec: Synthetic,
     subsets: Sequence[tuple[int, int]],
-    resolution: int | None,
     validation: int,
-    folder: str | Path | None,
     device: torch.device,
     workers: int,
 ) -> list[CellData]:
     """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
     labels alone do not fit into memory."""
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
-    made = generator(name, folder, resolution, device)
+    made = generator(spec, device)
     info, (free, there_is) = made.info, free_for_each(device, workers)
     for key, count in (("sizes", sum(longest.values())), ("validation", validation)):
         if count * NUMBERED > free:

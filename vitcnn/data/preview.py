@@ -29,7 +29,7 @@ class Block(NamedTuple):
     labels: Sequence[str]
 
 
-def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
+def contact_sheet(title: str, info: Info, arrays: Arrays, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
     """The first training images of each class; the subset of n and seed with draws of `augment`, where images mix with
     images of other rows."""
     counts = np.bincount(arrays.train_labels, minlength=info.classes)
@@ -38,7 +38,7 @@ def contact_sheet(info: Info, arrays: Arrays, *, n: int, seed: int, augment: str
     subset = split(arrays.train_labels, info.validation, n, role_seed(seed, "subset"))[0][:ROWS]
     pixels = torch.from_numpy(arrays.train_images[subset]).permute(0, 3, 1, 2)
     said = [f" ({counts[c]:,})" for c in shown]
-    return _sheet(info, by_class, said, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
+    return _sheet(title, info, by_class, said, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
 
 
 def sheet_of_synthetic(made: Generator, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
@@ -48,8 +48,9 @@ def sheet_of_synthetic(made: Generator, *, n: int, seed: int, augment: str) -> t
     numbers = (shown[:, None] + classes * torch.arange(ACROSS)).flatten()
     by_class = made.images(stream, numbers).permute(0, 2, 3, 1).unflatten(0, (len(shown), ACROSS)).numpy()
     subset = torch.arange(min(n, ROWS))
-    pixels, labels = made.images(stream, subset), made.labels(stream, subset).numpy()
-    return _sheet(made.info, by_class, [""] * len(shown), pixels, labels, n=n, seed=seed, augment=augment)
+    pixels, labels = made.images(stream, subset), made.labels(subset).numpy()
+    said = [""] * len(shown)
+    return _sheet(made.info.name, made.info, by_class, said, pixels, labels, n=n, seed=seed, augment=augment)
 
 
 def _classes(info: Info) -> np.ndarray:
@@ -58,6 +59,7 @@ def _classes(info: Info) -> np.ndarray:
 
 
 def _sheet(
+    title: str,
     info: Info,
     by_class: Sequence[np.ndarray],
     said: Sequence[str],
@@ -77,12 +79,12 @@ def _sheet(
     columns = [augmentation(pixels, augmentation.sample_params(states(k, rows))) for k in range(ACROSS - 1)]
     rows = torch.stack([pixels, *columns], 1).permute(0, 1, 3, 4, 2).numpy()  # (rows, across, H, W, C)
 
-    line = ":\n" if len(info.title) > 40 else ": "
+    line = ":\n" if len(title) > 40 else ": "
     more = f", {len(shown)} of {info.classes} shown" if len(shown) < info.classes else ""
     classes = Block(
-        f"{info.title}{line}classes and their training images{more}",
+        f"{title}{line}classes and their training images{more}",
         by_class,
         [f"{names[c]}{behind}" for c, behind in zip(shown, said, strict=True)],
     )
-    title = f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}"
-    return classes, Block(title, rows, [names[label] for label in labels])
+    drawn = f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}"
+    return classes, Block(drawn, rows, [names[label] for label in labels])

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from vitcnn.data.sources.cache import Info, KeptInfo
 from vitcnn.data.sources.fetch import about_data, fetch
-from vitcnn.data.sources.registry import known_info
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.status import check_writable
 from vitcnn.study.cell import Cell
@@ -41,9 +40,9 @@ def fetch_and_open(
     beside the records, so that these can be read without the images."""
     study = load_study(path, overrides)
     paths = StudyPaths(study.name, results, runs)
-    if not known_info(study.dataset):
-        fetch(study.dataset, data_folder, study.resolution)
-        about = about_data(study.dataset, data_folder, study.resolution)
+    if not study.dataset_spec.info:
+        fetch(study.dataset_spec, data_folder)
+        about = about_data(study.dataset_spec, data_folder)
         shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
         kept = KeptInfo(dataset=study.dataset, resolution=study.resolution, info=shared)
         check_writable(paths)
@@ -54,7 +53,7 @@ def fetch_and_open(
 
 def _opened(study: Study, paths: StudyPaths, data_folder: Path | None, about: Info | None = None) -> OpenStudy:
     def known(one: Study) -> Info:
-        return about_data(one.dataset, data_folder, one.resolution, beside=paths.of(one.name).dataset)
+        return about_data(one.dataset_spec, data_folder, beside=paths.of(one.name).dataset)
 
     about = about or known(study)
     before = {file: known(other) for file, other in study.before.items()}

@@ -64,7 +64,7 @@ def run_study(
         console.print(line, markup=False)  # names may look like markup
 
     kind = check(opened.study, opened.about, waiting, device, log)
-    fetch(opened.study.dataset, folder, opened.study.resolution)
+    fetch(opened.study.dataset_spec, folder)
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
     jobs = make_jobs(waiting, str(lanes), kind)
     workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))

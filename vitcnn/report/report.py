@@ -46,7 +46,7 @@ def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: 
     `about`: what is known of the data set; by default, what the cache knows.
     """
     records, wrong = read_records(paths.records)
-    about = about or about_data(study.dataset, resolution=study.resolution)
+    about = about or about_data(study.dataset_spec)
     results, failed = Results.of(study, cells, records, about), failures(cells, paths)
     if study.grid:
         text = search_report(results, wrong, failed)
@@ -103,7 +103,7 @@ def _figures(results: Results, folder: Path) -> None:
 def _dial_figure(results: Results, folder: Path) -> None:
     settings = results.settings()
     fig = figures.figure_for([str(one.setting) for one in settings])
-    title = f"{settings[0].about.title if settings[0].about else results.study.dataset}, {_how_many(results)}"
+    title = f"{results.study.dataset_spec.title}, {_how_many(results)}"
     figures.gap_by_setting(fig.subplots(), settings).set_title(f"{title}\n{describe_budget(results.cells)}")
     save(fig, folder / "dial")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 
 from vitcnn.analysis.results import Results, test_accuracy
-from vitcnn.data.synthetic.spec import parse
 from vitcnn.report import figures
 from vitcnn.report.tables import escape, markdown, percent
 from vitcnn.study.schema import Study, StudyModel
@@ -92,7 +91,7 @@ def _files(known: dict[str, Family]) -> list[str]:
 
 
 def _of_before(file: str, study: Study) -> str:
-    synthetic = ", made from seeds" if parse(study.dataset) else ""
+    synthetic = ", made from seeds" if study.dataset_spec.generated else ""
     shuffled = f", {' or '.join(map(str, study.permutation))}" if study.permutation else ""
     return escape(f"images of {study.dataset}{synthetic}{shuffled} ({file}, {study.budget})")
 

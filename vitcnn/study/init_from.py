@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from vitcnn.data.sources.cache import Info
-from vitcnn.data.synthetic.spec import parse
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.config import CNNAttention, Linear
 from vitcnn.models.registry import Imported
 from vitcnn.study.cell import Cell
-from vitcnn.study.schema import StudyModel
+from vitcnn.study.schema import Study, StudyModel
 
 
 def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
@@ -34,12 +33,10 @@ def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | N
     return found[0].id
 
 
-def source_cells(
-    model: StudyModel, seeds: Sequence[int], data: Info, validation: int, before: Sequence[Cell], its: Info
-) -> dict[int, Cell]:
-    """By seed, the cells whose weights `model` begins with; `before`, `its`: another study's cells and data. Raises
-    ConfigError where there are none, or not of this network, or where they may have seen this study's `validation`
-    images."""
+def source_cells(model: StudyModel, study: Study, data: Info, before: Sequence[Cell], its: Info) -> dict[int, Cell]:
+    """By seed, the cells whose weights `model` of `study` begins with; `before`, `its`: another study's cells and
+    data. Raises ConfigError where there are none, or not of this network, or where they may have seen this study's
+    validation images."""
     where, how = f"models.{model.name}.pretrain", model.pretrain
     if isinstance(model.arch, Linear | Imported | CNNAttention):
         raise ConfigError(f"{where}: {model.arch.name} cannot begin with another study's weights")
@@ -51,46 +48,34 @@ def source_cells(
         raise ConfigError(
             f"{where}: {how.study} has several of that network; say which `model`, in a study of one setting"
         )
-    for key, wanted in (("n", how.n), *(("seed", seed) for seed in seeds)):
+    for key, wanted in (("n", how.n), *(("seed", seed) for seed in study.seeds)):
         known = sorted({getattr(c, key) for c in same})
         if wanted not in known:
             raise ConfigError(
                 f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
             )
-    _check_held_out(where, how.study, (its, same[0].validation), (data, validation))
+    _check_held_out(where, study, data, how.study, its, same[0].validation)
     if its.channels != data.channels:
         raise ConfigError(
-            f"{where}: images of {its.title} are of {its.channels} channel{'s' * (its.channels > 1)}, those of "
-            f"{data.title} of {data.channels}"
+            f"{where}: images of {study.before[how.study].dataset_spec.title} are of {its.channels} "
+            f"channel{'s' * (its.channels > 1)}, those of {study.dataset_spec.title} of {data.channels}"
         )
     return {c.seed: c for c in same if c.n == how.n}
 
 
-def _check_held_out(where: str, study: str, theirs: tuple[Info, int], ours: tuple[Info, int]) -> None:
-    """Raises ConfigError where validation images of `ours` may be among the training images of `theirs`. Each: what is
-    known of the data, and how many images the study keeps for validation; fewer of one data set are among more."""
-    (name, kept), (own, wanted) = (_underneath(*one) for one in (theirs, ours))
-    same_files = theirs[0].content is not None and theirs[0].content == ours[0].content
-    if not name or not own or not (same_files or _plain(name) == _plain(own)):
+def _check_held_out(where: str, study: Study, data: Info, file: str, its: Info, kept: int) -> None:
+    """Raises ConfigError where validation images of `study` may be among the training images of the one of `file`,
+    which keeps `kept` for validation; fewer of one data set are among more."""
+    own, other = study.dataset_spec, study.before[file].dataset_spec
+    same_files = its.content is not None and its.content == data.content
+    if other.generated or not (same_files or other.images_key == own.images_key):
         return
-    if name != own and not same_files:
-        raise ConfigError(f"{where}: {study} calls these images {name}, this study {own}; give both the same name")
-    if wanted > kept:
+    if other.name != own.name and not same_files:
         raise ConfigError(
-            f"{where}: {study} keeps {kept:,} images of {own} for validation, this study {wanted:,}: it was trained on "
-            "some of them; give both the same `validation`"
+            f"{where}: {file} calls these images {other.name}, this study {own.name}; give both the same name"
         )
-
-
-def _underneath(data: Info, validation: int) -> tuple[str | None, int]:
-    """(the data set whose images stand behind, None where there is none; how many of them no training is given)."""
-    if (how := parse(data.name)) is None:
-        return data.name, validation
-    return how.base, data.validation  # of the data set that is deformed, whatever the study says
-
-
-def _plain(name: str) -> str:
-    """What `fashion-mnist` and `torchvision:FashionMNIST` have in common; a folder's name as it is."""
-    if name.startswith("folder:"):
-        return name
-    return "".join(filter(str.isalnum, name.removeprefix("torchvision:").casefold()))
+    if study.validation > kept:
+        raise ConfigError(
+            f"{where}: {file} keeps {kept:,} images of {own.name} for validation, this study {study.validation:,}: it "
+            "was trained on some of them; give both the same `validation`"
+        )

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.data.permutation import Permutation
-from vitcnn.data.synthetic.spec import canonical
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.registry import ARCHS
 from vitcnn.study import yaml_file
@@ -73,10 +72,11 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     if found := _truth(text):
         raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
     files = several(text.get("recipes"))
+    searches: list[tuple[str, str | None]] = []
     if files and isinstance(files, list) and all(isinstance(file, str) for file in files):
-        text["chosen"], text["search"] = _all_recipes([path.parent / file for file in files], text.get("dataset"))
+        text["chosen"], searches = _all_recipes([path.parent / file for file in files])
     try:
-        return Study.model_validate(text)
+        study = Study.model_validate(text)
     except ValidationError as error:
         errors = error.errors()
         deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}
@@ -84,6 +84,8 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
         more = [f"… and {len(told) - 10} more mistakes"] if len(told) > 10 else []
         raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
+    made = [name if of in (None, study.dataset) else f"{name}, made on {of}" for name, of in searches]
+    return study.model_copy(update={"search": ", ".join(made)}) if made else study
 
 
 def _truth(value: Any, *keys: str) -> str | None:
@@ -117,37 +119,30 @@ def _override(text: dict, override: str) -> None:
         raise ConfigError(f"{override!r}: {error}") from None
 
 
-def _all_recipes(paths: Sequence[Path], dataset: Any) -> tuple[dict, str]:
+def _all_recipes(paths: Sequence[Path]) -> tuple[dict, list[tuple[str, str | None]]]:
     """As `_read_recipes`, of searches made at other sizes each. Raises ConfigError where two were made at one."""
     chosen: dict[str, dict] = {}
-    found = [_read_recipes(path, dataset) for path in paths]
+    found = [_read_recipes(path) for path in paths]
     for path, (models, _) in zip(paths, found, strict=True):
         for name, by_size in models.items():
             if twice := by_size.keys() & chosen.setdefault(name, {}).keys():
                 where = f"n = {', '.join(map(str, twice))}"
                 raise ConfigError(f"recipes: {path}: another of these files has {name!r} at {where}, too")
             chosen[name] |= by_size
-    return chosen, ", ".join(search for _, search in found)
+    return chosen, [search for _, search in found]
 
 
-def _one_name(dataset: Any) -> Any:
-    try:
-        return canonical(dataset) if isinstance(dataset, str) else dataset
-    except ConfigError:
-        return dataset  # said when the study is made
-
-
-def _read_recipes(path: Path, dataset: Any) -> tuple[dict, str]:
-    """(what it chose, the name of the search, with its data set where that is another)."""
+def _read_recipes(path: Path) -> tuple[dict, tuple[str, str | None]]:
+    """(what it chose, (the name of the search, its data set where the file says so))."""
     try:
         text = yaml_file.read(path)
-        models, of = dict(text["models"]), text.get("dataset", dataset)
+        models = dict(text["models"])
         if not isinstance(text["search"], str) or not all(
             isinstance(by_size, dict) and all(type(n) is int and isinstance(by_size[n], dict) for n in by_size)
             for by_size in models.values()
         ):
             raise TypeError
-        return models, text["search"] if _one_name(of) == _one_name(dataset) else f"{text['search']}, made on {of}"
+        return models, (text["search"], text.get("dataset"))
     except OSError as error:
         raise ConfigError(
             f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"

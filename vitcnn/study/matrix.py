@@ -24,7 +24,7 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     `data`: what is known of the data set, `before`: of those of the studies that `pretrain` names, by file; by default,
     what the cache knows.
     """
-    data = data or about_data(study.dataset, resolution=study.resolution)
+    data = data or about_data(study.dataset_spec)
     if study.validation is None:
         study = study.model_copy(update={"validation": data.validation})
     _check_sizes(study, data)
@@ -64,10 +64,10 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
 
 def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
     """By model and seed, the cell of another study that a cell begins with."""
-    known = {f: before.get(f) or about_data(s.dataset, resolution=s.resolution) for f, s in study.before.items()}
+    known = {f: before.get(f) or about_data(s.dataset_spec) for f, s in study.before.items()}
     theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
     return {
-        e.name: source_cells(e, study.seeds, data, study.validation, theirs[e.pretrain.study], known[e.pretrain.study])
+        e.name: source_cells(e, study, data, theirs[e.pretrain.study], known[e.pretrain.study])
         for e in study.models
         if e.pretrain
     }

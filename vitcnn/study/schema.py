@@ -16,12 +16,14 @@ import math
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from vitcnn.data.permutation import Permutation
-from vitcnn.data.synthetic.spec import canonical
+from vitcnn.data.sources.registry import parse_dataset
+from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.errors import ConfigError, Frozen, Positive, suggest
 from vitcnn.models.registry import Arch, kind
 from vitcnn.study.budget import MOST_EPOCHS, MOST_SEEN, Budget, BudgetCheck, Pretrain
@@ -85,6 +87,11 @@ class Study(Frozen):
     search: str | None = None  # the search that `recipes` came from
     before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
 
+    @cached_property
+    def dataset_spec(self) -> DatasetSpec:
+        """Of `dataset` at `resolution`. Raises ConfigError where this data set has no choice of resolution."""
+        return parse_dataset(self.dataset, self.resolution)
+
     def found(self, model: StudyModel) -> dict[int, dict[str, Any]]:
         """What `recipes` has for a model, by its name or else its model's, at each n searched; empty for none."""
         return self.chosen.get(model.name) or self.chosen.get(model.arch.name) or {}
@@ -93,7 +100,7 @@ class Study(Frozen):
     @classmethod
     def _one_name(cls, value: str) -> str:
         try:
-            return canonical(value)
+            return parse_dataset(value).name
         except ConfigError as error:
             raise ValueError(str(error)) from None
 

@@ -10,6 +10,7 @@ import torch
 
 from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.cell_data import CellData, cells_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.models.build import build, preprocess
 from vitcnn.seeds import role_seed
 from vitcnn.store.paths import StudyPaths
@@ -28,9 +29,8 @@ STEPS = 256  # that a GPU is given at once, at most
 def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | None, workers: int = 1) -> list[CellData]:
     """The images of cells of one data set, on the device where they fit; `workers`: how many such share the memory."""
     return cells_data(
-        cells[0].dataset,
+        parse_dataset(cells[0].dataset, cells[0].resolution),
         [(cell.n, role_seed(cell.seed, "subset")) for cell in cells],
-        resolution=cells[0].resolution,
         content=cells[0].content,
         validation=cells[0].validation,
         folder=folder,

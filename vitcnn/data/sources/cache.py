@@ -51,11 +51,6 @@ class Info(Frozen):
     content: str | None = None  # of a folder: hash of its files and of the resolution they are kept at
     made: str | None = None  # where images are made from seeds, without end: what has to be said about them
 
-    @property
-    def title(self) -> str:
-        """The name without the way to it: `photos` for `folder:/home/me/photos`."""
-        return Path(self.name.partition(":")[2]).name or self.name if self.name.startswith("folder:") else self.name
-
 
 class KeptInfo(Frozen):
     """What a run leaves of its data set beside the records, so that these can be read without the images."""
@@ -153,16 +148,13 @@ def duplicates(arrays: Arrays) -> dict[str, Any]:
 
 
 def describe_duplicates(about: Info, found: dict[str, Any]) -> str:
-    """`found`: as `duplicates` has it, or as `making.facts_of` has it of a sample."""
+    """`found`: as `duplicates` has it, or as `lazy.facts_of` has it of a sample."""
     leak, repeated = found["test_in_train"], found["in_train"]
     if "looked_at" in found:
         trained, tested = found["looked_at"]
-        before = found.get("of", {}).get("test_in_train", 0)
-        warning = f"; WARNING: before they are deformed {before:,} test images are among the training images"
         return (
             f"{about.name}: {f'WARNING: {leak:,}' if leak else 'none'} of the first {tested:,} test images are among "
             f"the first {trained:,} training images of this seed ({repeated:,} of these repeat another)"
-            f"{warning if before else ''}"
         )
     if not leak:
         return f"{about.name}: no test image is among the training images ({repeated:,} of these repeat another)"

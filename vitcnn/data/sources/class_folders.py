@@ -34,18 +34,6 @@ def plain(name: str | Path) -> str:
     return str(name).encode(errors="backslashreplace").decode()
 
 
-def root_of(name: str) -> Path:
-    """`folder:~/photos` -> the absolute path; relative ones start at the current folder. Raises ConfigError for what
-    can be no path."""
-    path = name.removeprefix("folder:")
-    if not path or not path.isprintable():
-        raise ConfigError(f"{name!a}: behind `folder:` stands the path of a folder, in printable characters")
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # no home
-        raise ConfigError(f"{name}: {error}") from None
-
-
 def find(root: Path) -> list[File]:
     """Every image under `root`, sorted by path. Raises ConfigError where there are no two class folders, or where one
     of them cannot be read, lies in another (a link), or has a name that is no UTF-8.

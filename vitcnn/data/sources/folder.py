@@ -4,24 +4,65 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from vitcnn.data.sources.cache import Arrays, FetchError, Info
-from vitcnn.data.sources.class_folders import File, alike, check_classes, find, passed_over, root_of
+from vitcnn.data.sources.class_folders import File, alike, check_classes, find, fingerprint, passed_over
 from vitcnn.data.sources.decode import GREY, Squares, kept_size, opened, split_off, square, to_array, usual_validation
+from vitcnn.data.sources.spec import DatasetSpec, Prepared
+from vitcnn.errors import ConfigError
 
 DARK = 32  # of 255: where no pixel of any image is brighter, it is said
 FEW = 3  # training images of a class, validation among them, below which it is said
 
 
-def prepare(
-    name: str, resolution: int | None, scratch: Path, skip_unreadable: bool, say: Callable[[str], None]
-) -> tuple[Info, Arrays, list[str]]:
-    """(what it is, its arrays, the files left out). Raises FetchError, listing them, for files that cannot be read."""
-    root = root_of(name)
+@dataclass(frozen=True, kw_only=True)
+class Folder(DatasetSpec):
+    """A folder of one's own; `root`: its absolute path (relative ones start at the current folder)."""
+
+    root: Path
+    form: ClassVar[str] = "folder:PATH"
+    usage: ClassVar[str] = "your own images: one folder a class, with or without train and test above them"
+
+    @classmethod
+    def parse(cls, name: str, resolution: int | None) -> "Folder":
+        path = name.partition(":")[2]
+        if not path or not path.isprintable():
+            raise ConfigError(f"{name!a}: behind `folder:` stands the path of a folder, in printable characters")
+        try:
+            return cls(name=name, resolution=resolution, root=Path(path).expanduser().absolute())
+        except RuntimeError as error:  # no home
+            raise ConfigError(f"{name}: {error}") from None
+
+    @property
+    def title(self) -> str:
+        return self.root.name or self.name
+
+    @property
+    def images_key(self) -> str:
+        return self.name
+
+    @property
+    def cache_key(self) -> str:
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+        at = f"-{self.resolution}px" if self.resolution else ""
+        return f"folder/{self.root.name[:50]}-{digest}{at}"  # 50: a file's name has at most 255 bytes
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.root)
+
+    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+        """Raises FetchError, listing them, for files that cannot be read and are not to be skipped."""
+        return _read_all(self, scratch, skip_unreadable, say)
+
+
+def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[[str], None]) -> Prepared:
+    name, resolution, root = spec.name, spec.resolution, spec.root
     found = find(root)
     say(f"{name}: looking at {len(found):,} images")
     for told in passed_over(root, found):
@@ -77,7 +118,10 @@ def prepare(
         class_names=tuple(names),
         content=content,
     )
-    return about, Arrays(images[:train], labels[:train], images[train:], labels[train:]), wrong
+    if wrong:
+        say(f"{name}: {len(wrong)} unreadable images are left out:\n  " + "\n  ".join(wrong))
+    arrays = Arrays(images[:train], labels[:train], images[train:], labels[train:])
+    return Prepared(about, arrays, {"origin": "a folder", "left_out": len(wrong)})
 
 
 def _with_test(name: str, files: list[File], names: list[str]) -> list[File]:

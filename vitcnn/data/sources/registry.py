@@ -1,15 +1,16 @@
-"""The data sets that a study can name: built-in ones, `torchvision:NAME`, `folder:PATH`, and those that are made."""
+"""The data sets that a study can name: built-in ones, `torchvision:NAME`, `folder:PATH`, and `fractals:OPTIONS`."""
 
-import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitcnn.data.sources.cache import Arrays, Info, cache_folder
-from vitcnn.data.sources.class_folders import root_of
+from vitcnn.data.sources.cache import Arrays, FetchError, Info
 from vitcnn.data.sources.download import debian_fashion, digits, npm_cifar10, torchvision_cifar, torchvision_fashion
-from vitcnn.data.sources.torchvision import known
-from vitcnn.data.synthetic.spec import info_of, parse
+from vitcnn.data.sources.folder import Folder
+from vitcnn.data.sources.spec import DatasetSpec, Prepared
+from vitcnn.data.sources.torchvision import Torchvision
+from vitcnn.data.synthetic.spec import Synthetic
 from vitcnn.errors import ConfigError, suggest
 
 
@@ -23,38 +24,54 @@ class Source:
     sums: tuple[str, str] | None = None  # SHA-256 of train and test pixels, NHWC, official order
 
 
-def place(name: str, resolution: int | None = None, folder: str | Path | None = None) -> Path:
-    """Where a data set lies in the cache; of one that is made, what it deforms. Raises ConfigError, naming the nearest
-    known name, for an unknown one."""
-    if made := parse(name):
-        if not made.base and resolution:
-            raise ConfigError(f"resolution: {made.kind} have it as an option, {made.kind}:size={resolution}")
-        return place(made.base, resolution, folder) if made.base else cache_folder(folder)
-    cache, at = cache_folder(folder), f"-{resolution}px" if resolution else ""
-    if name.startswith("folder:"):
-        root = root_of(name)
-        key = hashlib.sha256(str(root).encode()).hexdigest()[:8]
-        return cache / "folder" / f"{root.name[:50]}-{key}{at}"  # 50: a file's name has at most 255 bytes
-    if name.startswith("torchvision:"):
-        return cache / "torchvision" / f"{known(name)}{at}"
-    if name not in BUILT_IN:
-        nearest = suggest(name, [*BUILT_IN, "fractals"])
-        raise ConfigError(f"unknown data set {name!r}{nearest}, deformed:NAME, torchvision:NAME, folder:PATH")
-    if resolution:
-        raise ConfigError(
-            f"resolution: {name} is kept at its own {BUILT_IN[name].info.size} pixels; `image_size` of a model "
-            "says how large a network sees it"
+class BuiltIn(DatasetSpec):
+    """One of `BUILT_IN`."""
+
+    @classmethod
+    def parse(cls, name: str, resolution: int | None) -> "BuiltIn":
+        if resolution:
+            raise ConfigError(
+                f"resolution: {name} is kept at its own {BUILT_IN[name].info.size} pixels; `image_size` of a model "
+                "says how large a network sees it"
+            )
+        return cls(name=name)
+
+    @property
+    def info(self) -> Info:
+        return BUILT_IN[self.name].info
+
+    @property
+    def cache_key(self) -> str:
+        return self.name
+
+    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+        """From the first of its fetchers that answers."""
+        source, tried = BUILT_IN[self.name], []
+        for origin, fetcher in source.fetchers:
+            say(f"{self.name}: fetching from {origin}")
+            try:
+                return Prepared(source.info, fetcher(scratch), {"origin": origin}, source.sums)
+            except Exception as error:  # whatever a host, an archive or a tool can do wrong; all of it is reported
+                tried.append(f"  {origin}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
+                say(f"{self.name}: {origin} did not work ({type(error).__name__}: {error})")
+        raise FetchError(
+            f"{self.name} could not be fetched. Tried:\n" + "\n".join(tried) + f"\nBy hand: {source.by_hand} "
+            f"({cache / self.cache_key})"
         )
-    return cache / name
 
 
-def known_info(name: str) -> Info | None:
-    """What is known of a data set by its name alone; None where its images decide."""
-    made = parse(name)
-    base = BUILT_IN.get(made.base if made else name)
-    if made and (base or not made.base):
-        return info_of(made, base and base.info)
-    return base and base.info
+KINDS = {kind.form.partition(":")[0]: kind for kind in (Torchvision, Folder, Synthetic)}
+
+
+def parse_dataset(name: str, resolution: int | None = None) -> DatasetSpec:
+    """What `dataset: NAME` and `resolution:` of a study mean. Looks at no file. Raises ConfigError, naming the nearest
+    known name, for an unknown one."""
+    kind = BuiltIn if name in BUILT_IN else KINDS.get(name.partition(":")[0])
+    if kind is None:
+        nearest = suggest(re.split("[:,]", name)[0], [*BUILT_IN, *KINDS], all_of_them=False)
+        known = ", ".join([*sorted(BUILT_IN), *(kind.form for kind in KINDS.values())])
+        raise ConfigError(f"unknown data set {name!r}{nearest or ';'} known: {known}")
+    return kind.parse(name, resolution)
 
 
 def _cifar(name: str, classes: int, class_names: tuple[str, ...] = ()) -> Info:

@@ -1,14 +1,19 @@
 """`torchvision:NAME`: torchvision's own classification sets, those that download by themselves."""
 
-from collections.abc import Callable
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from vitcnn.data.sources.cache import Arrays, FetchError, Info
 from vitcnn.data.sources.decode import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
+from vitcnn.data.sources.spec import DatasetSpec, Prepared, letters
 from vitcnn.errors import ConfigError, suggest
 
 _TRAIN = (({"train": True},), {"train": False})
@@ -37,19 +42,58 @@ LOOK = 100  # images whose sizes and modes decide how all are kept
 PAGE = "https://docs.pytorch.org/vision/stable/datasets.html"
 
 
-def known(name: str) -> str:
-    """`torchvision:SVHN` -> `SVHN`. Raises ConfigError, naming the nearest."""
-    short = name.removeprefix("torchvision:")
-    if short not in SETS:
-        raise ConfigError(f"torchvision:{short}: no classification set that downloads by itself{suggest(short, SETS)}")
-    return short
+@dataclass(frozen=True, kw_only=True)
+class Torchvision(DatasetSpec):
+    """`short`: torchvision's own name, `SVHN` of `torchvision:SVHN`."""
+
+    short: str
+    form: ClassVar[str] = "torchvision:NAME"
+    usage: ClassVar[str] = f"fetched when named: {', '.join(sorted(SETS))}"
+
+    @classmethod
+    def parse(cls, name: str, resolution: int | None) -> "Torchvision":
+        short = name.removeprefix("torchvision:")
+        if short not in SETS:
+            raise ConfigError(
+                f"torchvision:{short}: no classification set that downloads by itself{suggest(short, SETS)}"
+            )
+        return cls(name=name, resolution=resolution, short=short)
+
+    @property
+    def images_key(self) -> str:
+        return letters(self.short)
+
+    @property
+    def cache_key(self) -> str:
+        return f"torchvision/{self.short}{f'-{self.resolution}px' if self.resolution else ''}"
+
+    @contextlib.contextmanager
+    def downloading(self, cache: Path, say: Callable[[str], None]) -> Iterator[None]:
+        """One process at a time in the folder of downloads, which goes when all went well."""
+        downloads = self._downloads(cache)
+        downloads.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(downloads.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{self.short}: waiting for another process that downloads it")
+            lock.acquire()
+        try:
+            yield
+            shutil.rmtree(downloads, ignore_errors=True)
+        finally:
+            lock.release()
+
+    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+        """Downloads it and reads every image. Raises FetchError with what torchvision said."""
+        return _read_all(self, self._downloads(cache), scratch, say)
+
+    def _downloads(self, cache: Path) -> Path:
+        return cache / "downloads" / self.short
 
 
-def prepare(
-    name: str, resolution: int | None, scratch: Path, downloads: Path, say: Callable[[str], None]
-) -> tuple[Info, Arrays]:
-    """Downloads to `downloads` and reads every image. Raises FetchError with what torchvision said."""
-    short = known(name)
+def _read_all(spec: Torchvision, downloads: Path, scratch: Path, say: Callable[[str], None]) -> Prepared:
+    name, short = spec.name, spec.short
     pool, test = SETS[short]
     say(f"{name}: torchvision downloads it to {downloads}, unless it is there")
     try:
@@ -57,7 +101,7 @@ def prepare(
         heads = [parts[0][i][0] for i in range(min(LOOK, len(parts[0])))]
     except Exception as error:  # whatever a host, an archive or a disk can do wrong; reported as it is
         raise FetchError(f"{name}: torchvision could not make it: {type(error).__name__}: {error}") from error
-    size = kept_size([image.size for image in heads], resolution)
+    size = kept_size([image.size for image in heads], spec.resolution)
     channels = 1 if all(image.mode in GREY for image in heads) else 3
     say(f"{name}: reading {sum(map(len, parts)):,} images at {size}×{size} pixels")
     items = [(part, index) for part, data in enumerate(parts) for index in range(len(data))]
@@ -85,7 +129,7 @@ def prepare(
         source=f"torchvision.datasets.{short}, {PAGE}",
         class_names=_class_names(parts[0], values),
     )
-    return about, arrays
+    return Prepared(about, arrays, {"origin": "torchvision"})
 
 
 def _open(short: str, downloads: Path, split: dict[str, Any]) -> Any:

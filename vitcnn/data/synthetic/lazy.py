@@ -3,16 +3,14 @@
 import hashlib
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitcnn.data.sources.cache import Arrays, Info, duplicates
-from vitcnn.data.sources.fetch import load
-from vitcnn.data.synthetic import deformed, fractals
-from vitcnn.data.synthetic.spec import TEST, Fractals, info_of, parse
+from vitcnn.data.synthetic import fractals
+from vitcnn.data.synthetic.spec import TEST, Synthetic
 
 CHUNK = 1000  # images that are made at once where many are asked for
 ORIGIN = "made from seeds"
@@ -20,25 +18,20 @@ LOOKED_AT = 10_000  # images at most, of training and of test, that the leak che
 
 
 class Generator(NamedTuple):
-    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device; `labels`: (B,) int64, so too.
-    `of`: facts of the data set that is deformed."""
+    """`images(stream, numbers (B,) int64)` -> (B, C, H, W) uint8, on the numbers' device."""
 
     info: Info
     images: Callable[[int, Tensor], Tensor]
-    labels: Callable[[int, Tensor], Tensor]
-    of: dict[str, Any] | None = None
+
+    def labels(self, numbers: Tensor) -> Tensor:
+        """(B,) int64, on the numbers' device."""
+        return numbers % self.info.classes
 
 
-def generator(name: str, folder: str | Path | None, resolution: int | None, device: torch.device) -> Generator:
-    """Of a data set that is made; what it deforms is fetched first if need be. Raises ConfigError."""
-    how = parse(name)
-    if isinstance(how, Fractals):
-        systems = fractals.categories(how.classes, how.seed)
-        systems = fractals.Systems(*(part.to(device) for part in systems))
-        return Generator(info_of(how), partial(fractals.make, how, systems), lambda _, numbers: numbers % how.classes)
-    base, arrays, facts = load(how.base, folder, resolution)
-    deformer = deformed.Deformer(how, base, arrays)
-    return Generator(info_of(how, base), deformer.images, deformer.labels, facts)
+def generator(spec: Synthetic, device: torch.device) -> Generator:
+    how = spec.options
+    systems = fractals.Systems(*(part.to(device) for part in fractals.categories(how.classes, how.seed)))
+    return Generator(spec.info, partial(fractals.make, how, systems))
 
 
 class LazyImages:
@@ -82,7 +75,7 @@ class LazyImages:
 
     def labels(self) -> Tensor:
         """(N,) int64."""
-        return self.made.labels(self.stream, torch.arange(self.count, device=self.device))
+        return self.made.labels(torch.arange(self.count, device=self.device))
 
 
 def subset_name(stream: int, n: int) -> str:
@@ -91,16 +84,15 @@ def subset_name(stream: int, n: int) -> str:
 
 
 def facts_of(train: Any, labels: Tensor, test: LazyImages) -> dict[str, Any]:
-    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test;
-    `of`: what it would say of the data set that is deformed. `train`: stands for a tensor too."""
+    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test.
+    `train`: stands for a tensor too."""
     parts = []
     for images, of in ((train, labels), (test, test.labels())):
         parts += [images[:LOOKED_AT].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:LOOKED_AT].cpu().numpy()]
     found = duplicates(Arrays(*parts))
     found.pop("which")
     sums = [hashlib.sha256(parts[place]).hexdigest() for place in (0, 2)]
-    of = {"of": test.made.of} if test.made.of else {}
-    return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)], **of}
+    return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)]}
 
 
 def test_images(made: Generator, device: torch.device, remember: bool) -> LazyImages:
