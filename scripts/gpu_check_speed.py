@@ -21,7 +21,7 @@ from vitcnn.study.recipe import Recipe
 from vitcnn.training.capture import capture_all
 from vitcnn.training.lane import Lane
 from vitcnn.training.module import CellsModule, Spans
-from vitcnn.training.setup import STEPS
+from vitcnn.training.networks import STEPS
 
 NOISE = Info(name="noise", classes=10, train=50_000, test=10_000, size=32, channels=3, validation=5_000, flip=True,
              licence="", source="noise")  # fmt: skip

@@ -20,8 +20,7 @@ from vitcnn.store.records import Record, write_record
 from vitcnn.study.matrix import cells
 from vitcnn.training import linear
 from vitcnn.training.callback import InterruptedCell
-from vitcnn.training.setup import data_of
-from vitcnn.training.train import train_cell, train_cells
+from vitcnn.training.train import data_of, train_cell, train_cells
 
 CPU = torch.device("cpu")
 FRACTALS = "fractals:classes=5,size=16,test=200"

@@ -19,8 +19,8 @@ from vitcnn.report.transfer import families, transfer_figure
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import write_record
 from vitcnn.study.matrix import cells
-from vitcnn.training.setup import data_of, lane_of
-from vitcnn.training.train import train_cell
+from vitcnn.training.networks import lane_of
+from vitcnn.training.train import data_of, train_cell
 from vitcnn.training.weights import load_weights
 
 BEFORE = """

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vitcnn.errors import ConfigError
+from vitcnn.models.profile import profile
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record, write_record
 from vitcnn.study.cell import Cell
@@ -17,10 +18,11 @@ from vitcnn.study.matrix import cells
 from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import load_checkpoint
 from vitcnn.training.device import caveat
+from vitcnn.training.evaluate import record_of
 from vitcnn.training.lane import Lane, NotFiniteLoss, schedule_at
 from vitcnn.training.linear import train_linear
-from vitcnn.training.setup import data_of, val_every
-from vitcnn.training.train import train_cell, train_cells
+from vitcnn.training.networks import val_every
+from vitcnn.training.train import data_of, train_cell, train_cells
 
 TINY = """
 dataset: digits
@@ -179,7 +181,7 @@ def test_the_learning_rate_of_a_step_is_what_the_schedule_says(tiny, paths, monk
             super().program()
             seen[self.step.item() - 1] = {group["lr"].item() for group in self.optimizer.param_groups}
 
-    monkeypatch.setattr("vitcnn.training.setup.Lane", Watched)
+    monkeypatch.setattr("vitcnn.training.networks.Lane", Watched)
     train_cell(cell, paths=paths)
     for step in range(cell.steps):
         (lr,) = seen[step]
@@ -220,7 +222,7 @@ def test_devices_that_nobody_has_tried_are_said_to_be_so_and_train_in_float32():
 
 def test_a_device_that_lightning_does_not_know_gets_a_trainer(tiny, paths, monkeypatch):
     """A CPU under another name: what the loop of such a device is made of."""
-    monkeypatch.setattr("vitcnn.training.train.KNOWN", ())
+    monkeypatch.setattr("vitcnn.training.networks.KNOWN", ())
     assert train_cell(tiny("vit", "budget.images_seen=64"), paths=paths).cost.images_seen == 64
 
 
@@ -246,7 +248,8 @@ def test_a_baseline_on_a_subset_of_one_class_knows_that_class_alone(tiny, paths)
     (data,) = data_of([cell], torch.device("cpu"), None)
     pixels, labels = data.train
     one = dataclasses.replace(data, train=(pixels, torch.full_like(labels, 3)))
-    record = train_linear(cell, one, {}, lambda: None, 1)
+    trained = train_linear(cell, one, paths, 1, lambda: False)
+    record = record_of(cell, one, trained, profile(cell.arch, one.info), {})
     assert record.test.accuracy == pytest.approx((data.test[1] == 3).double().mean().item())
     assert record.train.accuracy == 1
     assert math.isfinite(record.test.nll)

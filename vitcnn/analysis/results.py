@@ -7,6 +7,7 @@ from functools import cached_property
 from vitcnn.analysis.stats import Mean, mean, paired
 from vitcnn.data.permutation import Permutation
 from vitcnn.data.sources.cache import Info
+from vitcnn.models.config import Linear
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
@@ -126,4 +127,4 @@ class Results:
     @property
     def baseline(self) -> str | None:
         """The linear model's name."""
-        return next((e.name for e in self.study.models if e.arch.name == "linear"), None)
+        return next((e.name for e in self.study.models if isinstance(e.arch, Linear)), None)

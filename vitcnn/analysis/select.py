@@ -36,14 +36,14 @@ class Trial:
 def trials(cells: Sequence[Cell], validation: dict[str, Score], failed: Collection[str] = ()) -> list[Trial]:
     """`validation`: by cell id; `failed`: ids of cells whose loss was no number. Raises ConfigError where a cell is
     missing: a choice among fewer trials is unfair."""
-    if missing := [cell.title for cell in cells if cell.recipe and cell.id not in {*validation, *failed}]:
+    networks = [cell for cell in cells if not cell.is_linear]
+    if missing := [cell.title for cell in networks if cell.id not in {*validation, *failed}]:
         raise ConfigError(
             f"the search is not finished: {counted(len(missing), 'cell')} missing, {missing[0]} among them"
         )
     groups: dict[tuple, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if cell.recipe:
-            groups[cell.model, cell.n, cell.variant].append(cell)
+    for cell in networks:
+        groups[cell.model, cell.n, cell.variant].append(cell)
     if not groups:
         raise ConfigError("nothing to choose: no model of this search has a recipe")
     out = []

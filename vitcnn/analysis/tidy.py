@@ -44,7 +44,7 @@ def _row(record: Record) -> dict[str, Any]:
         row |= {f"{part}_{field}": getattr(score, field) for field in Score.model_fields}
     row["overfitting"] = overfitting(record)
     row |= record.cost.model_dump() | record.input.model_dump()
-    row |= {f"recipe_{k}": v for k, v in (cell.recipe.model_dump() if cell.recipe else {}).items()}
+    row |= {f"recipe_{k}": v for k, v in cell.recipe or ()}
     row |= {f"permutation_{k}": getattr(cell.permutation, k, None) for k in Permutation.model_fields} | {
         "init_from": cell.init_from
     }

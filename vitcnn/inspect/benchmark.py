@@ -144,7 +144,7 @@ def measure_costs(
     torch.set_num_threads(threads)
     counted = {model.name: profile(model.arch, data) for model in study.models}
     largest = [c for c in all_cells if c.n == study.sizes[-1] and c.role != "budget-check"]
-    chosen = {cell.model: cell for cell in reversed(largest) if cell.recipe}
+    chosen = {cell.model: cell for cell in reversed(largest) if not cell.is_linear}
     chosen = {model.name: chosen[model.name] for model in study.models if model.name in chosen}
     memory: dict[str, int | None] = {}
     for name, cell in chosen.items():

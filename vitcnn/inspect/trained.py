@@ -11,13 +11,13 @@ from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, preprocess
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
-from vitcnn.training.setup import data_of
+from vitcnn.training.train import data_of
 from vitcnn.training.weights import load_weights
 
 
 def trained(cell: Cell, paths: StudyPaths, folder: str | Path | None = None) -> tuple[nn.Module, Preprocess, CellData]:
     """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
-    if cell.recipe is None:
+    if cell.is_linear:
         raise ConfigError(f"{cell.title}: logistic regression is no network")
     weights = load_weights(cell.id, paths)
     (data,) = data_of([cell], torch.device("cpu"), folder)

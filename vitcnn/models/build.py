@@ -12,7 +12,7 @@ from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
 from vitcnn.models import custom, timm_models
-from vitcnn.models.config import CNN, CNNAttention, Hybrid, Swin, TokenArch
+from vitcnn.models.config import CNN, CNNAttention, Hybrid, Linear, Swin, TokenArch
 from vitcnn.models.conv_attention import rewrite
 from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.models.resnet import ResNet
@@ -139,7 +139,7 @@ def preprocess(arch: Arch, data: Info, images: Images, size: int, permutation: P
 
 
 def check_input(arch: Arch, data: Info, permutation: Permutation | None) -> None:
-    if permutation and arch.name != "linear" and (size := image_size(arch, data)) < data.size:
+    if permutation and not isinstance(arch, Linear) and (size := image_size(arch, data)) < data.size:
         raise ConfigError(
             f"permutation: {arch.name} is shown {size} pixels of {data.size}, which would mix pixels that have changed "
             f"places; give it image_size: {data.size} or more"

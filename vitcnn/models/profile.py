@@ -16,7 +16,7 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
 from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
-from vitcnn.models.config import InputSpec
+from vitcnn.models.config import InputSpec, Linear
 from vitcnn.models.custom import told
 from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.source_hash import sources
@@ -34,7 +34,7 @@ class ModelProfile:
 def profile(arch: Arch, data: Info) -> ModelProfile:
     """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; where it sees none in a recurrent layer
     (those that a library runs), its weights are counted once a token."""
-    if arch.name == "linear":
+    if isinstance(arch, Linear):
         inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
         return ModelProfile((inputs + 1) * rows, inputs * rows, InputSpec(image_size=data.size))
     state = torch.get_rng_state()

@@ -19,6 +19,7 @@ from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
+from vitcnn.models.config import Linear
 from vitcnn.report import figures, tables, transfer
 from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.permutation import dial_section
@@ -225,7 +226,7 @@ def _gap(results: Results) -> str:
         text += f"\nBudget check at n = {s.n:,}: {s.told()}{at_this}.\n"
     if results.study.budget_check and not shifts:
         text += "\nBudget check: not finished.\n"
-    if sum(e.arch.name != "linear" for e in results.study.models) > 2:
+    if sum(not isinstance(e.arch, Linear) for e in results.study.models) > 2:
         text += f"\nEvery model minus {told[1]}, paired by seed, points; each interval is for one difference alone.\n"
         text += f"\n{tables.against_second(results)}"
     return text

@@ -28,7 +28,7 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
         raise ConfigError("\n".join([str(error), *wrong])) from None
     chosen = best(every)
     count = len(every) // len(chosen)
-    seen = span({cell.images_seen for cell in results.cells if cell.recipe}, ",")
+    seen = span({cell.images_seen for cell in results.cells if not cell.is_linear}, ",")
     parts = [
         f"# {tables.escape(study.name)}\n",
         f"{tables.escape(results.title)}: {count} trials for each model and size, seeds {list(study.seeds)}, "

@@ -126,12 +126,12 @@ def recipes(results: Results) -> str:
         row = [f"{n:,}"]
         for model in results.models:
             cells = [c for c in results.cells if (c.model, c.n, c.role) == (model, n, "main")]
-            if cells[0].recipe:
-                fields = cells[0].recipe.model_dump(exclude_defaults=True)
-                row.append(", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults")
-            else:
+            if cells[0].is_linear:
                 found = {f"C {r.found['C']:g}" for r in results.at(model, n).values() if "C" in r.found}
                 row.append(", ".join(sorted(found)) or MISSING)
+            else:
+                fields = cells[0].recipe.model_dump(exclude_defaults=True)
+                row.append(", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults")
         rows.append(row)
     return markdown(["n", *results.models], rows)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from vitcnn.data.permutation import Permutation
 from vitcnn.errors import Frozen
+from vitcnn.models.config import Linear
 from vitcnn.models.registry import Arch, identity
 from vitcnn.study.budget import Budget
 from vitcnn.study.recipe import Recipe
@@ -37,7 +38,7 @@ class Cell(Frozen):
     n: int
     seed: int
     arch: Arch
-    recipe: Recipe | None = None  # None: the model is not trained by gradient descent (linear)
+    recipe: Recipe | None = None  # logistic regression (`is_linear`) has neither recipe nor budget nor shuffle
     budget: Budget | None = None
     study: str = ""
     model: str = ""
@@ -70,14 +71,19 @@ class Cell(Frozen):
         return copied
 
     @property
+    def is_linear(self) -> bool:
+        """Logistic regression, the baseline. All other cells are networks, trained by gradient descent."""
+        return isinstance(self.arch, Linear)
+
+    @property
     def steps(self) -> int:
-        """Optimiser steps; 0 where nothing is trained by gradient descent."""
-        return self.budget.steps(self.n, self.recipe.batch_size) if self.budget and self.recipe else 0
+        """Optimiser steps; 0 for logistic regression."""
+        return 0 if self.is_linear else self.budget.steps(self.n, self.recipe.batch_size)
 
     @property
     def images_seen(self) -> int:
-        """The budget in whole batches; 0 where nothing is trained by gradient descent."""
-        return self.steps * self.recipe.batch_size if self.recipe else 0
+        """The budget in whole batches; 0 for logistic regression."""
+        return 0 if self.is_linear else self.steps * self.recipe.batch_size
 
     @property
     def title(self) -> str:

@@ -15,12 +15,12 @@ def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | N
     the same n and seed."""
     if name is None:
         return None
-    if cell.recipe is None:
+    if cell.is_linear:
         raise ConfigError(f"models.{cell.model}.init_from: logistic regression begins with nobody's weights")
     where = f"models.{cell.model}.init_from"
     found = [c for c in above if c.model == name and c.permutation == cell.permutation]
     if not found:
-        names = {c.model for c in above if c.recipe}
+        names = {c.model for c in above if not c.is_linear}
         known = suggest(name, names) if names else "; none stands above it"
         raise ConfigError(f"{where}: no network further up is called {name!r}{known}")
     if cell.role == "search":

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.data.augment.spec import augment_for
-from vitcnn.data.permutation import Permutation, order
+from vitcnn.data.permutation import order
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError, suggest
+from vitcnn.models.config import Linear
 from vitcnn.study.cell import Cell
 from vitcnn.study.init_from import source_above, source_cells
 from vitcnn.study.recipe import Recipe
@@ -35,22 +36,19 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
         for model in study.models:
-            for recipe, variant in _recipes(study, model, n):
-                for permutation in (
-                    study.permutation if recipe and study.permutation else (None,)
-                ):  # the linear baseline cannot care
-                    cell = _cell(study, data, model, n, seed, recipe, variant, permutation)
-                    if model.pretrain:
-                        source = first[model.name][seed]
-                        begun = {"init_from": source.id, "init_from_study": source.study}
-                    else:
-                        begun = {"init_from": source_above(cell, model.init_from, here)}
-                    here.append(cell.model_copy(update=begun))
+            for training in _trainings(study, data, model, n):
+                cell = _cell(study, data, model, n, seed, training)
+                if model.pretrain:
+                    source = first[model.name][seed]
+                    begun = {"init_from": source.id, "init_from_study": source.study}
+                else:
+                    begun = {"init_from": source_above(cell, model.init_from, here)}
+                here.append(cell.model_copy(update=begun))
         out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
         longer: dict[str | None, str] = {}  # by the id of the cell that is prolonged
-        for cell in [c for c in out if c.model in study.pair and c.n in ends and c.seed in check.seeds and c.budget]:
+        for cell in [c for c in out if c.model in study.pair and c.n in ends and c.seed in check.seeds]:
             more = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
             prolonged = cell.model_copy(update=more | {"init_from": longer.get(cell.init_from, cell.init_from)})
             longer[cell.id] = prolonged.id
@@ -93,14 +91,14 @@ def _check_sizes(study: Study, data: Info) -> None:
 
 
 def _check_pair(study: Study) -> None:
-    check, names = study.budget_check, {model.name: model.arch.name for model in study.models}
+    check, names = study.budget_check, {model.name: model.arch for model in study.models}
     for name in study.pair if check or "pair" in study.model_fields_set else ():
         if name not in names:
             raise ConfigError(f"pair: no model is called {name!r}{suggest(name, names)}")
     if not check:
         return
     for name in study.pair:
-        if names[name] == "linear":
+        if isinstance(names[name], Linear):
             raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
     if extra := sorted(set(check.seeds) - set(study.seeds)):
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
@@ -115,12 +113,27 @@ def _check_permutation(study: Study, data: Info) -> None:
         raise ConfigError("permutation: a search is made at one setting; the recipes that it finds serve all")
 
 
-def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe | None, str]]:
-    """The recipes a model is trained with at n: one, or in a search every point of the grid, named."""
-    if model.arch.name == "linear":
+def _trainings(study: Study, data: Info, model: StudyModel, n: int) -> list[dict[str, Any]]:
+    """The fields of a cell that say how it is trained, of every cell of a model at n and a seed. Logistic regression
+    has one and none of these fields; and where pixels lie makes no difference to it."""
+    if isinstance(model.arch, Linear):
         if model.recipe:
             raise ConfigError(f"models.{model.name}.recipe: logistic regression has none; it chooses its C itself")
-        return [(None, "")]
+        return [{}]
+    return [
+        {
+            "recipe": _written_out(study, data, model, recipe),
+            "budget": study.budget,
+            "variant": variant,
+            "permutation": permutation,
+        }
+        for recipe, variant in _recipes(study, model, n)
+        for permutation in study.permutation or (None,)
+    ]
+
+
+def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe, str]]:
+    """The recipes a network is trained with at n: one, or in a search every point of the grid, named."""
     base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
     if study.recipes:
         found = nearest(study.found(model), n, model.name, study)
@@ -158,39 +171,29 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
         raise ConfigError(f"model {name!r}, recipe {key}: {message}") from None
 
 
-def _cell(
-    study: Study,
-    data: Info,
-    model: StudyModel,
-    n: int,
-    seed: int,
-    recipe: Recipe | None,
-    variant: str,
-    permutation: Permutation | None,
-) -> Cell:
-    if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
-        augment = augment_for(recipe.augment, data.size, data.flip, data.name)
-        recipe = recipe.model_copy(update={"augment": augment})
-        if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
-            raise ConfigError(
-                f"model {model.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
-                f"budget.images_seen, {study.budget.images_seen:,}"
-            )
+def _written_out(study: Study, data: Info, model: StudyModel, recipe: Recipe) -> Recipe:
+    """With named sets of augmentations in full: what a record says was done must not change with what `basic` means."""
+    if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
+        raise ConfigError(
+            f"model {model.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
+            f"budget.images_seen, {study.budget.images_seen:,}"
+        )
+    return recipe.model_copy(update={"augment": augment_for(recipe.augment, data.size, data.flip, data.name)})
+
+
+def _cell(study: Study, data: Info, model: StudyModel, n: int, seed: int, training: dict[str, Any]) -> Cell:
     return Cell(
         dataset=study.dataset,
         validation=study.validation,
         n=n,
         seed=seed,
         arch=model.arch,
-        recipe=recipe,
-        budget=study.budget if recipe else None,
         study=study.name,
         model=model.name,
         role="search" if study.grid else "main",
-        variant=variant,
         resolution=study.resolution,
         content=data.content,
-        permutation=permutation,
+        **training,
     )
 
 
@@ -198,7 +201,7 @@ def describe_budget(cells: Sequence[Cell]) -> str:
     """`100,096 images seen: 400.4 epochs at n = 250, 2.0 at n = 50,000`; the budget check is left out."""
     seen: dict[int, set[int]] = {}
     for cell in cells:
-        if cell.recipe and cell.role != "budget-check":
+        if not cell.is_linear and cell.role != "budget-check":
             seen.setdefault(cell.n, set()).add(cell.images_seen)
     if not seen:
         return "nothing is trained by gradient descent"

@@ -27,25 +27,19 @@ class CheckpointCallback(Callback):
     """Saves every lane's `last.ckpt` in its folder, every half minute and when `stop()` says so; then raises
     InterruptedCell.
 
-    `seconds` (of each lane) are its share of the time of training. Nothing is saved at a point of the curve, so that a
+    Each lane's `seconds` are its share of the time of training. Nothing is saved at a point of the curve, so that a
     resumed run repeats and skips none.
     """
 
     def __init__(self, folders: Sequence[Path], stop: Callable[[], bool]):
         self.folders, self.stop = folders, stop
         self.every = float(os.environ.get("VITCNN_CHECKPOINT_EVERY", CHECKPOINT_EVERY))
-        self.seconds, self.resumed = [0.0] * len(folders), [0] * len(folders)  # of training, over all sittings
-        self._saved = self._told = self._began = time.monotonic()
-        self._from = 0
         self._sigterm = signal.getsignal(signal.SIGTERM)
-
-    def goes_on(self, lane: int, checkpoint: dict[str, Any]) -> None:
-        self.seconds[lane], self.resumed[lane] = checkpoint["seconds"], checkpoint["resumed"] + 1
 
     def on_train_start(self, trainer: Trainer, module: CellsModule) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._sigterm)  # Lightning's own may end a cell before it is saved
-        self._saved = self._told = self._began = time.monotonic()
+        self._saved = self._told = self._began = self._counted = time.monotonic()
         self._from = module.position
         self._report(module)
 
@@ -71,24 +65,25 @@ class CheckpointCallback(Callback):
         self._report(module)
 
     def on_train_end(self, trainer: Trainer, module: CellsModule) -> None:
-        module.wait()
-        self.seconds = [before + self._share() for before in self.seconds]
+        self._count_seconds(module)
         self._report(module, phase="scoring")
 
-    def _share(self) -> float:
-        return (time.monotonic() - self._began) / len(self.folders)
+    def _count_seconds(self, module: CellsModule) -> None:
+        """To each lane its share of the time since they were last counted, once the device has done its work."""
+        module.wait()
+        since, self._counted = self._counted, time.monotonic()
+        for lane in module.lanes:
+            lane.seconds += (self._counted - since) / len(module.lanes)
 
     def _save(self, module: CellsModule) -> None:
         """A disk that is full costs the checkpoint and not the cell."""
         self._report(module, phase="checkpoint")
-        module.wait()
-        share = self._share()
-        for lane, folder, seconds, resumed in zip(module.lanes, self.folders, self.seconds, self.resumed, strict=True):
+        self._count_seconds(module)
+        for lane, folder in zip(module.lanes, self.folders, strict=True):
             if lane.failed is not None:
                 continue
-            more = {"seconds": seconds + share, "resumed": resumed}
             try:
-                save_checkpoint(lane.checkpoint() | more, folder / "last.ckpt")
+                save_checkpoint(lane.checkpoint(), folder / "last.ckpt")
             except OSError as error:
                 warnings.warn(f"{folder}: no checkpoint: {error.strerror or error}; training goes on", stacklevel=2)
         self._report(module)

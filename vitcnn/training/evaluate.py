@@ -1,18 +1,24 @@
-"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error, for every kind of model."""
+"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error; and the record that holds them, of
+networks and of logistic regression alike."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from vitcnn.data.cell_data import Part
+from vitcnn.data.cell_data import CellData, Part
 from vitcnn.errors import NotFiniteLoss
-from vitcnn.store.records import Score
+from vitcnn.models.profile import ModelProfile
+from vitcnn.store.records import Cost, Point, Record, Score, TestScore, pack_bits
+from vitcnn.study.cell import Cell
 from vitcnn.training.lane import Lane
+from vitcnn.training.weights import weights_hash
 
 BATCH = 125  # a fifth faster on a CPU than 500 (measured: ViT, windows)
 TRAIN_IMAGES = 10_000  # of the training subset, scored at the end: as many as most test sets have
@@ -64,3 +70,55 @@ def measure(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, Score]:
         images=len(labels),
     )
     return correct.numpy(), score
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training of a cell ends with, whatever its kind."""
+
+    logits: Sequence[Tensor]  # (N, classes) on validation, training (its first 10,000) and test images
+    seconds: float
+    network: nn.Module | None = None  # None: logistic regression
+    curve: Sequence[Point] = ()
+    resumed: int = 0
+    lanes: int = 1
+    found: dict[str, Any] = field(default_factory=dict)  # what it chose itself on validation
+    unusual: dict[str, str] = field(default_factory=dict)  # how its steps ran, where that is not the usual way
+    failed: str | None = None  # why: a loss that is not a number; then there are no logits
+
+
+def record_of(
+    cell: Cell, data: CellData, trained: Trained, profile: ModelProfile, made_by: dict[str, object]
+) -> Record:
+    """Scores what training ended with. Raises NotFiniteLoss, also where training itself has failed."""
+    if trained.failed is not None:
+        raise NotFiniteLoss(trained.failed)
+    parts = zip(trained.logits, (data.validation, data.train, data.test), strict=True)
+    (_, validation), (_, train), (correct, test) = (
+        measure(logits.cpu(), labels[: len(logits)].cpu()) for logits, (_, labels) in parts
+    )
+    return Record(
+        id=cell.id,
+        cell=cell,
+        test=TestScore(**test.model_dump(), bits=pack_bits(correct)),
+        validation=validation,
+        train=train,
+        curve=tuple(trained.curve),
+        cost=Cost(
+            parameters=profile.parameters,
+            macs=profile.macs,
+            steps=cell.steps,
+            images_seen=cell.images_seen,
+            epochs=cell.images_seen / cell.n,
+            seconds=trained.seconds,
+            images_per_s=cell.images_seen / trained.seconds or None,
+            resumed=trained.resumed,
+            lanes=trained.lanes,
+        ),
+        input=profile.input,
+        subset=data.subset,
+        data=data.facts,
+        weights=None if trained.network is None else weights_hash(trained.network.state_dict()),
+        found=trained.found,
+        made_by=made_by | trained.unusual,
+    )

@@ -43,6 +43,7 @@ class Lane(nn.Module):
         self.failed: str | None = None  # why: a loss that is not a number
         self.eager_reason: str | None = None  # on a GPU, why its steps are not one captured graph
         self.position = 0  # steps done
+        self.seconds, self.resumed = 0.0, 0  # of training, over all sittings; how often it went on from a checkpoint
         self.run: Callable[[], None] = self.program
         self.captured_at: list[int] | None = None  # the addresses that a captured step reads and writes
         self.stream: torch.cuda.Stream | None = None
@@ -136,21 +137,19 @@ class Lane(nn.Module):
     def lr_at(self, step: int) -> float:
         return self.recipe.lr * schedule_at(self.recipe.warmup, self.steps, step)
 
-    def mean_loss(self) -> float:
-        """Since the last point of the curve. Raises NotFiniteLoss, with the step and the learning rate."""
-        return self.finite("training", (self.loss_sum / self.loss_count).item())
-
-    def finite(self, which: str, loss: float) -> float:
-        """`loss`; raises NotFiniteLoss where it is not a number."""
-        if not math.isfinite(loss):
-            raise NotFiniteLoss(
-                f"the {which} loss is {loss} at step {self.position} (learning rate {self.lr_at(self.position):.3g})"
-            )
-        return loss
-
-    def forget_loss(self) -> None:
+    def add_point(self, val_accuracy: float, val_nll: float) -> Point:
+        """To the curve, with the mean training loss since the last one. Raises NotFiniteLoss, with the step and the
+        learning rate, where one of the two losses is not a number."""
+        train_loss = (self.loss_sum / self.loss_count).item()
+        for which, loss in (("training", train_loss), ("validation", val_nll)):
+            if not math.isfinite(loss):
+                at = f"at step {self.position} (learning rate {self.lr_at(self.position):.3g})"
+                raise NotFiniteLoss(f"the {which} loss is {loss} {at}")
         self.loss_sum.zero_()
         self.loss_count.zero_()
+        seen = self.position * self.recipe.batch_size
+        self.curve.append(Point(images_seen=seen, train_loss=train_loss, val_accuracy=val_accuracy, val_nll=val_nll))
+        return self.curve[-1]
 
     def _trained(self) -> Iterator[nn.Parameter]:
         return (p for group in self.optimizer.param_groups for p in group["params"])
@@ -169,6 +168,8 @@ class Lane(nn.Module):
             "moments": {names[p]: self.optimizer.state[p] for p in self._trained()},
             "loss": (self.loss_sum, self.loss_count),
             "curve": [point.model_dump() for point in self.curve],
+            "seconds": self.seconds,
+            "resumed": self.resumed,
         }
 
     @torch.no_grad()
@@ -182,6 +183,7 @@ class Lane(nn.Module):
         for own, value in zip((self.loss_sum, self.loss_count), checkpoint["loss"], strict=True):
             own.copy_(value)
         self.curve = [Point.model_validate(point) for point in checkpoint["curve"]]
+        self.seconds, self.resumed = checkpoint["seconds"], checkpoint["resumed"] + 1
 
 
 def default_generator(device: torch.device) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""The floor: logistic regression on pixels (scikit-learn), a cell and a record like any other."""
+"""The baseline: logistic regression on pixels (scikit-learn), a cell and a record like any other."""
 
 import copy
 import math
@@ -12,76 +12,53 @@ from threadpoolctl import threadpool_limits
 
 from vitcnn.data.cell_data import CellData, Part, free_for_each
 from vitcnn.errors import ConfigError
-from vitcnn.models.profile import profile
-from vitcnn.store.records import Cost, Record, Score, TestScore, pack_bits
+from vitcnn.store.paths import StudyPaths
+from vitcnn.store.status import write_progress
 from vitcnn.study.cell import Cell
-from vitcnn.training.evaluate import TRAIN_IMAGES, batches, measure
+from vitcnn.training.callback import InterruptedCell
+from vitcnn.training.evaluate import TRAIN_IMAGES, Trained, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
 BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is scaled)
 MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: all of them fit into no memory
 
 
-def train_linear(
-    cell: Cell, data: CellData, made_by: dict[str, object], alive: Callable[[], None], workers: int
-) -> Record:
+def train_linear(cell: Cell, data: CellData, paths: StudyPaths, workers: int, stop: Callable[[], bool]) -> Trained:
     """Fits each C of the model and keeps the one with the highest validation accuracy (ties: lower loss).
 
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
     may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
 
-    Pixels are centred and scaled by one number over the whole subset. `alive` is called after every fit; `workers`:
-    how many share the memory. Where images are made, it is fitted on the first `MADE_IMAGES` at most, and the record
-    has their number.
+    Pixels are centred and scaled by one number over the whole subset. `workers`: how many share the memory. Where
+    images are made, it is fitted on the first `MADE_IMAGES` at most, and the record has their number. Raises
+    `InterruptedCell` once `stop()` is true after a fit.
     """
-    began = time.monotonic()
+    began, classes = time.monotonic(), data.info.classes
     most = MADE_IMAGES if data.info.made else None
     _check_memory(data, most, workers)
-    (x, y), validation, test = _flat(data.train, most), _flat(data.validation), _flat(data.test)
+    x, y = _flat(data.train, most), data.train[1][:most].cpu().numpy()
     mean, std = x.mean(0), x.std() or 1.0
-    x, *others = ((pixels - mean) / std for pixels in (x, validation[0], test[0]))
-    validation, test = zip(others, (validation[1], test[1]), strict=True)
-
-    def score(fit: LogisticRegression | OneClass, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Score]:
-        return measure(logits(fit, x, data.info.classes), torch.from_numpy(y))
-
+    x, validation, test = ((pixels - mean) / std for pixels in (x, _flat(data.validation), _flat(data.test)))
     trials = []
     with threadpool_limits(torch.get_num_threads()):
         fit = LogisticRegression(max_iter=ITERATIONS, warm_start=True)  # from strong to weak regularisation
         fit = fit if len(np.unique(y)) > 1 else OneClass()
         for C in sorted(cell.arch.C):
             fit = copy.deepcopy(fit).set_params(C=C).fit(x, y)
-            trials.append((fit, C, score(fit, *validation)[1]))
-            alive()
+            trials.append((fit, C, measure(logits(fit, validation, classes), data.validation[1].cpu())[1]))
+            write_progress(paths.cell(cell.id), step=0, steps=0, stopped=stop())
+            if stop():
+                raise InterruptedCell
     seconds = time.monotonic() - began
-    fit, C, best = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
-    correct, tested = score(fit, *test)
-    counted = profile(cell.arch, data.info)
-    return Record(
-        id=cell.id,
-        cell=cell,
-        test=TestScore(**tested.model_dump(), bits=pack_bits(correct)),
-        validation=best,
-        train=score(fit, x[:TRAIN_IMAGES], y[:TRAIN_IMAGES])[1],
-        curve=(),
-        cost=Cost(
-            parameters=counted.parameters,
-            macs=counted.macs,
-            steps=0,
-            images_seen=0,
-            epochs=0,
-            seconds=seconds,
-            images_per_s=None,
-        ),
-        input=counted.input,
-        subset=data.subset,
-        data=data.facts,
+    fit, C, _ = max(trials, key=lambda t: (t[2].accuracy, -t[2].nll))
+    return Trained(
+        logits=[logits(fit, pixels, classes) for pixels in (validation, x[:TRAIN_IMAGES], test)],
+        seconds=seconds,
         found={
             "C": C,
             **({"images": len(x)} if data.info.made else {}),
             "trials": [{"C": c, "val_accuracy": s.accuracy, "iterations": int(f.n_iter_.max())} for f, c, s in trials],
         },
-        made_by=made_by,
     )
 
 
@@ -114,9 +91,9 @@ def _check_memory(data: CellData, most: int | None, workers: int) -> None:
         )
 
 
-def _flat(part: Part, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _flat(part: Part, most: int | None = None) -> np.ndarray:
     images = torch.cat([pixels.cpu() for pixels, _ in batches(part, most)])
-    return images.flatten(1).numpy().astype(np.float32) / 255, part[1][:most].cpu().numpy()
+    return images.flatten(1).numpy().astype(np.float32) / 255
 
 
 def logits(fit: LogisticRegression | OneClass, x: np.ndarray, classes: int) -> torch.Tensor:

@@ -95,17 +95,10 @@ class CellsModule(LightningModule):
             correct, nll = (torch.cat(parts).cpu().double().mean().item() for parts in zip(*scores, strict=True))
             scores.clear()
             try:
-                point = Point(
-                    images_seen=self.position * lane.recipe.batch_size,
-                    train_loss=lane.mean_loss(),
-                    val_accuracy=correct,
-                    val_nll=lane.finite("validation", nll),
-                )
+                point = lane.add_point(correct, nll)
             except NotFiniteLoss as error:
                 lane.failed = str(error)
                 continue
-            lane.curve.append(point)
-            lane.forget_loss()
             if tracker:
                 tracker.log_metrics(metrics(point, lane.lr_at(self.position)), self.position)
         if not self.alive():

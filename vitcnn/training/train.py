@@ -3,39 +3,29 @@
 import contextlib
 import gc
 import logging
-import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from lightning import Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader
 
-from vitcnn.data.cell_data import CellData
+from vitcnn.data.cell_data import CellData, cells_data
+from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import NotFiniteLoss, evenly
 from vitcnn.models.profile import profile
+from vitcnn.seeds import role_seed
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
-from vitcnn.store.status import write_progress
 from vitcnn.study.cell import Cell
-from vitcnn.training.callback import CheckpointCallback, InterruptedCell
+from vitcnn.training.checkpoints import last_good
 from vitcnn.training.device import is_out_of_memory, pick_device
-from vitcnn.training.evaluate import batch_for, batches
-from vitcnn.training.lane import Lane
-from vitcnn.training.module import CellsModule, Spans
+from vitcnn.training.evaluate import record_of
+from vitcnn.training.networks import train_networks
 from vitcnn.training.provenance import made_by
-from vitcnn.training.result import all_logits, record_of
-from vitcnn.training.setup import CURVE_IMAGES, data_of, groups, start_lane, val_every
-from vitcnn.training.wandb import Tracker, Tracking, tracker
+from vitcnn.training.wandb import Tracking, tracker
 from vitcnn.training.weights import save_weights
-
-KNOWN = ("cpu", "cuda", "mps")  # to Lightning
 
 rank_zero_only.rank = 0  # a cell is one process, whichever of a scheduler's tasks it is: its W&B run is its own
 for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
@@ -92,7 +82,7 @@ def train_cells(
     Cells that were interrupted at different steps go on one group after the other; where memory runs out, half of the
     lanes do. Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
     """
-    where, waiting = pick_device(device), deque(groups(cells, paths))
+    where, waiting = pick_device(device), deque(_groups(cells, paths))
     while waiting:
         gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
         if where.type == "cuda":
@@ -108,7 +98,19 @@ def train_cells(
                 raise
             log(f"{len(left)} {group[0].model} cells ran out of memory; half of them at a time")
             for half in reversed(evenly(left, (len(left) + 1) // 2)):
-                waiting.extendleft(reversed(groups(half, paths)))
+                waiting.extendleft(reversed(_groups(half, paths)))
+
+
+def _groups(cells: Sequence[Cell], paths: StudyPaths) -> list[list[Cell]]:
+    """By the number of their steps and the one that they go on from: that of the last whole checkpoint. Broken ones are
+    quarantined, with a warning."""
+    groups: dict[tuple[int, int], list[Cell]] = {}
+    for cell in cells:
+        step, said = last_good(paths.cell(cell.id) / "last.ckpt")
+        for line in said:
+            warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
+        groups.setdefault((cell.steps, step), []).append(cell)
+    return list(groups.values())
 
 
 def _train_group(
@@ -123,114 +125,39 @@ def _train_group(
     log: Callable[[str], None],
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
     data = data_of(cells, where, data_folder, workers)
-    if cells[0].recipe is None:
-        yield cells[0], _train_linear(cells[0], data[0], where, paths, tracking, workers, stop)
-        return
     # now: an edited module or a moved file must not cost a trained cell
     counted = profile(cells[0].arch, data[0].info)
-    callback = CheckpointCallback([paths.cell(cell.id) for cell in cells], stop)
-    lanes = [
-        start_lane(cell, its, where, paths, k, callback) for k, (cell, its) in enumerate(zip(cells, data, strict=True))
-    ]
     with contextlib.ExitStack() as open_runs:
         trackers = [tracker(cell, paths, tracking) for cell in cells]
         for one in filter(None, trackers):
             open_runs.callback(one.abandon)  # which does nothing once it is finished
-        not_deterministic = fit(lanes, trackers, val_every(cells[0]), data[0], where, callback)
-        about = _step_facts(lanes, not_deterministic, log, cells[0].model)
-        # of all lanes at once: a GPU does not wait in between
-        logits = [all_logits(lane, its) for lane, its in zip(lanes, data, strict=True)]
-        for k, (cell, its, lane) in enumerate(zip(cells, data, lanes, strict=True)):
+        if cells[0].is_linear:
+            from vitcnn.training.linear import train_linear
+
+            ended = [train_linear(cell, its, paths, workers, stop) for cell, its in zip(cells, data, strict=True)]
+        else:
+            ended = train_networks(cells, data, where, paths, trackers, stop, log)
+        for cell, its, trained, run in zip(cells, data, ended, trackers, strict=True):
             try:
-                if lane.failed is not None:
-                    raise NotFiniteLoss(lane.failed)
-                record = record_of(cell, its, lane, logits[k], callback, k, made_by(where) | about[k], counted)
+                record = record_of(cell, its, trained, counted, made_by(where))
             except NotFiniteLoss as error:
                 yield cell, error
                 continue
-            if keep(cell):
-                save_weights(lane.network, paths.weights(cell.id))
-            if trackers[k]:
-                trackers[k].finish(record)
+            if trained.network is not None and keep(cell):
+                save_weights(trained.network, paths.weights(cell.id))
+            if run:
+                run.finish(record)
             yield cell, record
 
 
-def _train_linear(
-    cell: Cell,
-    data: CellData,
-    where: torch.device,
-    paths: StudyPaths,
-    tracking: Tracking,
-    workers: int,
-    stop: Callable[[], bool],
-) -> Record:
-    from vitcnn.training.linear import train_linear
-
-    def alive() -> None:
-        write_progress(paths.cell(cell.id), step=0, steps=0, stopped=stop())
-        if stop():
-            raise InterruptedCell
-
-    record = train_linear(cell, data, made_by(where), alive, workers)
-    if logger := tracker(cell, paths, tracking):
-        logger.finish(record)
-    return record
-
-
-def _step_facts(
-    lanes: Sequence[Lane], not_deterministic: Sequence[str], log: Callable[[str], None], name: str
-) -> list[dict[str, str]]:
-    """What a record says of how the steps of each lane ran on a GPU, where it is not the usual way; logged once."""
-    if lanes[0].eager_reason:
-        log(f"{name}: its steps run eagerly, several times slower: {lanes[0].eager_reason}")
-    if not_deterministic:
-        log(f"{name}: a second run may end with other weights: {', '.join(not_deterministic)} is not deterministic")
-    shared = {"not_deterministic": ", ".join(not_deterministic)} if not_deterministic else {}
-    return [shared | ({"eager": lane.eager_reason} if lane.eager_reason else {}) for lane in lanes]
-
-
-def fit(
-    lanes: Sequence[Lane],
-    trackers: Sequence[Tracker | None],
-    every: int,
-    data: CellData,
-    where: torch.device,
-    callback: CheckpointCallback,
-) -> list[str]:
-    """Lightning's loop, from where the lanes are to their last step, with a point of the curve every `every` steps.
-    Returns the operations that have no deterministic form.
-
-    A cell is one process whatever a cluster's scheduler has put into the environment, and saves itself.
-    """
-    module = CellsModule(lanes, trackers, every)
-    validation = list(batches(data.validation, CURVE_IMAGES, batch_for(lanes[0])))  # the batches are ready made
-    known = where.type in KNOWN
-    trainer = Trainer(
-        accelerator=where.type if known else _OtherAccelerator(),
-        strategy="auto" if known else SingleDeviceStrategy(where),
-        devices=[where.index or 0] if where.type == "cuda" else 1,
-        max_epochs=math.ceil(module.steps / every) - module.position // every,
-        num_sanity_val_steps=0,
-        callbacks=[callback],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=callback.folders[0].parent,
-        plugins=[LightningEnvironment()],
-        logger=False,
+def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | None, workers: int = 1) -> list[CellData]:
+    """The images of cells of one data set, on the device where they fit; `workers`: how many such share the memory."""
+    return cells_data(
+        parse_dataset(cells[0].dataset, cells[0].resolution),
+        [(cell.n, role_seed(cell.seed, "subset")) for cell in cells],
+        content=cells[0].content,
+        validation=cells[0].validation,
+        folder=folder,
+        device=device,
+        workers=workers,
     )
-    with warnings.catch_warnings():
-        # Lightning's notes on a loop without an optimiser of its own, and on workers: chosen on purpose here
-        warnings.filterwarnings("ignore", module="lightning.*")
-        trainer.fit(module, Spans(module), DataLoader(validation, batch_size=None))
-    for lane in lanes:
-        lane.release().to(where)
-    if where.type == "cuda":
-        torch.cuda.empty_cache()
-    return module.not_deterministic
-
-
-class _OtherAccelerator(CPUAccelerator):
-    """Of devices that torch knows and Lightning does not (xpu): there is nothing to set up."""
-
-    def setup_device(self, device: torch.device) -> None: ...

@@ -1,0 +1,136 @@
+"""Trains networks, by Lightning: one cell, or several side by side, each in its lane."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch.utils.data import DataLoader
+
+from vitcnn.data.batches import Feed, TrainStream
+from vitcnn.data.cell_data import CellData, Part
+from vitcnn.models.build import build, preprocess
+from vitcnn.seeds import role_seed
+from vitcnn.store.paths import StudyPaths
+from vitcnn.study.cell import Cell
+from vitcnn.training.callback import CheckpointCallback
+from vitcnn.training.checkpoints import load_checkpoint
+from vitcnn.training.evaluate import TRAIN_IMAGES, Trained, batch_for, batches, logits_of
+from vitcnn.training.lane import Lane
+from vitcnn.training.module import CellsModule, Spans
+from vitcnn.training.wandb import Tracker
+from vitcnn.training.weights import load_weights
+
+CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
+CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
+CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
+STEPS = 256  # that a GPU is given at once, at most
+KNOWN = ("cpu", "cuda", "mps")  # to Lightning
+
+
+def train_networks(
+    cells: Sequence[Cell],
+    data: Sequence[CellData],
+    where: torch.device,
+    paths: StudyPaths,
+    trackers: Sequence[Tracker | None],
+    stop: Callable[[], bool],
+    log: Callable[[str], None],
+) -> list[Trained]:
+    """Cells that go on from the same step, to their last one. Raises `InterruptedCell` as `train_cells` does."""
+    lanes = [start_lane(cell, its, where, paths) for cell, its in zip(cells, data, strict=True)]
+    module = CellsModule(lanes, trackers, val_every(cells[0]))
+    fit(module, data[0].validation, where, CheckpointCallback([paths.cell(cell.id) for cell in cells], stop))
+    if eager := lanes[0].eager_reason:
+        log(f"{cells[0].model}: its steps run eagerly, several times slower: {eager}")
+    if varying := ", ".join(module.not_deterministic):
+        log(f"{cells[0].model}: a second run may end with other weights: {varying} is not deterministic")
+    trained = []
+    for lane, its in zip(lanes, data, strict=True):
+        parts = ((its.validation, None), (its.train, TRAIN_IMAGES), (its.test, None)) if lane.failed is None else ()
+        unusual = {"not_deterministic": varying, "eager": lane.eager_reason}
+        trained.append(
+            Trained(
+                logits=[logits_of(lane, part, limit) for part, limit in parts],  # no lane waits for the one before
+                seconds=lane.seconds,
+                network=lane.network,
+                curve=lane.curve,
+                resumed=lane.resumed,
+                lanes=len(lanes),
+                unusual={key: value for key, value in unusual.items() if value},
+                failed=lane.failed,
+            )
+        )
+    return trained
+
+
+def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPaths) -> Lane:
+    """On the device, with its optimiser and its images, where it was interrupted."""
+    lane, file = lane_of(cell, data, paths), paths.cell(cell.id) / "last.ckpt"
+    saved = load_checkpoint(file) if file.exists() else None
+    stream = TrainStream(
+        *data.train,
+        batch_size=cell.recipe.batch_size,
+        steps=cell.steps,
+        seed=lane.seed,
+        start=saved["step"] if saved else 0,
+    )
+    lane.start(Feed(stream, where, capacity=min(cell.steps, STEPS) if where.type == "cuda" else 1))
+    if saved:
+        lane.restore(saved)
+    return lane
+
+
+def lane_of(cell: Cell, data: CellData, paths: StudyPaths) -> Lane:
+    """As it is before the first step. Sets torch's seed."""
+    torch.manual_seed(role_seed(cell.seed, "init"))
+    weights = load_weights(cell.init_from, paths.of(cell.init_from_study)) if cell.init_from else None
+    network, size = build(cell.arch, data.info, cell.recipe.init, weights, own_head=bool(cell.init_from_study))
+    seen = preprocess(cell.arch, data.info, data.train[0], size, cell.permutation)
+    return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"))
+
+
+def val_every(cell: Cell) -> int:
+    """Steps between two points of the curve. A forward pass is taken for a third of training on an image."""
+    afforded = CURVE_SHARE * 3 * cell.images_seen / min(CURVE_IMAGES, cell.validation)
+    points = min(max(afforded, CURVE_POINTS[0]), CURVE_POINTS[1])
+    return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
+
+
+def fit(module: CellsModule, validation: Part, where: torch.device, callback: CheckpointCallback) -> None:
+    """Lightning's loop, from where the lanes are to their last step. A cell is one process whatever a cluster's
+    scheduler has put into the environment, and saves itself."""
+    curve = list(batches(validation, CURVE_IMAGES, batch_for(module.lanes[0])))  # the batches are ready made
+    known = where.type in KNOWN
+    trainer = Trainer(
+        accelerator=where.type if known else _OtherAccelerator(),
+        strategy="auto" if known else SingleDeviceStrategy(where),
+        devices=[where.index or 0] if where.type == "cuda" else 1,
+        max_epochs=math.ceil(module.steps / module.val_every) - module.position // module.val_every,
+        num_sanity_val_steps=0,
+        callbacks=[callback],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=callback.folders[0].parent,
+        plugins=[LightningEnvironment()],
+        logger=False,
+    )
+    with warnings.catch_warnings():
+        # Lightning's notes on a loop without an optimiser of its own, and on workers: chosen on purpose here
+        warnings.filterwarnings("ignore", module="lightning.*")
+        trainer.fit(module, Spans(module), DataLoader(curve, batch_size=None))
+    for lane in module.lanes:
+        lane.release().to(where)
+    if where.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class _OtherAccelerator(CPUAccelerator):
+    """Of devices that torch knows and Lightning does not (xpu): there is nothing to set up."""
+
+    def setup_device(self, device: torch.device) -> None: ...
