@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench_cell_loops import Configuration
-from vitcnn.training.cell import CURVE_IMAGES
+from vitcnn.training.networks import CURVE_IMAGES
 
 from vitcnn.errors import Frozen
 from vitcnn.report.tables import markdown

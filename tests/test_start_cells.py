@@ -50,11 +50,11 @@ def test_a_cell_waits_for_the_one_it_begins_with_while_that_waits_or_runs(study)
 
 def test_a_start_and_all_that_decides_it_are_part_of_the_id(cell):
     freed = cell("freed")
-    assert freed.start == cell("cnn").id
+    assert freed.init_from == cell("cnn").id
     assert freed.model_copy(update={"init_from": None}).id != freed.id
     changes = ("models.cnn.recipe={lr: 0.01}", "budget.images_seen=1280", "seeds=[1]")
     others = [freed, *(cell("freed", change) for change in changes)]
-    assert len({one.id for one in others}) == len({one.start for one in others}) == 4
+    assert len({one.id for one in others}) == len({one.init_from for one in others}) == 4
     assert cell("freed", "models.linear.C=[2.0]", "seeds=2").id == freed.id
 
 
@@ -69,10 +69,10 @@ def test_every_cell_begins_with_one_of_its_own_size_seed_and_setting_trained_for
     check = ["pair=[cnn-on, freed]", "budget_check={factor: 2}"]
     all_cells = cells(study(dial, *check, "sizes=[50, 200]", "seeds=2", text=FAMILY))
     known = {one.id: one for one in all_cells}
-    begun = [one for one in all_cells if one.start]
+    begun = [one for one in all_cells if one.init_from]
     assert len(begun) == 4 * 2 * 2 * 2 + 2 * 2 * 2  # models × sizes × seeds × settings, and at seed 0 the pair longer
     for one in begun:
-        source = known[one.start]
+        source = known[one.init_from]
         assert (one.n, one.seed, one.permutation) == (source.n, source.seed, source.permutation)
         assert (source.model, source.role) == (STARTS[one.model], "main")
 
@@ -95,7 +95,7 @@ def test_every_cell_begins_with_one_of_its_own_size_seed_and_setting_trained_for
         ("models.vit-on.heads=4", "'vit' is another network; its weights do not fit 'vit-on'"),
         ("grid={lr: [0.001, 0.003]}", "models.cnn-on.init_from: in a search 'cnn' has many cells at one n"),
         ("models.freed.init_from=5", "models.freed.init_from: Input should be a valid string (got 5)"),
-        ("models.freed.strat=cnn", "unknown key 'strat' in models.freed; did you mean 'start'?"),
+        ("models.freed.init_form=cnn", "unknown key 'init_form' in models.freed; did you mean 'init_from'?"),
         ("models.freed.gat=2", "unknown key 'gat' in models.freed; did you mean 'gate'?"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_wrong_start_is_refused_before_anything_is_trained(cell, override, sai
 
 
 def test_logistic_regression_begins_with_nothing(cell):
-    with pytest.raises(ConfigError, match=r"models\.again\.start"):
+    with pytest.raises(ConfigError, match=r"models\.again\.init_from"):
         cell("again", "models.again={arch: linear, C: [1.0], init_from: linear}")
 
 

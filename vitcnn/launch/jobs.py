@@ -15,7 +15,7 @@ def jobs(cells: Sequence[Cell], lanes: int) -> list[Job]:
     into jobs of at most `lanes`, ordered by each group's first cell. Logistic regression is always alone."""
     groups: dict[object, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(cell.id if lanes == 1 or not cell.recipe else _shared(cell), []).append(cell)
+        groups.setdefault(cell.id if lanes == 1 or cell.is_linear else _shared(cell), []).append(cell)
     return [tuple(part) for group in groups.values() for part in evenly(group, lanes)]
 
 

@@ -30,7 +30,7 @@ GUESSED_FLOPS = 4e10
 def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> str:
     """The device's type. Raises ConfigError where it is not there, or where a model does not fit the data."""
     where = pick_device(device)
-    if said := caveat(where, (cell.recipe.precision for cell in waiting if cell.recipe)):
+    if said := caveat(where, (cell.recipe.precision for cell in waiting if not cell.is_linear)):
         log(said)
     _check_sight(study, about)
     for model in study.models:
@@ -92,7 +92,9 @@ def _time(where: Sequence[State], paths: StudyPaths, cost: dict[str, ModelProfil
         scale = statistics.median([measured[name] / guess[name] for name in measured if name in guess] or [1.0])
         guess = {name: speed * scale for name, speed in guess.items()}
     left = seconds_left(where, guess | measured, workers)
-    basis = "measured" if measured.keys() >= {s.cell.model for s in where if s.cell.recipe} else "guessed from MACs"
+    basis = (
+        "measured" if measured.keys() >= {s.cell.model for s in where if not s.cell.is_linear} else "guessed from MACs"
+    )
     if not to_train(where):
         return "nothing is left to do"
     return f"about {duration(left or 0)} with {workers} workers ({basis}; the linear model not counted)"

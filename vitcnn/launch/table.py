@@ -78,7 +78,7 @@ def speeds(all_states: Sequence[State], paths: StudyPaths) -> dict[str, float]:
         if state.kind == "running" and (speed := state.detail.get("images_per_s")):
             out[state.cell.model] = speed
     for state in all_states:
-        if state.kind == "done" and state.cell.recipe and state.cell.model not in out:
+        if state.kind == "done" and not state.cell.is_linear and state.cell.model not in out:
             record = read_json(paths.record(state.cell.id)) or {}
             if speed := record.get("cost", {}).get("images_per_s"):
                 out[state.cell.model] = speed
@@ -91,7 +91,7 @@ def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: 
         return None
     mean, left, now = sum(speed.values()) / len(speed), 0.0, time.time()
     for state in all_states:
-        if state.kind == "done" or not state.cell.recipe or state.detail.get("final"):
+        if state.kind == "done" or state.cell.is_linear or state.detail.get("final"):
             continue
         share = state.detail.get("step", 0) / max(1, state.cell.steps)
         pace = speed.get(state.cell.model, mean)
