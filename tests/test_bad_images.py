@@ -236,7 +236,7 @@ def test_a_folder_that_may_not_be_read_is_told_and_not_passed_over(closed, root)
             folder.chmod(0o755)
     assert len(find(root)) == 10
     (root / closed).chmod(0)
-    done = subprocess.run([sys.executable, "-c", FIND, root], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", FIND, root], capture_output=True, text=True, timeout=300)
     assert done.stdout == f"folder:{root}: {root / closed}: Permission denied\n", done.stderr
 
 

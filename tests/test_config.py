@@ -181,7 +181,7 @@ def test_yaml_that_is_no_mapping_is_refused(study, text, found):
 
 
 def test_broken_yaml_is_refused_with_its_line(study):
-    assert re.search(r"small\.yaml: no valid YAML:.*line 2", message(study, text="dataset: digits\nsizes: [1"), re.S)
+    assert re.search(r"small\.yaml: not valid YAML:.*line 2", message(study, text="dataset: digits\nsizes: [1"), re.S)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -212,7 +212,7 @@ def test_an_override_reaches_into_a_list_of_models(study):
         ("recipe.lr", "'recipe.lr' is no override; write key=value"),
         ("=3", "'=3' is no override"),
         ("dataset.name=3", "'dataset' holds no keys"),
-        ("recipe.lr=[1", "'recipe.lr=[1': no valid YAML"),
+        ("recipe.lr=[1", "'recipe.lr=[1': not valid YAML"),
     ],
 )
 def test_a_malformed_override_is_refused(study, override, said):

@@ -90,7 +90,7 @@ def test_fetching_twice_does_nothing_the_second_time(data_folder):
 
 
 def test_two_that_fetch_at_once_both_end_with_the_data(register, tmp_path):
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=120)
     register(("slow.example", lambda _: (together.wait(), tiny())[1]))  # both are past the look into the cache
     failures = []
 

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +20,7 @@ from vitcnn.data.sources.fetch import fetch
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.store.records import read_record
+from vitcnn.study import yaml_file
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 
@@ -129,7 +129,7 @@ def study_or_error(text: bytes, recipes: bytes = b"") -> None:
 
 
 def dump(tree) -> bytes:
-    return yaml.dump(tree, Dumper=yaml.SafeDumper, allow_unicode=False).encode(errors="surrogatepass")
+    return yaml_file.dump(tree).encode(errors="surrogatepass")
 
 
 @pytest.mark.parametrize("drop", [(), ("grid", "budget_check", "recipes"), ("permutation", "grid", "recipes")])

@@ -181,6 +181,6 @@ print(train_cell(cell, paths=StudyPaths("bare", Path(sys.argv[1]), Path(sys.argv
 """
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=120, env=env
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=300, env=env
     )
     assert done.stdout == "30\n", done.stderr[-2000:]

@@ -257,5 +257,5 @@ lane_on(network, images, Preprocess.of(images, 16), Recipe(batch_size=16), steps
 print("alive")
 """
     here = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=here)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=here)
     assert done.stdout == "alive\n", done.stderr[-2000:]

@@ -53,7 +53,8 @@ def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path
 
 def test_what_is_finished_is_said_and_nothing_is_done(file, tmp_path):
     said, how = io.StringIO(), {"results": tmp_path / "results", "runs": tmp_path / "runs", "wandb": "off"}
-    run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=io.StringIO()))
+    first = run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=said))
+    assert len(first.done) == 1, said.getvalue()
     outcome = run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=said))
     assert (outcome.done, outcome.failed, outcome.interrupted) == ([], {}, False)
     assert "all 1 cells are done" in said.getvalue()

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import yaml
 from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
 from vitcnn.errors import ConfigError
 from vitcnn.report.report import write_report
 from vitcnn.store.records import Score
+from vitcnn.study import yaml_file
 from vitcnn.study.budget import Budget
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
@@ -77,7 +77,7 @@ def test_test_results_are_never_looked_at(tmp_path, vitcnn):
     for test in (lambda c: 1 - likes(0.003)(c), likes(0.003), lambda _: 0.0):
         write([record(c, test(c), validation=likes(0.003)(c), nll=1.0, rng=rng) for c in all_cells], paths)
         assert vitcnn("select", "search.yaml")[0] == 0
-        chosen = yaml.safe_load((paths.report / "recipes.yaml").read_text())["models"]
+        chosen = yaml_file.parse((paths.report / "recipes.yaml").read_text())["models"]
         assert chosen["vit"] == {n: {"lr": 0.003, "augment": "none"} for n in study.sizes}
 
 
@@ -202,7 +202,7 @@ def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_pat
 
     path = tmp_path / "recipes.yaml"
     path.write_text(recipes_yaml(choose(*searched(tmp_path, validation))))
-    assert yaml.safe_load(path.read_text())["rule"] == RULE
+    assert yaml_file.parse(path.read_text())["rule"] == RULE
     main = tmp_path / "main.yaml"
     main.write_text(
         "dataset: digits\nsizes: [60, 220, 230, 900]\nseeds: 2\nmodels: [vit, cnn, linear]\n"
@@ -218,7 +218,7 @@ def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_pat
 
 
 def recipes(path, dataset: str = "digits", **models) -> str:
-    path.write_text(yaml.safe_dump({"search": path.stem, "dataset": dataset, "models": models}))
+    path.write_text(yaml_file.dump({"search": path.stem, "dataset": dataset, "models": models}))
     return path.name
 
 

@@ -43,7 +43,7 @@ def inspect(folder: Path, *options: str) -> str:
     (log,) = folder.glob("*.wandb")
     done = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", *options, str(log)],
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return done.stdout + done.stderr
 

@@ -1,10 +1,8 @@
 """What of the machine is ours: all of it, or what a container, a scheduler or `taskset` leaves us.
 
-Limits are read from Linux's control groups, of both versions; elsewhere there are none.
+Limits of memory are read from Linux's control groups, of both versions; elsewhere there are none.
 """
 
-import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +10,10 @@ GROUPS, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cores() -> int:
-    """Processor cores: those that the machine has, this process may use, and its control groups pay for."""
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    shares = [_read(group / "cpu.max").split() for group in _groups("")]
-    shares += [[_read(group / f"cpu.cfs_{which}_us") for which in ("quota", "period")] for group in _groups("cpu")]
-    for quota, period in filter(None, shares):
-        if quota.isdecimal() and period.isdecimal():  # else it says "max", or -1
-            mine = min(mine, max(1, math.ceil(int(quota) / int(period))))
-    return mine
+    """Processor cores: those that the machine has, this process may use, and its container pays for."""
+    import joblib
+
+    return joblib.cpu_count()
 
 
 def free_bytes() -> int:

@@ -7,14 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from vitcnn.analysis.format import counted
 from vitcnn.errors import ConfigError
 from vitcnn.store.records import Score
 from vitcnn.study.cell import Cell
 from vitcnn.study.recipe import Recipe
 from vitcnn.study.schema import Study
+from vitcnn.study.yaml_file import dump
 
 RULE = "highest validation accuracy, mean over seeds; ties: lowest validation loss"
 
@@ -143,5 +142,4 @@ def choose(
 
 def recipes_yaml(choice: dict[str, Any]) -> str:
     """`recipes.yaml`'s text."""
-    text = yaml.safe_dump(choice, sort_keys=False, allow_unicode=True, width=120)
-    return f"# Written by `vitcnn select`. `trials`: for each model and size.\n{text}"
+    return f"# Written by `vitcnn select`. `trials`: for each model and size.\n{dump(choice)}"

@@ -10,12 +10,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
+from typing import Any
 
-from pebble import CONSTS, ProcessExpired, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
 from vitcnn.errors import ConfigError, NotFiniteLoss
 from vitcnn.launch.jobs import Job
-from vitcnn.launch.lease import Leases
+from vitcnn.launch.locks import CellLocks
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
@@ -45,96 +46,123 @@ def run_jobs(
     """Trains `jobs` in order on `workers` processes that stay alive between them; `tick` is called twice a second. The
     cells of a job that fails as a whole are tried once more, each alone.
 
-    Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). Several runs, also on
+    Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). Where SIGINT is ignored
+    from the start, as behind `nohup … &` in a script, it stays ignored and SIGTERM is left. Several runs, also on
     several machines, may work on one study: what another one trains is left to it, and taken over when that one dies.
     """
-    outcome, tries = Outcome(), Counter()
-    waiting, active, starts = deque(jobs), {}, {cell.init_from for job in jobs for cell in job} - {None}
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-
-    def fresh_pool() -> ProcessPool:
-        pool = ProcessPool(workers, initializer=start, initargs=(stop, options.threads), context=context)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers inherit it: Ctrl-C is ours
-        try:
-            if not pool.active:  # to ask starts it
-                raise RuntimeError("the pool of workers does not start")
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return pool
-
-    leases = Leases()
-
-    def ours(job: Job) -> Job:
-        """What of a job this run is to train, now leased; what others have finished is struck off."""
-        free = [cell for cell in job if _is_open(cell, paths) and leases.take(paths.cell(cell.id))]
-        mine = tuple(cell for cell in free if _is_open(cell, paths))  # nobody finishes it any more
-        for cell in free:
-            if cell not in mine:
-                leases.give_back(paths.cell(cell.id))
-        if others := tuple(cell for cell in job if cell not in free and _is_open(cell, paths)):
-            waiting.append(others)
-        return mine
-
+    run = _Run(jobs, paths, options, workers, say)
     with _answered(signal.SIGTERM, _interrupt):
-        pool = fresh_pool()
+        run.start_pool()
         try:
-            while waiting or active:
-                if not pool.active:  # all workers died while they started; each such death is a try of its cell
-                    pool.join()
-                    pool = fresh_pool()
-                leases.beat()
-                for job in list(waiting):
-                    if len(active) == workers:
-                        break
-                    if _is_ready(job, waiting, active.values()):
-                        waiting.remove(job)
-                        if job := ours(job):
-                            tries.update(cell.id for cell in job)
-                            active[pool.schedule(work, args=(job, paths, options, starts))] = job
-                if not active:
-                    time.sleep(0.5)  # all that is left is another run's
-                for future in wait(active, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                    job = active.pop(future)
-                    if error := future.exception():
-                        ended = dict.fromkeys((cell.id for cell in job), error)
-                    else:
-                        ended, said = future.result()
-                        for line in said:
-                            say(line)
-                    again = []
-                    for cell in job:
-                        if (end := ended[cell.id]) == "done":
-                            outcome.done.append(cell)
-                        elif end == "stopped":  # somebody sent the worker SIGTERM: the machine is being taken away
-                            raise KeyboardInterrupt
-                        elif tries[cell.id] < TRIES and not _final(end):
-                            again.append(cell)
-                        else:
-                            outcome.failed[cell.title] = _give_up(cell, end, paths)
-                            say(f"{cell.title} failed: {outcome.failed[cell.title]}")
-                        if cell not in again:
-                            leases.give_back(paths.cell(cell.id))
-                    if again:
-                        what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].model} cells"
-                        once = "it is tried" if len(job) == 1 else "each is tried alone,"
-                        say(f"{what} failed ({_first_line(error)}); {once} once more at the end")
-                        waiting.extend((cell,) for cell in again)
+            while run.waiting or run.active:
+                run.give_out()
+                run.collect()
                 tick()
         except BaseException as error:
-            outcome.interrupted = True
-            say("Stopping: the running cells save a checkpoint …")
-            stop.set()
-            with contextlib.suppress(KeyboardInterrupt):
-                wait(active, timeout=GRACE)
+            run.interrupt()
             if not isinstance(error, KeyboardInterrupt):
                 raise
         finally:
-            with _answered(signal.SIGINT, signal.SIG_IGN):  # a third Ctrl-C must not leave workers and leases behind
-                pool.stop() if outcome.interrupted else pool.close()
-                pool.join()
-                leases.give_back_all()
-    return outcome
+            with _answered(signal.SIGINT, signal.SIG_IGN):  # a third Ctrl-C must not leave workers and locks behind
+                run.end()
+    return run.outcome
+
+
+class _Run:
+    """The jobs that wait, those that workers are at, and what became of the cells so far."""
+
+    def __init__(
+        self, jobs: Sequence[Job], paths: StudyPaths, options: Options, workers: int, say: Callable[[str], None]
+    ):
+        self.paths, self.options, self.workers, self.say = paths, options, workers, say
+        self.waiting: deque[Job] = deque(jobs)
+        self.active: dict[ProcessFuture, Job] = {}
+        self.starts = {cell.init_from for job in jobs for cell in job} - {None}
+        self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
+        self.context = multiprocessing.get_context("spawn")
+        self.stop = self.context.Event()
+
+    def start_pool(self) -> None:
+        start_args = (self.stop, self.options.threads)
+        self.pool = ProcessPool(self.workers, initializer=start, initargs=start_args, context=self.context)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers inherit it: Ctrl-C is ours
+        try:
+            if not self.pool.active:  # to ask starts it
+                raise RuntimeError("the pool of workers does not start")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def give_out(self) -> None:
+        """Jobs to the workers that are free."""
+        if not self.pool.active:  # all workers died while they started; each such death is a try of its cell
+            self.pool.join()
+            self.start_pool()
+        for job in list(self.waiting):
+            if len(self.active) == self.workers:
+                break
+            if _is_ready(job, self.waiting, self.active.values()):
+                self.waiting.remove(job)
+                if mine := self._take(job):
+                    self.tries.update(cell.id for cell in mine)
+                    self.active[self.pool.schedule(work, args=(mine, self.paths, self.options, self.starts))] = mine
+        if not self.active:
+            time.sleep(0.5)  # all that is left is another run's
+
+    def _take(self, job: Job) -> Job:
+        """What of a job this run is to train, now locked; what others have finished is struck off, what they are at
+        waits."""
+        free = [cell for cell in job if _is_open(cell, self.paths) and self.locks.take(cell.id)]
+        mine = tuple(cell for cell in free if _is_open(cell, self.paths))  # nobody finishes it any more
+        for cell in free:
+            if cell not in mine:
+                self.locks.give_back(cell.id)
+        if others := tuple(cell for cell in job if cell not in free and _is_open(cell, self.paths)):
+            self.waiting.append(others)
+        return mine
+
+    def collect(self) -> None:
+        """Waits for half a second, or until a job ends. Raises KeyboardInterrupt where a worker was told to stop."""
+        for future in wait(self.active, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            job = self.active.pop(future)
+            if error := future.exception():
+                ended = dict.fromkeys((cell.id for cell in job), error)
+            else:
+                ended, said = future.result()
+                for line in said:
+                    self.say(line)
+            again = [cell for cell in job if self._end(cell, ended[cell.id])]
+            if again:
+                what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].model} cells"
+                once = "it is tried" if len(job) == 1 else "each is tried alone,"
+                self.say(f"{what} failed ({_first_line(ended[again[0].id])}); {once} once more at the end")
+                self.waiting.extend((cell,) for cell in again)
+
+    def _end(self, cell: Cell, end: Any) -> bool:
+        """Notes what became of a cell ("done", "stopped" or an error). Is it to be tried once more?"""
+        if end == "stopped":  # somebody sent the worker SIGTERM: the machine is being taken away
+            raise KeyboardInterrupt
+        if end == "done":
+            self.outcome.done.append(cell)
+        elif self.tries[cell.id] < TRIES and not _final(end):
+            return True
+        else:
+            self.outcome.failed[cell.title] = _give_up(cell, end, self.paths)
+            self.say(f"{cell.title} failed: {self.outcome.failed[cell.title]}")
+        self.locks.give_back(cell.id)
+        return False
+
+    def interrupt(self) -> None:
+        """The running cells have GRACE seconds to save themselves; one more Ctrl-C ends that."""
+        self.outcome.interrupted = True
+        self.say("Stopping: the running cells save a checkpoint …")
+        self.stop.set()
+        with contextlib.suppress(KeyboardInterrupt):
+            wait(self.active, timeout=GRACE)
+
+    def end(self) -> None:
+        self.pool.stop() if self.outcome.interrupted else self.pool.close()
+        self.pool.join()
+        self.locks.give_back_all()
 
 
 def _is_open(cell: Cell, paths: StudyPaths) -> bool:

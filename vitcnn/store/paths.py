@@ -48,6 +48,10 @@ class StudyPaths:
     def cell(self, cell_id: str) -> Path:
         return self.run / cell_id
 
+    def lock(self, cell_id: str) -> Path:
+        """Beside the cells' folders, which go with the finished cell."""
+        return self.run / "locks" / cell_id
+
     def weights(self, cell_id: str) -> Path:
         return self.run / "weights" / f"{cell_id}.pt"
 

@@ -70,7 +70,7 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         if key in text:
             raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
     if found := _truth(text):
-        raise ConfigError(f"{path}: {found}: yes, no, true and false are no value for it (in quotes they are text)")
+        raise ConfigError(f"{path}: {found}")
     files = several(text.get("recipes"))
     searches: list[tuple[str, str | None]] = []
     if files and isinstance(files, list) and all(isinstance(file, str) for file in files):
@@ -89,11 +89,12 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
 
 
 def _truth(value: Any, *keys: str) -> str | None:
-    """Where a truth value stands that would be taken for 1 or 0: `pretrained` and `options` may have some."""
-    if keys[-1:] in (("options",), ("pretrained",)):
-        return None
-    if isinstance(value, bool):
-        return ".".join(keys)
+    """What is wrong with a truth value: true would be taken for 1 where a number is meant, and in `options` the text
+    yes or no for true. `pretrained` and `options` may hold true and false."""
+    if "options" in keys and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
+        return f"{'.'.join(keys)}: {value} is text; write true or false"
+    if isinstance(value, bool) and "options" not in keys and keys[-1:] != ("pretrained",):
+        return f"{'.'.join(keys)}: true and false are no value for it (in quotes they are text)"
     if not isinstance(value, dict | list):
         return None
     inside = value.items() if isinstance(value, dict) else enumerate(value)

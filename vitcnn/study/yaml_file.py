@@ -1,75 +1,72 @@
-"""YAML as this package reads it: plain values, each key once, bounded in length, depth and what aliases stand for."""
+"""YAML 1.2 by ruamel.yaml: plain values only, bounded in length, in depth and in what aliases stand for."""
 
+import io
 import re
-import reprlib
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, ScalarEvent
+from ruamel.yaml.nodes import ScalarNode
 
 LIMIT = 2**18  # bytes of a file, and characters of what it says with every alias written out
 DEPTH = 50  # of lists and mappings in one another
+PLAINLY = {  # ruamel.yaml's messages: what to change
+    r"found character '\\t'": "a tab stands here; indent with spaces",
+    r"mapping values are not allowed here": "no `key: value` can stand here; check the indentation, or put text that"
+    " holds a colon in quotes",
+    r"expected <block end>, but found '(<block|\?)": "the indentation differs from that of the lines above",
+    r"but found another document": "a second document begins here (`---`); a file holds one",
+    r"expected ',' or '[]}]'": "a comma or a closing bracket is missing here, or further up",
+    r"found unexpected end of stream": "a quote is not closed",
+    r"could not find expected ':'": "a key without a colon, above this line",
+}
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values only. A key stands in a mapping once, and what aliases stand for is bounded: before it is made."""
+class _Constructor(SafeConstructor):
+    """Of numbers that fit into 64 bits. Dates are text."""
 
-    size = depth = 0
-
-    def __init__(self, text: str):
-        super().__init__(text)
-        self.sizes: dict[yaml.Node, int] = {}
-
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self.size
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested more than {DEPTH} deep", problem_mark=mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        if alias and node not in self.sizes:
-            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=mark)
-        self.size += self.sizes[node] if alias else 1 + len(node.value) * isinstance(node, yaml.ScalarNode)
-        if self.size > LIMIT:
-            raise yaml.MarkedYAMLError(problem=f"more than {LIMIT:,} characters with all aliases", problem_mark=mark)
-        if not alias:
-            self.sizes[node] = self.size - before
-        return node
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node, seen = super().compose_mapping_node(anchor), set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark)
-            seen.add((key.tag, key.value))
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+    def number(self, node: ScalarNode) -> int | float:
         try:
-            value = super().construct_object(node, deep)
-        except (ValueError, LookupError, TypeError, AttributeError):  # PyYAML's, on `!!int x` or 2026-99-99
-            kind, what = node.tag.rpartition(":")[2], reprlib.repr(node.value)
-            raise yaml.MarkedYAMLError(problem=f"{what} is no {kind}", problem_mark=node.start_mark) from None
-        if re.search(r":(int|float)$", node.tag) and re.search(r"^[-+]?0\d|:", node.value):  # octal, or base 60
-            problem = f"{node.value!r} is no plain number; if it is text, write it in quotes"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+            value = self.construct_yaml_float(node) if node.tag.endswith(":float") else self.construct_yaml_int(node)
+        except ValueError:  # of more digits than Python reads, or none: `0x_`
+            value = 2**64
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise yaml.MarkedYAMLError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
+            raise MarkedYAMLError(problem="not a number of at most 64 bits", problem_mark=node.start_mark)
         return value
 
 
-# YAML 1.1 takes 1e5 for text
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
-)
+_Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.number)
+_Constructor.add_constructor("tag:yaml.org,2002:float", _Constructor.number)
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.construct_yaml_str)
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = False, 120, False
+    return yaml
 
 
 def parse(text: str) -> Any:
-    """Raises ValueError, with line and column, for what is no YAML of plain values."""
+    """Raises ValueError, with line and column, for what is not YAML of plain values."""
     try:
-        return _Loader(text).get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(f"no valid YAML: {error}".replace('in "<unicode string>", ', "")) from None
+        _check(text)
+        return _yaml().load(text)
+    except DuplicateKeyError as error:
+        key = error.problem.split('"')[1]
+        raise ValueError(_at(error, f"{key!r} stands there twice")) from None
+    except MarkedYAMLError as error:
+        plain = next((said for found, said in PLAINLY.items() if re.search(found, error.problem)), None)
+        raise ValueError(_at(error, plain or ", ".join(filter(None, (error.context, error.problem))))) from None
+    except YAMLError as error:
+        raise ValueError(f"not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _at(error: MarkedYAMLError, problem: str) -> str:
+    return f"not valid YAML: line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
 
 
 def read(path: Path) -> Any:
@@ -82,3 +79,48 @@ def read(path: Path) -> Any:
         return parse(content.decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start:,} is not UTF-8; save the file as UTF-8 text") from None
+
+
+def dump(value: Any) -> str:
+    """YAML in block style, keys in their order."""
+    text = io.StringIO()
+    _yaml().dump(value, text)
+    return text.getvalue()
+
+
+def _check(text: str) -> None:
+    """Raises MarkedYAMLError for what is nested too deep, or too long with aliases written out, before it is made."""
+    size, sizes = 0, {}  # of all so far; by anchor, None while it is open
+    opened: list[tuple[str | None, int]] = []
+    for event in _yaml().parse(text):
+        problem = None
+        if isinstance(event, DocumentStartEvent) and event.version:
+            problem = "leave out the line `%YAML`; files are read as YAML 1.2"
+        elif getattr(event, "tag", None):
+            problem = f"a tag ({event.tag}); only plain values can stand here"
+        elif isinstance(event, ScalarEvent | CollectionStartEvent) and event.anchor in sizes:
+            problem = f"a second anchor &{event.anchor}"
+        elif isinstance(event, AliasEvent) and event.anchor in sizes:
+            if sizes[event.anchor] is None:
+                problem = "an alias inside of what it stands for"
+            else:
+                size += sizes[event.anchor]
+        elif isinstance(event, ScalarEvent):
+            size += 1 + len(event.value)
+            if event.anchor:
+                sizes[event.anchor] = 1 + len(event.value)
+        elif isinstance(event, CollectionStartEvent):
+            opened.append((event.anchor, size))
+            size += 1
+            if event.anchor:
+                sizes[event.anchor] = None
+            if len(opened) > DEPTH:
+                problem = f"nested more than {DEPTH} deep"
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor:
+                sizes[anchor] = size - before
+        if size > LIMIT:
+            problem = f"more than {LIMIT:,} characters with all aliases"
+        if problem:
+            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -1,47 +1,60 @@
-"""Checkpoints that are whole or not there: a checksum in front, the one before kept, what is broken quarantined.
+"""Checkpoints: what torch.save writes, whole or not there; the one before is kept, what is broken quarantined.
 
-<cell>/last.ckpt      one line (`vitcnn checkpoint 2`, SHA-256 of what follows, the step), then what torch.save wrote
+<cell>/last.ckpt      a dictionary, of tensors and plain values; `format` tells the version
 <cell>/before.ckpt    the one before
 <cell>/*.broken       what was not a whole checkpoint
 """
 
-import hashlib
 import io
-import os
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-MARK = b"vitcnn checkpoint 2"
-EARLIER = b"vitcnn checkpoint"
+from vitcnn.store.paths import write_atomically
+
+FORMAT = "vitcnn checkpoint 3"
+EARLIER = b"vitcnn checkpoint"  # files of versions 1 and 2 began so
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Atomically; raises OSError, and then leaves what was there before. `checkpoint` has a `step`."""
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    content, scratch = buffer.getbuffer(), path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with scratch.open("wb") as file:
-            file.write(b"%s %s %d\n" % (MARK, _sum(content), checkpoint["step"]))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            path.replace(path.with_name("before.ckpt"))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    buffer, new = io.BytesIO(), path.with_name("new.ckpt")
+    torch.save({"format": FORMAT, **checkpoint}, buffer)
+    write_atomically(new, buffer.getbuffer())
+    if path.exists():
+        path.replace(path.with_name("before.ckpt"))
+    new.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """On the CPU: tensors and plain values only, no file can run code. Raises ValueError where the file is not what was
-    written."""
+    written: every part of it has a checksum (CRC-32), as in any zip."""
     content = path.read_bytes()
-    _check(content)
-    return torch.load(io.BytesIO(content[content.index(b"\n") + 1 :]), map_location="cpu", weights_only=True)
+    if content.startswith(EARLIER):
+        raise ValueError("a checkpoint of an earlier version of vitcnn")
+    try:
+        _check(content)
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError("not a checkpoint: it holds more than tensors and plain values") from None
+    except Exception as error:  # damage makes zipfile and torch raise whatever they come upon
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"not what was written ({said})") from None
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        raise ValueError("not a checkpoint of this version")
+    return checkpoint
+
+
+def _check(content: bytes) -> None:
+    """Raises BadZipFile, or another error of zipfile's, where the checksums differ."""
+    with zipfile.ZipFile(io.BytesIO(content)) as parts:
+        if broken := parts.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {broken} differs")
+        if marked := [part.filename for part in parts.infolist() if part.external_attr]:
+            raise zipfile.BadZipFile(f"{marked[0]} is marked as a folder")  # torch would then leave it out, unsaid
 
 
 def last_good(path: Path) -> tuple[int, list[str]]:
@@ -52,7 +65,7 @@ def last_good(path: Path) -> tuple[int, list[str]]:
         if not file.exists():
             continue
         try:
-            step = _check(file.read_bytes())
+            step = load_checkpoint(file)["step"]
         except ValueError as error:
             aside = _free(file.with_name(f"{file.name}.broken"))
             file.rename(aside)
@@ -62,22 +75,6 @@ def last_good(path: Path) -> tuple[int, list[str]]:
             file.rename(path)
         return step, said
     return 0, said
-
-
-def _check(content: bytes) -> int:
-    head = content[:200].partition(b"\n")[0]
-    words = head.rsplit(b" ", 2)
-    if words[0] == EARLIER:
-        raise ValueError("of an earlier version, which augmented images by other random numbers")
-    if len(words) != 3 or words[0] != MARK or not words[2].isdigit():
-        raise ValueError("no checkpoint of this version")
-    if _sum(memoryview(content)[len(head) + 1 :]) != words[1]:
-        raise ValueError("not what was written (its checksum differs)")
-    return int(words[2])
-
-
-def _sum(content: memoryview) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _free(path: Path) -> Path:

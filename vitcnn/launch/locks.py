@@ -1,0 +1,57 @@
+"""Who trains a cell: one run at a time, also where several share the folders of a study.
+
+runs/<study>/locks/<cell id>      locked by the run that trains the cell, or is about to
+
+The lock is the kernel's (flock): it ends with the process that holds it, however that ends. On a folder that several
+machines share it is as good as the file system's locks: NFS 4, and NFS 3 with lockd, hold it for all of them. Where
+each machine locks for itself (NFS mounted with `nolock` or `local_lock=flock`) two may train the same cell. Both
+finish, and the record that is written last stays; the two agree but for the last bits that machines differ in.
+"""
+
+import errno
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vitcnn.errors import ConfigError
+from vitcnn.store.paths import StudyPaths
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+class CellLocks:
+    """The cells of a study that one run holds, by id."""
+
+    def __init__(self, paths: StudyPaths) -> None:
+        self.paths = paths
+        self._held: dict[str, FileLock] = {}
+
+    def take(self, cell_id: str) -> bool:
+        """Is this cell ours now? False where another run is at work on it."""
+        if cell_id in self._held:
+            return True
+        path = self.paths.lock(cell_id)
+        lock = FileLock(path, fallback_to_soft=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # a network folder that another machine has just changed
+                return False
+            why = error.strerror or error
+            if error.errno in NO_LOCKS:
+                why = f"{why}: this file system has no locks; --runs chooses another folder"
+            raise ConfigError(f"{path}: {why}; the same command goes on once that is mended") from None
+        self._held[cell_id] = lock
+        return True
+
+    def give_back(self, cell_id: str) -> None:
+        if lock := self._held.pop(cell_id, None):
+            Path(lock.lock_file).unlink(missing_ok=True)  # still ours; who waits for it finds that it is gone
+            lock.release()
+
+    def give_back_all(self) -> None:
+        for cell_id in list(self._held):
+            self.give_back(cell_id)
