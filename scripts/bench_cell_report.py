@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench_cell_loops import Configuration
-from vitcnn.training.networks import CURVE_IMAGES
 
 from vitcnn.errors import Frozen
 from vitcnn.report.tables import markdown
+from vitcnn.training.networks import CURVE_IMAGES
 
 WHOLE = 100_000  # images seen by a cell of configs/fashion-mnist.yaml and reference.yaml
 BATCH = 128
