@@ -47,3 +47,9 @@ def lane_on(network: nn.Module, images: Tensor, seen: Preprocess, recipe: Recipe
     stream = TrainStream(images, torch.arange(len(images)) % 10, batch_size=recipe.batch_size, steps=steps, seed=7)
     lane.start(Feed(stream, torch.device("cpu"), **{"capacity": steps} | feed))
     return lane
+
+
+def convolution(seed: int = 0, **changed) -> nn.Conv2d:
+    torch.manual_seed(seed)
+    fields = {"in_channels": 2, "out_channels": 3, "kernel_size": 3, "padding": 1} | changed
+    return nn.Conv2d(**fields, dtype=torch.float64)

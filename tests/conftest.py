@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from planted import TRUTHS, drawn
 
 from vitcnn import cli
-from vitcnn.data.sources.fetch import fetch
+from vitcnn.analysis.results import Results
+from vitcnn.data.sources.fetch import DataSet, fetch, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
@@ -71,6 +73,12 @@ def of(study, request) -> Callable[..., list[Cell]]:
     return pick
 
 
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
+    """A study of six seeds drawn from each of the planted truths."""
+    return {name: drawn(tmp_path_factory.mktemp("planted"), truth) for name, truth in TRUTHS.items()}
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> StudyPaths:
     """Of the small study."""
@@ -93,6 +101,25 @@ def vitcnn(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]
         said = capsys.readouterr()
         return caught.value.code or 0, said.out, said.err
 
+    return call
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where a test puts its images."""
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., DataSet]:
+    """`read(root)`: the folder, fetched and loaded; what was said is in `read.said`."""
+
+    def call(folder: Path, resolution: int | None = None, **how) -> DataSet:
+        call.said.clear()
+        fetch(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache", say=call.said.append, **how)
+        return load(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache")
+
+    call.said = []
     return call
 
 

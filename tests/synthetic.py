@@ -1,11 +1,12 @@
 """Records for the cells of a study, made from chosen accuracies: what analysis and report are tested on."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
-from vitcnn.data.sources.fetch import about_data
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.models.config import InputSpec
 from vitcnn.seeds import role_seed
@@ -59,7 +60,7 @@ def record(
     `train` and `validation` are accuracies (by default a little above the test's, and the test's); `nll` is the
     validation loss. What is not given is drawn from `rng`.
     """
-    about, linear = about_data(parse_dataset(cell.dataset)), cell.recipe is None
+    about, linear = parse_dataset(cell.dataset).info, cell.recipe is None
     test = _score(accuracy, about.test)
     on_train = _score(min(1.0, accuracy + 0.1) if train is None else train, min(cell.n, 10_000))
     on_validation = _score(accuracy if validation is None else validation, cell.validation, nll)
@@ -119,3 +120,17 @@ def every(all_cells: Iterable[Cell], accuracy: Callable[[Cell], float], seed: in
 def write(all_records: Iterable[Record], paths: StudyPaths) -> None:
     for each in all_records:
         records.write_record(each, paths)
+
+
+def rows(text: str, heading: str, which: int = 0) -> list[list[str]]:
+    """The cells of the first Markdown table under a heading, or of a later one, the dashes left out."""
+    after = text.split(f"## {heading}\n", 1)[1]
+    table = [found[0] for found in re.finditer(r"(^\|.*\n)+", after, re.MULTILINE)][which].splitlines()
+    split = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
+    return [split[0], *split[2:]]
+
+
+def spread(values, signed: bool = False) -> str:
+    """As tables show it: the mean in percent, half its 95 % interval, and the seeds."""
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{100 * np.mean(values):{'+' if signed else ''}.1f} ± {100 * half:.1f} ({len(values)} seeds)"

@@ -124,13 +124,6 @@ def test_a_long_value_is_cut_short_in_the_message(said):
     assert len(said(text(models=str([[1] * 1000] * 50)))) < 400
 
 
-def test_an_image_size_that_gives_no_whole_tokens_is_refused_before_anything_is_trained(study, vitcnn):
-    study(text=text(models="{vit: {image_size: 72}, cnn: {}}"))
-    for command in ("plan", "run"):
-        code, _, err = vitcnn(command, "small.yaml")
-        assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 tokens\n")
-
-
 # ---- the file ----
 
 

@@ -19,7 +19,6 @@ from vitcnn.data.sources.class_folders import find
 from vitcnn.data.sources.fetch import fetch, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
-from vitcnn.report.tables import escape, markdown
 
 
 @pytest.fixture
@@ -238,23 +237,3 @@ def test_a_folder_that_may_not_be_read_is_told_and_not_passed_over(closed, root)
     (root / closed).chmod(0)
     done = subprocess.run([sys.executable, "-c", FIND, root], capture_output=True, text=True, timeout=300)
     assert done.stdout == f"folder:{root}: {root / closed}: Permission denied\n", done.stderr
-
-
-# ---- reports ----
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a|b", r"a\|b"),
-        (r"a\|b", r"a\\\|b"),
-        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
-        ("[x](javascript:alert)", r"[x]\(javascript:alert)"),
-        ("a\r\nb\u2028c\x85d", "a b c d"),
-        ("timm/convnext_atto", "timm/convnext_atto"),
-        ("+7.4 ± 2.0 (3 seeds)", "+7.4 ± 2.0 (3 seeds)"),
-    ],
-)
-def test_no_name_ends_a_cell_or_a_line_or_opens_a_tag_or_a_link(name, shown):
-    assert escape(name) == shown
-    assert markdown(["n", name], [["1", "2"]]).splitlines()[0] == f"| n | {shown} |"

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from vitcnn.data.sources.fetch import about_data
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.models.profile import ModelProfile, profile
 from vitcnn.models.registry import Arch
@@ -36,7 +35,7 @@ def records(name: str) -> list[Record]:
 @cache
 def counted(arch: str, dataset: str) -> ModelProfile:
     """`model`: its fields as JSON. Studies share most of their networks: each is built once."""
-    return profile(TypeAdapter(Arch).validate_json(arch), about_data(parse_dataset(dataset)))
+    return profile(TypeAdapter(Arch).validate_json(arch), parse_dataset(dataset).info)
 
 
 def test_there_are_studies_searches_and_records():

@@ -1,4 +1,4 @@
-"""Every network keeps one contract; its size is the design's; and attention is the lecture note's."""
+"""Every network keeps one contract, and its size is the design's."""
 
 import math
 import subprocess
@@ -12,7 +12,6 @@ from building import DIGITS, FASHION, RGB, made, shaken
 from torch import nn
 
 from vitcnn.errors import ConfigError
-from vitcnn.models.attention import SelfAttention, sinusoidal_2d
 from vitcnn.models.build import build, decay_groups, image_size
 from vitcnn.models.config import CNN, Linear, Swin, ViT
 from vitcnn.models.profile import profile
@@ -131,36 +130,7 @@ def test_dimensions_that_do_not_come_out_whole_are_refused(arch, said):
     assert said in str(caught.value)
 
 
-# ---- attention, as the lecture note writes it ----
-
-
-def test_attention_in_matrix_form_is_the_notes_sum():
-    """b^i = Σ_j softmax_j(q^i · k^j / √d) v^j for each head alone; the heads side by side; then W^O."""
-    torch.manual_seed(0)
-    B, N, D, h = 2, 5, 6, 2
-    d = D // h
-    attention, a = shaken(SelfAttention(D, h)).double(), torch.randn(B, N, D, dtype=torch.float64)
-    attention.requires_grad_(False)
-    Wq, Wk, Wv = attention.qkv.weight.split(D)
-    bq, bk, bv = attention.qkv.bias.split(D)
-    expected = torch.empty(B, N, D, dtype=torch.float64)
-    for image in range(B):
-        q, k, v = ([W @ token + b for token in a[image]] for W, b in ((Wq, bq), (Wk, bk), (Wv, bv)))
-        for i in range(N):
-            b_i = []
-            for head in range(h):
-                part = slice(head * d, (head + 1) * d)
-                scores = [math.exp(q[i][part] @ k[j][part] / math.sqrt(d)) for j in range(N)]
-                b_i.append(sum(scores[j] / sum(scores) * v[j][part] for j in range(N)))
-            expected[image, i] = attention.out.weight @ torch.cat(b_i) + attention.out.bias
-    assert (attention(a) - expected).abs().max() < 1e-10
-
-
-def test_attention_without_positions_permutes_with_its_tokens():
-    torch.manual_seed(0)
-    attention, a, order = SelfAttention(12, 3).double(), torch.randn(2, 7, 12).double(), torch.randperm(7)
-    assert torch.allclose(attention(a[:, order]), attention(a)[:, order], atol=1e-12)
-    assert not torch.allclose(attention(a[:, order]), attention(a), atol=1e-3)
+# ---- positions ----
 
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
@@ -179,17 +149,6 @@ def test_a_vit_knows_the_order_of_its_tokens_from_their_positions_alone(position
         together = logits(mixed)
     assert (together - before).abs().max() < 1e-5
     assert (alone - before).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(("grid", "width"), [(4, 96), (8, 96), (14, 32)])
-def test_sinusoidal_positions_are_bounded_distinct_and_row_before_column(grid, width):
-    positions = sinusoidal_2d(grid, width)
-    assert positions.shape == (grid**2, width)
-    assert positions.abs().max() <= 1
-    assert torch.cdist(positions, positions)[~torch.eye(grid**2, dtype=torch.bool)].min() > 0.1
-    square = positions.view(grid, grid, width)
-    assert torch.equal(square[1, 0, : width // 2], square[1, 3, : width // 2])
-    assert torch.equal(square[0, 1, width // 2 :], square[3, 1, width // 2 :])
 
 
 # ---- initialisation and weight decay ----

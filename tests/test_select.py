@@ -8,10 +8,9 @@ from synthetic import SEARCH, every, make_study, record, write
 
 from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
 from vitcnn.errors import ConfigError
-from vitcnn.report.report import write_report
+from vitcnn.report.report import report_text
 from vitcnn.store.records import Score
 from vitcnn.study import yaml_file
-from vitcnn.study.budget import Budget
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 from vitcnn.study.recipe import Recipe
@@ -46,14 +45,12 @@ def test_the_best_on_validation_is_chosen_for_each_model_and_size(tmp_path):
     assert (choice["search"], choice["trials"], choice["seeds"]) == ("search", 6, [0])
 
 
-def test_a_tie_goes_to_the_lower_loss(tmp_path):
-    choice = choose(*searched(tmp_path, lambda _: 0.8, nll=lambda c: 0.4 if c.recipe.lr == 0.003 else 0.5))
-    assert choice["models"]["vit"][50]["lr"] == 0.003
-
-
-def test_a_loss_does_not_outweigh_accuracy(tmp_path):
-    choice = choose(*searched(tmp_path, likes(0.003), nll=lambda c: 9.0 if c.recipe.lr == 0.003 else 0.1))
-    assert choice["models"]["cnn"] == {50: {"lr": 0.003, "augment": "none"}, 1000: {"lr": 0.003, "augment": "none"}}
+@pytest.mark.parametrize(
+    ("validation", "lower", "others"), [(lambda _: 0.8, 0.4, 0.5), (likes(0.003), 9.0, 0.1)], ids=["tie", "better"]
+)
+def test_a_tie_goes_to_the_lower_loss_and_no_loss_outweighs_accuracy(tmp_path, validation, lower, others):
+    choice = choose(*searched(tmp_path, validation, nll=lambda c: lower if c.recipe.lr == 0.003 else others))
+    assert {choice["models"][name][n]["lr"] for name in ("vit", "cnn") for n in (50, 1000)} == {0.003}
 
 
 def test_the_mean_over_seeds_decides_and_not_the_luckiest_seed(tmp_path):
@@ -99,18 +96,15 @@ def test_a_broken_record_is_named_and_not_passed_over(tmp_path, vitcnn):
     assert not (paths.report / "recipes.yaml").exists()
 
 
-def test_a_study_without_a_grid_is_no_search(tmp_path):
-    with pytest.raises(ConfigError, match="trio is no search"):
-        choose(*make_study(tmp_path)[:2], {})
-
-
 def test_a_linear_model_in_a_search_is_left_alone(tmp_path):
     study, all_cells, validation = searched(tmp_path, lambda c: 0.9 if c.recipe is None else likes(0.003)(c),
                                         "models=[vit, cnn, linear]")  # fmt: skip
     assert set(choose(study, all_cells, validation)["models"]) == {"vit", "cnn"}
 
 
-def test_a_search_that_trains_nothing_is_refused_with_a_sentence(tmp_path):
+def test_what_has_no_grid_or_trains_nothing_is_no_search(tmp_path):
+    with pytest.raises(ConfigError, match="trio is no search"):
+        choose(*make_study(tmp_path)[:2], {})
     with pytest.raises(ConfigError):
         choose(*searched(tmp_path, lambda _: 0.5, "models=[linear]"))
 
@@ -225,7 +219,7 @@ def recipes(path, dataset: str = "digits", **models) -> str:
 def report_of(tmp_path, *overrides: str) -> str:
     made, all_cells, paths = make_study(tmp_path, *overrides)
     write(every(all_cells, lambda _: 0.5), paths)
-    return write_report(made, all_cells, paths).read_text(encoding="utf-8")
+    return report_text(made, all_cells, paths)
 
 
 def test_who_has_no_recipe_of_its_own_at_a_size_is_said_by_name(tmp_path):
@@ -253,10 +247,3 @@ def test_a_data_set_by_another_of_its_names_is_no_other_data_set(tmp_path):
     )
     assert load_study(main).search == "r"
     assert load_study(main, ["dataset=digits"]).search == "r, made on fractals:channels=3,noise=0.5"
-
-
-@pytest.mark.parametrize(
-    ("epochs", "n", "batch", "steps"), [(1.1, 12_800, 32, 440), (1.1, 12_801, 32, 441), (10, 50, 32, 16)]
-)
-def test_epochs_are_rounded_up_to_whole_batches_and_rounding_adds_none(epochs, n, batch, steps):
-    assert Budget(epochs=epochs).steps(n, batch) == steps

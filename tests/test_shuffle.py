@@ -1,32 +1,23 @@
-"""The dial: patches and pixels change places by a stated share, for every image alike, and a ViT cannot care."""
+"""Tokens and pixels change places by a stated share, for every image alike, and a ViT cannot care."""
 
 import copy
 import hashlib
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from building import RGB, Spy, lane_on, made, shaken
+from augmenting import pictures
+from building import RGB, made, shaken
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitcnn.data.permutation import Permutation, order, patch_side
 from vitcnn.data.preprocess import Preprocess
-from vitcnn.data.rng import states
-from vitcnn.data.sources.fetch import load
-from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import preprocess
 from vitcnn.models.config import CNN, ViT, ViTWindow
-from vitcnn.seeds import role_seed
-from vitcnn.store.paths import StudyPaths
-from vitcnn.study.cell import Cell
-from vitcnn.study.matrix import cells
-from vitcnn.study.recipe import Recipe
-from vitcnn.training.train import train_cell
 
 ALL = Permutation(patches=1, pixels=1)
 
@@ -54,11 +45,6 @@ def displaced(permutation: np.ndarray) -> set[int]:
     return set(np.flatnonzero(permutation != np.arange(len(permutation))))
 
 
-def pictures(count: int = 4, size: int = 32, channels: int = 3, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8)
-
-
 def moving(size: int, permutation: Permutation) -> Tensor:
     return torch.from_numpy(order(size, permutation))
 
@@ -80,8 +66,8 @@ def test_the_stated_share_of_tokens_moves_whole_and_of_pixels_the_same_in_every_
 ):
     permutation = Permutation(patches=patches, pixels=pixels, patch=side, seed=seed)
     assume(movable(patches, grid**2) and movable(pixels, side**2))
-    for permutation, share in zip(taken_apart(grid * side, permutation), (patches, pixels), strict=True):
-        assert len(displaced(permutation)) == round(share * len(permutation))
+    for moved, share in zip(taken_apart(grid * side, permutation), (patches, pixels), strict=True):
+        assert len(displaced(moved)) == round(share * len(moved))
 
 
 @settings(max_examples=40, deadline=None)
@@ -159,7 +145,7 @@ def test_tokens_that_are_not_whole_are_refused(size, patch, said):
 )
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_pixels_change_places_and_then_each_becomes_a_square(factor, permutation):
-    images, moved = pictures(), order(32, permutation)
+    images, moved = pictures(4, size=32), order(32, permutation)
     seen_by = Preprocess.of(images, 32 * factor, torch.from_numpy(moved))
     plain = Preprocess.of(images, 32)(images)
     seen = seen_by(images)
@@ -171,7 +157,7 @@ def test_pixels_change_places_and_then_each_becomes_a_square(factor, permutation
 
 
 def test_without_a_shuffle_images_are_resized_bilinearly_and_with_an_empty_one_by_nearest_neighbour():
-    images = pictures()
+    images = pictures(4, size=32)
     plain, empty = (preprocess(ViT(), RGB, images, 64, permutation) for permutation in (None, Permutation()))
     scaled = (images.float() / 255 - plain.mean) / plain.std
     torch.testing.assert_close(plain(images), F.interpolate(scaled, (64, 64), mode="bilinear"), rtol=0, atol=1e-6)
@@ -184,7 +170,7 @@ def test_without_a_shuffle_images_are_resized_bilinearly_and_with_an_empty_one_b
 def test_tokens_stay_whole_at_whatever_size_they_are_shown(size, shown):
     """Enlarging and then moving the patches is moving them and then enlarging; where they end between two of the enlarged
     image's pixels (28 at 30), at least no colour is mixed."""
-    images, permutation = pictures(2, size), Permutation(patches=1)
+    images, permutation = pictures(2, size=size), Permutation(patches=1)
     patches, grid = taken_apart(size, permutation)[0], size // patch_side(size, permutation)
     straight, moved = (Preprocess.of(images, shown, moving(size, s))(images) for s in (Permutation(), permutation))
     if shown % grid == 0:
@@ -196,7 +182,7 @@ def test_tokens_stay_whole_at_whatever_size_they_are_shown(size, shown):
 
 
 def test_images_that_lie_otherwise_in_memory_are_moved_alike():
-    images = pictures()
+    images = pictures(4, size=32)
     seeing = Preprocess.of(images, 64, moving(32, ALL))
     assert not images.mT.is_contiguous()
     for other in (images.mT, images.to(memory_format=torch.channels_last), images[..., ::2, ::2].repeat(1, 1, 2, 2)):
@@ -213,7 +199,7 @@ def ready(arch) -> nn.Module:
 
 
 def seen(size: int, permutation: Permutation) -> Tensor:
-    images = pictures()
+    images = pictures(4, size=32)
     return Preprocess.of(images, size, moving(32, permutation))(images)
 
 
@@ -243,157 +229,3 @@ def test_the_cnn_and_the_windowed_vit_see_another_image(permutation):
         window.positions.copy_(window.positions[patches])
         after = window(seen(64, Permutation(patches=permutation.patches, seed=permutation.seed)))
         assert (after - before).abs().max() > 1e-4  # positions that move along are not enough: its neighbours changed
-
-
-# ---- the study ----
-
-
-def settings_of(made: list[Cell], model: str) -> list[Permutation | None]:
-    return [cell.permutation for cell in made if cell.model == model]
-
-
-def test_every_setting_makes_every_trained_cell_once_and_the_baseline_is_fitted_once(study):
-    one, dial = Permutation(patches=1), [Permutation(), Permutation(patches=0.5), Permutation(patches=1, pixels=1)]
-    alone = cells(study("permutation={patches: 1}"))
-    assert Counter(settings_of(alone, "vit")) == Counter(settings_of(alone, "cnn")) == {one: 4}
-    assert settings_of(alone, "linear") == [None] * 4
-    several = cells(study("permutation=[{patches: 0},{patches: 0.5},{patches: 1, pixels: 1}]"))
-    assert Counter(settings_of(several, "vit")) == Counter(settings_of(several, "cnn")) == dict.fromkeys(dial, 4)
-    assert settings_of(several, "linear") == [None] * 4
-    assert len({cell.id for cell in several}) == len({cell.title for cell in several}) == len(several) == 2 * 4 * 3 + 4
-    assert settings_of(cells(study()), "vit") == [None] * 4
-
-
-def test_a_setting_is_the_same_however_it_is_written_and_no_setting_is_another_than_an_empty_one(study):
-    ids = {
-        text: cells(study(*([text] if text else []), "models=[vit]", "sizes=[50]", "seeds=1"))[0].id
-        for text in (
-            "",
-            "permutation={patches: 0}",
-            "permutation={patches: 1}",
-            "permutation=[{patches: 1.0, seed: 0}]",
-            "permutation.patches=1",
-        )
-    }
-    none, empty, *ones = ids.values()
-    assert len({none, empty, *ones}) == 3
-    assert len(set(ones)) == 1
-
-
-@pytest.mark.parametrize(
-    "other", [{"patches": 0.5}, {"pixels": 1}, {"patch": 4}, {"seed": 1}, {"patches": 0.5, "pixels": 0.5}], ids=str
-)
-def test_every_part_of_a_setting_changes_the_id_and_survives_json(other):
-    cell = Cell(
-        dataset="digits", validation=297, n=50, seed=0, arch=ViT(), recipe=Recipe(), permutation=Permutation(patches=1)
-    )
-    changed = cell.model_copy(update={"permutation": Permutation(**{"patches": 1} | other)})
-    assert changed.id != cell.id
-    assert Cell.model_validate_json(changed.model_dump_json()).id == changed.id
-
-
-@pytest.mark.parametrize(
-    ("permutation", "said"),
-    [
-        (Permutation(), "not permuted"),
-        (Permutation(patches=1), "all patches permuted"),
-        (Permutation(patches=0.5, pixels=0.5), "50% of the patches and pixels permuted"),
-        (Permutation(patches=1, pixels=1), "all patches and pixels permuted"),
-        (Permutation(pixels=0.5), "50% of the pixels permuted"),
-        (Permutation(patches=0.25, pixels=1), "25% of the patches and all pixels permuted"),
-    ],
-)
-def test_a_setting_is_said_in_tokens(permutation, said):
-    assert str(permutation) == said
-
-
-def test_the_budget_check_is_made_at_every_setting(study):
-    made = cells(study("permutation=[{patches: 0},{patches: 1}]", "budget_check={}", "seeds=1"))
-    checks = Counter((c.model, c.n, c.permutation.patches) for c in made if c.role == "budget-check")
-    assert checks == {(model, n, patches): 1 for model in ("vit", "cnn") for n in (50, 200) for patches in (0, 1)}
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        (
-            "permutation=[{patches: 1},{pixels: 1},{patches: 1.0}]",
-            "permutation: the same setting stands there more than once",
-        ),
-        ("permutation={patches: 1.5}", "patches: Input should be less than or equal to 1 (got 1.5)"),
-        (
-            "permutation=[{},{pixels: -0.1}]",
-            "permutation.1.pixels: Input should be greater than or equal to 0 (got -0.1)",
-        ),
-        ("permutation={patches: most}", "patches: Input should be a valid number"),
-        ("permutation={seed: -1}", "seed: Input should be greater than or equal to 0 (got -1)"),
-        ("permutation={patch: 0}", "patch: Input should be greater than 0 (got 0)"),
-        ("permutation={patch: 3}", "permutation: an image of 8 pixels is not made of patches of 3×3; give `patch`"),
-        ("permutation=1", "permutation: a setting such as {patches: 1}, or a list of them, not 1"),
-        ("permutation={patches: 0.05}", "permutation: 0.05 of 16 patches is fewer than two: nothing can change places"),
-        ("permutation=[{patches: 0}, {patches: 0, seed: 1}]", "two settings put every pixel in the same place"),
-        ("permutation={patches: 1, patch: 8}", "permutation: 1 of 1 patches is fewer than two"),
-    ],
-)
-def test_a_wrong_setting_is_refused(study, override, said):
-    with pytest.raises(ConfigError) as caught:
-        cells(study(override))
-    assert said in str(caught.value)
-
-
-def test_an_unknown_key_of_a_setting_names_the_nearest_one(study):
-    with pytest.raises(ConfigError, match=r"did you mean 'patches'\? known: patch, patches, pixels, seed$"):
-        study("permutation={patchs: 1}")
-
-
-def test_a_search_is_made_at_one_setting(study):
-    grid = "grid={lr: [0.001, 0.002]}"
-    with pytest.raises(
-        ConfigError, match="permutation: a search is made at one setting; the recipes that it finds serve all"
-    ):
-        cells(study(grid, "permutation=[{patches: 0},{patches: 1}]"))
-    assert Counter(settings_of(cells(study(grid, "permutation={patches: 1}")), "vit")) == {Permutation(patches=1): 8}
-
-
-# ---- training ----
-
-
-def test_augmentation_comes_first_and_moves_native_pixels():
-    images, moved, spy = pictures(6), order(32, ALL), Spy()
-    seeing = Preprocess.of(images, 64, torch.from_numpy(moved))
-    lane = lane_on(spy, images, seeing, Recipe(augment="flip+shift:3", batch_size=6))
-    lane.advance(0, 1)
-    lane(images)
-    order_of_step = lane.feed.stream.indices(0)
-    params = lane.augmentation.sample_params(states(role_seed(7, "augment"), torch.arange(6)))
-    changed = lane.augmentation(images[order_of_step], params)
-    for raw, shown in zip((changed, images), spy.shown, strict=True):
-        pixels = ((raw.float() / 255 - seeing.mean) / seeing.std).flatten(2)[..., moved].view(6, 3, 32, 32)
-        assert torch.equal(shown, pixels.repeat_interleave(2, -1).repeat_interleave(2, -2))
-    assert not torch.equal(*spy.shown)
-
-
-def test_training_validation_and_test_images_are_all_moved_by_the_same_order(study, tmp_path, monkeypatch):
-    made = cells(
-        study(
-            "models={vit: {width: 8, depth: 1, heads: 1, patch_size: 4}}",
-            "permutation={patches: 1, pixels: 1, seed: 5}",
-        )
-    )
-    cell, calls, look = made[0].model_copy(update={"budget": made[0].budget.times(0.256)}), [], Preprocess.forward
-
-    def recorded(self: Preprocess, images: Tensor) -> Tensor:
-        calls.append((images, look(self, images), self))
-        return calls[-1][1]
-
-    monkeypatch.setattr(Preprocess, "forward", recorded)
-    train_cell(cell, paths=StudyPaths("spied", tmp_path, tmp_path))
-    moved, arrays = order(8, cell.permutation), load(parse_dataset("digits")).arrays
-    for images, shown, self in calls:
-        pixels = ((images.float() / 255 - self.mean) / self.std).flatten(2)[..., moved].view(images.shape)
-        assert torch.equal(shown, pixels.repeat_interleave(2, -1).repeat_interleave(2, -2))
-    given = Counter(len(images) for images, *_ in calls)
-    # steps; validation (297), watched and scored, in batches of 125; trained on, scored; the test set (500)
-    assert given == {128: 2, 125: 2 * 2 + 4, 47: 2, 50: 1}
-    tested = torch.cat([images for images, *_ in calls[-4:]])
-    assert np.array_equal(tested.permute(0, 2, 3, 1).numpy(), arrays.test_images)

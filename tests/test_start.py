@@ -122,18 +122,6 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
 # ---- what it begins with ----
 
 
-def test_a_longer_cell_begins_with_the_longer_one_of_what_it_begins_with(study):
-    def starts(*pair: str) -> dict[str, str | None]:
-        mine = {c.title: c for c in cells(study(f"pair=[{', '.join(pair)}]", "budget_check={factor: 2}", text=FAMILY))}
-        names = {c.id: title for title, c in mine.items()}
-        return {title: names.get(c.init_from) for title, c in mine.items()}
-
-    both = starts("cnn-on", "cnn")
-    assert both["cnn-on-n200-s0"] == "cnn-n200-s0"
-    assert both["cnn-on-n200-s0-long"] == "cnn-n200-s0-long"
-    assert starts("cnn-on", "vit")["cnn-on-n200-s0-long"] == "cnn-n200-s0"  # which has no longer one
-
-
 def test_a_disk_without_room_for_weights_is_an_oserror_that_leaves_nothing_behind(tmp_path):
     small, network = tmp_path / "weights" / "a.pt", torch.nn.Linear(1000, 100)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -117,3 +117,15 @@ def test_an_export_says_which_cell_another_began_with(vitcnn, tmp_path):
     rows = {row["model"]: row for row in csv.DictReader((tmp_path / "all.csv").open())}
     starts = {name: row["init_from"] for name, row in rows.items()}
     assert starts == {name: rows[STARTS[name]]["id"] if name in STARTS else "" for name in rows}
+
+
+def test_a_longer_cell_begins_with_the_longer_one_of_what_it_begins_with(study):
+    def starts(*pair: str) -> dict[str, str | None]:
+        mine = {c.title: c for c in cells(study(f"pair=[{', '.join(pair)}]", "budget_check={factor: 2}", text=FAMILY))}
+        names = {c.id: title for title, c in mine.items()}
+        return {title: names.get(c.init_from) for title, c in mine.items()}
+
+    both = starts("cnn-on", "cnn")
+    assert both["cnn-on-n200-s0"] == "cnn-n200-s0"
+    assert both["cnn-on-n200-s0-long"] == "cnn-n200-s0-long"
+    assert starts("cnn-on", "vit")["cnn-on-n200-s0-long"] == "cnn-n200-s0"  # which has no longer one

@@ -11,9 +11,14 @@ from vitcnn.report.verdict import sentence
 CLAIMS = ("cnn-wins-small", "gap-closes", "crossing")
 
 
+def has_dial(settings: Sequence[Results]) -> bool:
+    """Whether there are settings to compare, and the pair to compare at each."""
+    return len(settings) > 1 and set(settings[0].study.pair) <= set(settings[0].models)
+
+
 def dial_section(settings: Sequence[Results]) -> str:
     """Markdown, from one `Results` for each setting of `permutation`; empty where there is no dial, or no pair."""
-    if len(settings) < 2 or not set(settings[0].study.pair) <= set(settings[0].models):
+    if not has_dial(settings):
         return ""
     study = settings[0].study
     first, second = study.pair

@@ -15,21 +15,26 @@ from vitcnn.store.paths import StudyPaths
 
 
 def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, paths: StudyPaths) -> Path:
+    """The file of a cell's figure."""
+    path = paths.report / (re.sub(r"[\s/]+", "-", f"receptive-fields-{title}") + ".png")
+    with mpl.rc_context(STYLE):
+        save(offset_maps(fields, title), path)
+    return path
+
+
+def offset_maps(fields: Mapping[str, np.ndarray], title: str) -> Figure:
     """One row a layer, one column a head. `fields`: (heads, offsets down, offsets right) of each layer."""
     columns = max(len(heads) for heads in fields.values())
-    with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(1.3 * columns + 1.6, 1.35 * len(fields) + 0.6), layout="constrained")
-        axes = fig.subplots(len(fields), columns, squeeze=False)
-        for row, (name, heads) in zip(axes, fields.items(), strict=True):
-            for ax in row[len(heads) :]:
-                ax.set_visible(False)
-            for ax, head in zip(row, heads, strict=False):
-                offset_map(ax, head)
-            row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-        fig.suptitle(f"{title}: attention by offset from the token that asks", fontsize=10)
-        path = paths.report / re.sub(r"[\s/]+", "-", f"receptive-fields-{title}")
-        save(fig, path)
-    return path.with_name(f"{path.name}.png")
+    fig = Figure(figsize=(1.3 * columns + 1.6, 1.35 * len(fields) + 0.6), layout="constrained")
+    axes = fig.subplots(len(fields), columns, squeeze=False)
+    for row, (name, heads) in zip(axes, fields.items(), strict=True):
+        for ax in row[len(heads) :]:
+            ax.set_visible(False)
+        for ax, head in zip(row, heads, strict=False):
+            offset_map(ax, head)
+        row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
+    fig.suptitle(f"{title}: attention by offset from the token that asks", fontsize=10)
+    return fig
 
 
 def offset_map(ax: Axes, head: np.ndarray) -> Axes:

@@ -1,10 +1,12 @@
 """`report.md` and its figures, from the records of a study and nothing else."""
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vitcnn.analysis.caveats import (
     above_baseline,
@@ -22,7 +24,7 @@ from vitcnn.data.sources.fetch import about_data
 from vitcnn.models.config import Linear
 from vitcnn.report import figures, tables, transfer
 from vitcnn.report.cost import cost_figure, cost_section
-from vitcnn.report.permutation import dial_section
+from vitcnn.report.permutation import dial_section, has_dial
 from vitcnn.report.search import search_report
 from vitcnn.report.verdict import verdict_text
 from vitcnn.store.paths import StudyPaths, write_atomically
@@ -33,7 +35,6 @@ from vitcnn.study.matrix import describe_budget
 from vitcnn.study.schema import Study
 
 STYLE = {
-    "svg.hashsalt": "vitcnn",
     "font.size": 10,
     "axes.titlesize": 10,
     "savefig.dpi": 130,
@@ -42,37 +43,46 @@ STYLE = {
 
 
 def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> Path:
-    """Writes figures (SVG and PNG) and `report.md`, and returns its path.
+    """Writes figures (PNG) and `report.md`, and returns its path.
 
     `about`: what is known of the data set; by default, what the cache knows.
     """
+    text, results = _text_and_results(study, cells, paths, about)
+    if not study.grid:
+        with mpl.rc_context(STYLE):
+            _figures(results.first_setting, paths.report)
+            if has_dial(results.settings()):
+                _dial_figure(results, paths.report)
+            if fig := cost_figure(results.first_setting, paths):
+                save(fig, paths.report / "cost.png")
+    path = paths.report / "report.md"
+    write_atomically(path, text)
+    return path
+
+
+def report_text(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> str:
+    """What `write_report` writes to `report.md`; draws and writes nothing."""
+    return _text_and_results(study, cells, paths, about)[0]
+
+
+def _text_and_results(
+    study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None
+) -> tuple[str, Results]:
     records, wrong = read_records(paths.records)
     about = about or about_data(study.dataset_spec)
     results, failed = Results.of(study, cells, records, about), failures(cells, paths)
     if study.grid:
         text = search_report(results, wrong, failed)
     else:
-        with mpl.rc_context(STYLE):
-            _figures(results.first_setting, paths.report)
-            if dial := dial_section(results.settings()):
-                _dial_figure(results, paths.report)
-            if fig := cost_figure(results.first_setting, paths):
-                save(fig, paths.report / "cost")
-        text = _text(results.first_setting, [*_baseline(results), _missing(results)])
-        if dial:
-            text += f"\n{dial}"
-        if pretrained := transfer.transfer_section(results.first_setting):
-            text += f"\n{pretrained}"
-        if cost := cost_section(results.first_setting, paths):
-            text += f"\n{cost}"
+        first = results.first_setting
+        more = [dial_section(results.settings()), transfer.transfer_section(first), cost_section(first, paths)]
+        text = "\n".join([_text(first, [*_baseline(results), _missing(results)]), *filter(None, more)])
     if failed:
         lines = [f"- {tables.escape(f'{cell.title}: {failed[cell.id]}')}" for cell in cells if cell.id in failed]
         text += "\n## Failed cells\n\nTheir loss was no number. They count in no mean.\n\n" + "\n".join(lines) + "\n"
     if wrong:
         text += "\n## Files that are no records\n\n" + "\n".join(f"- {tables.escape(line)}" for line in wrong) + "\n"
-    path = paths.report / "report.md"
-    write_atomically(path, text)
-    return path
+    return text, results
 
 
 def _figures(results: Results, folder: Path) -> None:
@@ -88,7 +98,7 @@ def _figures(results: Results, folder: Path) -> None:
     for name, (draw, labels) in one.items():
         fig = figures.figure_for(labels)
         draw(fig.subplots(), results).set_title(title)
-        save(fig, folder / name)
+        save(fig, folder / f"{name}.png")
     count = len(figures.panels(results.study.sizes))
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -98,7 +108,7 @@ def _figures(results: Results, folder: Path) -> None:
         spare.set_visible(False)
     figures.training_curves(axes.flat[:count], results)
     fig.suptitle(title, fontsize=10)
-    save(fig, folder / "curves")
+    save(fig, folder / "curves.png")
 
 
 def _dial_figure(results: Results, folder: Path) -> None:
@@ -106,16 +116,16 @@ def _dial_figure(results: Results, folder: Path) -> None:
     fig = figures.figure_for([str(one.setting) for one in settings])
     title = f"{results.study.dataset_spec.title}, {_how_many(results)}"
     figures.gap_by_setting(fig.subplots(), settings).set_title(f"{title}\n{describe_budget(results.cells)}")
-    save(fig, folder / "dial")
+    save(fig, folder / "dial.png")
 
 
 def save(fig: Figure, path: Path) -> None:
-    """As SVG and PNG, laid out once."""
+    """As a PNG of 256 colours, a third of the bytes of one in full colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fig.get_layout_engine().execute(fig)
-    fig.set_layout_engine("none")
-    fig.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
-    fig.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
+    full = BytesIO()
+    fig.savefig(full, format="png")
+    with Image.open(full) as image:
+        image.convert("RGB").quantize(method=Image.Quantize.MAXCOVERAGE).save(path)
 
 
 def _how_many(results: Results) -> str:
