@@ -52,7 +52,7 @@ def test_a_setting_is_the_same_however_it_is_written_and_no_setting_is_another_t
             "permutation={patches: 0}",
             "permutation={patches: 1}",
             "permutation=[{patches: 1.0, seed: 0}]",
-            "permutation.tokens=1",
+            "permutation.patches=1",
         )
     }
     none, empty, *ones = ids.values()
@@ -61,13 +61,13 @@ def test_a_setting_is_the_same_however_it_is_written_and_no_setting_is_another_t
 
 
 @pytest.mark.parametrize(
-    "other", [{"tokens": 0.5}, {"pixels": 1}, {"token": 4}, {"seed": 1}, {"tokens": 0.5, "pixels": 0.5}], ids=str
+    "other", [{"patches": 0.5}, {"pixels": 1}, {"patch": 4}, {"seed": 1}, {"patches": 0.5, "pixels": 0.5}], ids=str
 )
 def test_every_part_of_a_setting_changes_the_id_and_survives_json(other):
     cell = Cell(
         dataset="digits", validation=297, n=50, seed=0, arch=ViT(), recipe=Recipe(), permutation=Permutation(patches=1)
     )
-    changed = cell.model_copy(update={"permutation": Permutation(**{"tokens": 1} | other)})
+    changed = cell.model_copy(update={"permutation": Permutation(**{"patches": 1} | other)})
     assert changed.id != cell.id
     assert Cell.model_validate_json(changed.model_dump_json()).id == changed.id
 
@@ -75,12 +75,12 @@ def test_every_part_of_a_setting_changes_the_id_and_survives_json(other):
 @pytest.mark.parametrize(
     ("permutation", "said"),
     [
-        (Permutation(), "not shuffled"),
+        (Permutation(), "not permuted"),
         (Permutation(patches=1), "all patches permuted"),
         (Permutation(patches=0.5, pixels=0.5), "50% of the patches and pixels permuted"),
         (Permutation(patches=1, pixels=1), "all patches and pixels permuted"),
         (Permutation(pixels=0.5), "50% of the pixels permuted"),
-        (Permutation(patches=0.25, pixels=1), "25% of the tokens and all pixels permuted"),
+        (Permutation(patches=0.25, pixels=1), "25% of the patches and all pixels permuted"),
     ],
 )
 def test_a_setting_is_said_in_tokens(permutation, said):
@@ -90,7 +90,7 @@ def test_a_setting_is_said_in_tokens(permutation, said):
 def test_the_budget_check_is_made_at_every_setting(study):
     made = cells(study("permutation=[{patches: 0},{patches: 1}]", "budget_check={}", "seeds=1"))
     checks = Counter((c.model, c.n, c.permutation.patches) for c in made if c.role == "budget-check")
-    assert checks == {(model, n, tokens): 1 for model in ("vit", "cnn") for n in (50, 200) for tokens in (0, 1)}
+    assert checks == {(model, n, patches): 1 for model in ("vit", "cnn") for n in (50, 200) for patches in (0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -100,19 +100,19 @@ def test_the_budget_check_is_made_at_every_setting(study):
             "permutation=[{patches: 1},{pixels: 1},{patches: 1.0}]",
             "permutation: the same setting stands there more than once",
         ),
-        ("permutation={patches: 1.5}", "tokens: Input should be less than or equal to 1 (got 1.5)"),
+        ("permutation={patches: 1.5}", "patches: Input should be less than or equal to 1 (got 1.5)"),
         (
             "permutation=[{},{pixels: -0.1}]",
             "permutation.1.pixels: Input should be greater than or equal to 0 (got -0.1)",
         ),
-        ("permutation={patches: most}", "tokens: Input should be a valid number"),
+        ("permutation={patches: most}", "patches: Input should be a valid number"),
         ("permutation={seed: -1}", "seed: Input should be greater than or equal to 0 (got -1)"),
-        ("permutation={patch: 0}", "token: Input should be greater than 0 (got 0)"),
-        ("permutation={patch: 3}", "permutation: an image of 8 pixels is not made of tokens of 3×3; give `token`"),
+        ("permutation={patch: 0}", "patch: Input should be greater than 0 (got 0)"),
+        ("permutation={patch: 3}", "permutation: an image of 8 pixels is not made of patches of 3×3; give `patch`"),
         ("permutation=1", "permutation: a setting such as {patches: 1}, or a list of them, not 1"),
-        ("permutation={patches: 0.05}", "permutation: 0.05 of 16 tokens is fewer than two: nothing can change places"),
+        ("permutation={patches: 0.05}", "permutation: 0.05 of 16 patches is fewer than two: nothing can change places"),
         ("permutation=[{patches: 0}, {patches: 0, seed: 1}]", "two settings put every pixel in the same place"),
-        ("permutation={patches: 1, patch: 8}", "permutation: 1 of 1 tokens is fewer than two"),
+        ("permutation={patches: 1, patch: 8}", "permutation: 1 of 1 patches is fewer than two"),
     ],
 )
 def test_a_wrong_setting_is_refused(study, override, said):
@@ -122,7 +122,7 @@ def test_a_wrong_setting_is_refused(study, override, said):
 
 
 def test_an_unknown_key_of_a_setting_names_the_nearest_one(study):
-    with pytest.raises(ConfigError, match=r"did you mean 'tokens'\? known: pixels, seed, token, tokens$"):
+    with pytest.raises(ConfigError, match=r"did you mean 'patches'\? known: pixels, seed, patch, patches$"):
         study("permutation={wrds: 1}")
 
 
