@@ -1,5 +1,6 @@
 """What every test has: the digits in a data folder of their own, one CPU thread, ways to write a study and to call."""
 
+import gc
 import importlib
 import signal
 import sys
@@ -33,6 +34,8 @@ budget: {images_seen: 1000}
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data cache of the whole session: `$VITCNN_DATA`, with the digits in it."""
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # a training ends with a collection, which need not look at all that was imported each time
     folder = tmp_path_factory.mktemp("data")
     fetch(parse_dataset("digits"), folder, say=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
