@@ -10,7 +10,7 @@ from vitcnn.errors import Frozen
 from vitcnn.report.tables import markdown
 from vitcnn.training.networks import CURVE_IMAGES
 
-WHOLE = 100_000  # images seen by a cell of configs/fashion-mnist.yaml and reference.yaml
+WHOLE = 100_000  # images seen by a cell of configs/fashion-mnist/reference.yaml and reference.yaml
 BATCH = 128
 GOAL, START, PART = 0.95, 1.0, 0.05  # (b) / (a); seconds to the first step; seconds of it that are told
 WORKERS = (0, 1, 2)  # of the loops (c) and (d)

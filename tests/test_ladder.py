@@ -44,7 +44,7 @@ def pictures(arch, data=RGB, count: int = 3) -> Tensor:
 
 
 def test_these_are_the_rungs_of_the_ladder_study():
-    study = load_study(Path(__file__).parents[1] / "configs/ladder.yaml")
+    study = load_study(Path(__file__).parents[1] / "configs/cifar10/ladder.yaml")
     assert [e.arch for e in study.models if e.arch.name != "linear"] == LADDER
 
 

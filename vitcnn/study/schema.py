@@ -6,7 +6,7 @@ seeds: 3                                  # or a list
 models: {vit: {}, deep: {arch: vit, depth: 8}, cnn: {}, linear: {}}
 budget: {images_seen: 20_000}             # or {epochs: 50}
 recipe: {augment: "shift:1"}              # for every model
-recipes: ../results/digits-search/recipes.yaml   # per model and size, found by a search
+recipes: ../results/digits/search/recipes.yaml   # per model and size, found by a search
 grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value (or several grids)
 permutation: {patches: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
 """
