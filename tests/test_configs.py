@@ -16,7 +16,10 @@ from vitcnn.study.matrix import cells
 from vitcnn.study.schema import Study
 
 HERE = Path(__file__).resolve().parents[1]
-STUDIES = {path.stem: path for path in sorted(HERE.glob("configs/*.yaml"))}
+STUDIES = {
+    path.relative_to(HERE / "configs").with_suffix("").as_posix(): path
+    for path in sorted(HERE.glob("configs/*/*.yaml"))
+}
 WITH_RECIPES = [name for name, path in STUDIES.items() if "\nrecipes:" in path.read_text(encoding="utf-8")]
 WITH_RECORDS = [name for name in STUDIES if (HERE / f"results/{name}/records").exists()]
 
@@ -39,7 +42,7 @@ def counted(arch: str, dataset: str) -> ModelProfile:
 
 
 def test_there_are_studies_searches_and_records():
-    assert {"digits", "fashion-mnist", "reference", "ladder", "dial", "release"} <= set(WITH_RECORDS)
+    assert {"digits/reference", "fashion-mnist/reference", "cifar10/reference", "fractals/million"} <= set(WITH_RECORDS)
     assert any(loaded(name).grid for name in STUDIES)
     assert {name for name in STUDIES if loaded(name).recipes} == set(WITH_RECIPES) != set()
 

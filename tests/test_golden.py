@@ -13,13 +13,14 @@ from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 
 HERE = Path(__file__).resolve().parents[1]
-STUDIES = [c.stem for c in sorted(HERE.glob("configs/*.yaml")) if (HERE / f"results/{c.stem}/report.md").exists()]
+CONFIGS = [path.relative_to(HERE / "configs").with_suffix("").as_posix() for path in HERE.glob("configs/*/*.yaml")]
+STUDIES = [name for name in sorted(CONFIGS) if (HERE / f"results/{name}/report.md").exists()]
 SEARCHES = [name for name in STUDIES if (HERE / f"results/{name}/recipes.yaml").exists()]
 
 
 def test_there_are_reports_to_hold_against_their_records():
-    assert {"digits", "fashion-mnist"} <= set(STUDIES)
-    assert {"digits-search", "fashion-mnist-search"} <= set(SEARCHES)
+    assert {"digits/reference", "fashion-mnist/reference"} <= set(STUDIES)
+    assert {"digits/search", "fashion-mnist/search"} <= set(SEARCHES)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -68,13 +68,13 @@ def test_a_cell_begins_with_the_cell_of_the_same_network_and_seed_at_the_n_that_
     before, after = pair()
     for seed in (0, 1):
         for n in (100, 300):
-            assert after[f"vit-n{n}-s{seed}"].start is None
+            assert after[f"vit-n{n}-s{seed}"].init_from is None
             begun = {name: after[f"{name}-n{n}-s{seed}"] for name in ("vit-50", "vit-200", "cnn-200", "tiny")}
             assert {c.init_from_study for c in begun.values()} == {"before"}
-            assert begun["vit-50"].start == before[f"vit-n50-s{seed}"].id
-            assert begun["vit-200"].start == before[f"vit-n200-s{seed}"].id
-            assert begun["cnn-200"].start == before[f"cnn-n200-s{seed}"].id
-            assert begun["tiny"].start == before[f"timm/test_vit-n50-s{seed}"].id
+            assert begun["vit-50"].init_from == before[f"vit-n50-s{seed}"].id
+            assert begun["vit-200"].init_from == before[f"vit-n200-s{seed}"].id
+            assert begun["cnn-200"].init_from == before[f"cnn-n200-s{seed}"].id
+            assert begun["tiny"].init_from == before[f"timm/test_vit-n50-s{seed}"].id
 
 
 def test_what_decides_the_weights_is_part_of_the_id_and_the_file_is_not(pair, study, tmp_path):
@@ -281,7 +281,7 @@ def test_the_report_says_where_the_images_before_were_made_from_seeds(study, tmp
 def test_a_line_joins_what_differs_by_the_images_before_alone(study):
     twins = BEFORE.replace("deep: {arch: vit, width: 32, depth: 2", "twin: {arch: vit, width: 32, depth: 1")
     study(text=twins, name="before.yaml")
-    vit = "model: vit, width: 32, depth: 1, heads: 2"
+    vit = "arch: vit, width: 32, depth: 1, heads: 2"
     begun = {"a-50": ("vit", 50), "b-200": ("twin", 200), "a-200": ("vit", 200), "b-50": ("twin", 50)}
     models = ", ".join(
         f"{name}: {{{vit}, pretrain: {{study: before.yaml, n: {n}, model: {of}}}}}" for name, (of, n) in begun.items()
@@ -325,7 +325,7 @@ def test_a_network_begun_within_the_study_is_another_cell_than_one_begun_with_th
         "anew: {arch: vit, width: 32, depth: 1, heads: 2, pretrain: {study: before.yaml, n: 50}}}",
     )
     made = {cell.title: cell for cell in cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))}
-    assert made["more-n50-s0"].start == made["anew-n50-s0"].start == made["vit-n50-s0"].id
+    assert made["more-n50-s0"].init_from == made["anew-n50-s0"].init_from == made["vit-n50-s0"].id
     assert made["more-n50-s0"].id != made["anew-n50-s0"].id
 
 

@@ -20,7 +20,11 @@ RESULTS = (HERE / "results/README.md").read_text(encoding="utf-8")
 FINDINGS = re.search(r"^## Findings\n(.*?)^## ", TEXT, re.DOTALL | re.MULTILINE).group(1)
 STUDIES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"^(?:\| `)?vitcnn +([a-z-]+)", TEXT, re.MULTILINE)))
-QUOTED = {"reference": (500, 45_000), "fashion-mnist": (250,), "fractals-million": (10_000, 1_000_000)}  # gaps at n
+QUOTED = {
+    "cifar10/reference": (500, 45_000),
+    "fashion-mnist/reference": (250,),
+    "fractals/million": (10_000, 1_000_000),
+}  # gaps at n
 DECIMAL = r"(?<![\d.,])(?<!± )\d+\.\d+(?![\d.])"  # half-widths of intervals are not counted
 
 
@@ -70,7 +74,7 @@ def test_every_command_stands_in_the_readme_and_no_other():
 
 def test_scripts_and_configs_exist():
     texts = "\n".join(readme.read_text(encoding="utf-8") for readme in READMES)
-    named = set(re.findall(r"\b((?:scripts|configs)/[\w*.-]+[\w*])", texts))
+    named = set(re.findall(r"\b((?:scripts|configs)/[\w*./-]+[\w*])", texts))
     assert len(named) > 8
     assert [name for name in named if not list(HERE.glob(name))] == []
 
@@ -94,7 +98,7 @@ def test_the_numbers_of_the_findings_are_those_of_the_records():
 
 
 def test_the_tokens_of_the_findings_are_true_of_the_records():
-    reference, fashion = gaps("reference"), gaps("fashion-mnist")
+    reference, fashion = gaps("cifar10/reference"), gaps("fashion-mnist/reference")
     assert "the CNN leads at every n" in FINDINGS
     assert min(reference.values()) > 0
     assert "Its lead grows" in FINDINGS

@@ -1,5 +1,6 @@
 """Reading a study: YAML and `key=value` overrides in, a Study out, or one sentence that says what to change."""
 
+import os
 import re
 import reprlib
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(text, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
-    text.setdefault("name", path.stem)
+    text.setdefault("name", _name_of(path))
     try:
         text["models"] = by_name(text.get("models"))
         for override in overrides:
@@ -86,6 +87,14 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
     made = [name if of in (None, study.dataset) else f"{name}, made on {of}" for name, of in searches]
     return study.model_copy(update={"search": ", ".join(made)}) if made else study
+
+
+def _name_of(path: Path) -> str:
+    """The file's, after the folders below `configs` that it lies in: `configs/cifar10/reference.yaml` is called
+    `cifar10/reference`."""
+    folders = Path(os.path.abspath(path)).parts[:-1]
+    below = folders[len(folders) - folders[::-1].index("configs") :] if "configs" in folders else ()
+    return "/".join([*below, path.stem])
 
 
 def _truth(value: Any, *keys: str) -> str | None:
@@ -156,8 +165,8 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
 _NAME = (
-    "a study's name names a folder: letters, digits, '.', '_' and '-', the first of them a letter or a digit (without "
-    "`name:` it is the file's)"
+    "a study's name names a folder, or folders joined by '/': letters, digits, '.', '_' and '-', each of them beginning "
+    "with a letter or a digit (without `name:` it is the file's)"
 )
 _MODEL = "a model's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
 _KEYS = {
