@@ -236,7 +236,7 @@ def test_layers_of_different_heads_and_grids_share_a_figure(tmp_path):
     drawn = [len(ax.images) for ax in offset_maps(layers, title).axes if ax.get_visible()]
     assert drawn == [1] * (5 + 1 + 1)
     path = save_receptive_fields(layers, title, StudyPaths("nets", tmp_path, tmp_path))
-    assert path == tmp_path / "nets" / "receptive-fields-a-cell-(all-tokens-shuffled).png"
+    assert path == tmp_path / "nets" / "receptive-fields-a-cell-(all-patches-permuted).png"
     tall, wide, _ = matplotlib.image.imread(path).shape
     assert tall < wide < 1300
 

@@ -43,5 +43,5 @@ def with_starters(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell
 
 def _begin(cells: Sequence[Cell]) -> str:
     if len(cells) == 1:
-        return f"{cells[0].title} begins with the weights of cell {cells[0].start}"
+        return f"{cells[0].title} begins with the weights of cell {cells[0].init_from}"
     return f"{len(cells)} cells, {cells[0].title} the first, begin with the weights of cells"
