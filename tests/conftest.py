@@ -3,6 +3,7 @@
 import gc
 import importlib
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,6 +125,16 @@ def read(tmp_path: Path) -> Callable[..., DataSet]:
 
     call.said = []
     return call
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name is found, at once: what a machine without a network does, and one with a network must not undo."""
+
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
 
 @pytest.fixture

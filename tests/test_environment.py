@@ -13,6 +13,7 @@ from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.sources.download import LARGEST, extract, tarfile
 from vitcnn.data.sources.fetch import fetch, load
 from vitcnn.data.sources.registry import parse_dataset
+from vitcnn.launch.run_study import run_study
 from vitcnn.training import provenance
 
 STUDY = """
@@ -23,43 +24,13 @@ models: {vit: {width: 16, depth: 1, heads: 1}}
 budget: {images_seen: 64}
 recipe: {batch_size: 32}
 """
-MAIN = [sys.executable, "-c", "from vitcnn.cli import main; main()"]
 
 
-@pytest.fixture
-def vitcnn_in(tmp_path, data_folder):
-    """`vitcnn_in({"HOME": …}, "run", …)`: the command in a process with such an environment; what is None is unset."""
-
-    def call(env: dict[str, str | None], *words: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-        (tmp_path / "small.yaml").write_text(STUDY)
-        whole = os.environ | {"VITCNN_DATA": str(data_folder), "NO_COLOR": "1", "WANDB_MODE": None} | env
-        return subprocess.run(
-            [*before, *MAIN, *map(str, words)],
-            cwd=tmp_path, env={k: v for k, v in whole.items() if v is not None},
-            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    return call
-
-
-def without_network() -> tuple[str, ...]:
-    """A prefix that takes the network away, where this machine lets us."""
-    here = ("unshare", "--net", "--map-root-user")
-    try:
-        return here if subprocess.run([*here, "true"], capture_output=True).returncode == 0 else ()
-    except FileNotFoundError:
-        return ()
-
-
-NOWHERE = {key: "http://127.0.0.1:9" for key in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-
-
-def test_without_a_network_a_fetch_says_what_was_tried_and_how_to_do_it_by_hand(vitcnn_in, tmp_path):
-    done = vitcnn_in(NOWHERE, "data", "fetch", "cifar100", "--data-dir", "cache", before=without_network())
-    assert done.returncode == 2
-    assert "vitcnn: cifar100 could not be fetched. Tried:\n  torchvision: " in done.stderr
-    assert "By hand: run `vitcnn data fetch cifar100` on a machine that reaches the download, and copy" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_without_a_network_a_fetch_says_what_was_tried_and_how_to_do_it_by_hand(offline, vitcnn, tmp_path):
+    code, _, err = vitcnn("data", "fetch", "cifar100", "--data-dir", "cache")
+    assert code == 2
+    assert "vitcnn: cifar100 could not be fetched. Tried:\n  torchvision: " in err
+    assert "By hand: run `vitcnn data fetch cifar100` on a machine that reaches the download, and copy" in err
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -71,16 +42,16 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_said_before_anything_is_traine
     assert not list(tmp_path.glob("results/*/records/*"))
 
 
-def test_images_for_which_the_disk_has_no_room_are_refused_before_one_is_read(vitcnn_in, tmp_path):
+def test_images_for_which_the_disk_has_no_room_are_refused_before_one_is_read(vitcnn, tmp_path):
     from PIL import Image
 
     for label in "ab":
         (tmp_path / "pets" / label).mkdir(parents=True)
         for k in range(3):
             Image.new("RGB", (8, 8), (k, 0, ord(label))).save(tmp_path / "pets" / label / f"{k}.png")
-    done = vitcnn_in({}, "data", "fetch", "folder:pets", "--resolution", "30000000000", "--data-dir", "cache")
-    assert done.returncode == 2
-    assert "GB are free; make room, keep images at a smaller `resolution`, or choose another disk" in done.stderr
+    code, _, err = vitcnn("data", "fetch", "folder:pets", "--resolution", "30000000000", "--data-dir", "cache")
+    assert code == 2
+    assert "GB are free; make room, keep images at a smaller `resolution`, or choose another disk" in err
 
 
 def in_the_way(tmp_path: Path) -> Path:
@@ -89,32 +60,37 @@ def in_the_way(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("which", ["a file in the way", "a read-only file system"])
-def test_a_data_cache_that_cannot_be_written_to_is_said_with_the_option_that_chooses_another(
-    which, vitcnn_in, tmp_path
-):
+def test_a_data_cache_that_cannot_be_written_to_is_said_with_the_option_that_chooses_another(which, vitcnn, tmp_path):
     where = in_the_way(tmp_path) if which == "a file in the way" else Path("/sys/vitcnn")
     if not where.parent.exists():
         pytest.skip("no /sys here")
-    done = vitcnn_in({}, "data", "fetch", "digits", "--data-dir", where)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"vitcnn: {where}: ")
-    assert done.stderr.endswith("; --data-dir chooses another data cache\n")
-    assert len(done.stderr.splitlines()) == 1
+    code, _, err = vitcnn("data", "fetch", "digits", "--data-dir", where)
+    assert code == 2
+    assert err.startswith(f"vitcnn: {where}: ")
+    assert err.endswith("; --data-dir chooses another data cache\n")
+    assert len(err.splitlines()) == 1
 
 
 WITHOUT = "import sys; sys.modules['wandb'] = None  # as if it were not installed\n"
 
 
-def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_trained(vitcnn_in, tmp_path):
+def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_trained(study, tmp_path, monkeypatch, capfd):
+    """The worker, a process of its own, has neither."""
+    study(text=STUDY)
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
-    path = os.pathsep.join([str(tmp_path / "without"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    home = {key: str(in_the_way(tmp_path)) for key in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
-    done = vitcnn_in(home | {"PYTHONPATH": path}, "run", "small.yaml", "--device", "cpu", "--workers", "1")
-    assert done.returncode == 0, done.stderr
+    before = filter(None, [os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "without"), *before]))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for key in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(key, str(tmp_path / "small.yaml" / "below"))
+    outcome = run_study(tmp_path / "small.yaml", device="cpu", workers=1, results=tmp_path / "results", runs=tmp_path)
+    said = "".join(capfd.readouterr())
+    assert (len(outcome.done), outcome.failed) == (1, {})
     assert len(list(tmp_path.glob("results/small/records/*.json"))) == 1
-    assert "goes on without W&B" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    assert "goes on without W&B" in said
+    assert "Traceback" not in said
 
 
 # ---- what lies in the cache, and what is downloaded ----

@@ -13,6 +13,8 @@ from vitcnn.data.sources.cache import KeptInfo
 from vitcnn.data.sources.fetch import about_data, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
+from vitcnn.launch.open_study import fetch_and_open
+from vitcnn.launch.worker import Options, work
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record, read_records
 
@@ -45,8 +47,10 @@ def finished(tmp_path_factory) -> tuple[Path, list[Record], np.ndarray]:
     for k in range(72):
         save(noise(k), home / "pets" / ("cat" if k < 60 else "dog") / f"{k}.png")
     (home / "pets.yaml").write_text(STUDY.format(root=home / "pets"))
-    how = ["--data-dir", f"{home}/cache", "--device", "cpu", "--wandb", "off", "--workers", "1"]
-    call(home, "run", *how)
+    where = {"results": home / "results", "runs": home / "runs", "data_folder": home / "cache"}
+    opened = fetch_and_open(home / "pets.yaml", **where)
+    options = Options(device="cpu", tracking="off", data_folder=home / "cache")
+    assert [set(work((cell,), opened.paths, options).cells.values()) for cell in opened.cells] == [{"done"}] * 3
     labels = np.array(load(parse_dataset(f"folder:{home}/pets"), home / "cache").arrays.test_labels)
     shutil.rmtree(home / "pets")
     shutil.rmtree(home / "cache")

@@ -1,14 +1,30 @@
 """The check for whoever has a GPU for some minutes ends in time without one, and says what it could not do."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts/gpu_check"
+
+
+@pytest.fixture
+def gpu_check(tmp_path, monkeypatch) -> Iterator[ModuleType]:
+    """The script as a module, for processes of their own too."""
+    (tmp_path / "gpu_check.py").symlink_to(SCRIPT)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for folder in (SCRIPT.parent, tmp_path):
+        monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module("gpu_check")
+    for name in ("gpu_check", "gpu_check_speed"):
+        sys.modules.pop(name, None)
 
 
 def test_without_a_gpu_it_checks_what_it_can_and_ends_in_time(tmp_path):
@@ -24,22 +40,33 @@ def test_without_a_gpu_it_checks_what_it_can_and_ends_in_time(tmp_path):
     assert f"0 of {len(found)} checks failed" in report
 
 
-@pytest.mark.parametrize(
-    ("fault", "said"), [("1 / 0", "ZeroDivisionError: division by zero"), ("os._exit(3)", "BrokenProcessPool")]
-)
-def test_something_that_is_wrong_stops_nothing_else_and_is_the_exit_status(fault, said, tmp_path):
-    """Also what takes its process down, as an illegal access to a GPU's memory does."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "if 'multiprocessing' in ' '.join(sys.orig_argv):\n"  # the process that checks are forked from
-        "    from vitcnn.data.augment.augmentation import Augmentation\n"
-        f"    Augmentation.dense = lambda *_: {fault}\n"
-    )
-    command = [sys.executable, SCRIPT, "--minutes", "0.3", "--device", "cpu", "--out", tmp_path]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
-    assert done.returncode == 1, done.stdout + done.stderr[-2000:]
-    report = (tmp_path / "gpu.md").read_text()
-    assert report.count("WRONG") == 1
-    assert said in report
-    assert "| fractals, 1 channels, noise 0, as on a CPU | 0 pixels differ | right |" in report
+def is_right() -> tuple[bool, str]:
+    return True, "0 pixels differ"
+
+
+def divides() -> tuple[bool, str]:
+    return bool(1 / 0), ""
+
+
+def dies() -> None:
+    os._exit(3)
+
+
+def test_a_check_that_raises_or_takes_its_process_down_is_wrong_and_stops_no_other(gpu_check, tmp_path, monkeypatch):
+    """An illegal access to a GPU's memory takes its process down."""
+
+    def checks(check, where: torch.device, scratch: Path) -> None:
+        for work in (divides, dies, is_right):
+            check("Is it right?", work.__name__, work)
+
+    monkeypatch.setattr(gpu_check, "check_rightness", checks)
+    monkeypatch.setattr(gpu_check, "check_speed", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--device", "cpu", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main()
+    assert ended.value.code == 1
+    rows = [line for line in (tmp_path / "gpu.md").read_text().splitlines() if line.startswith("| ")][2:]
+    assert rows[0] == "| divides | ZeroDivisionError: division by zero | WRONG |"
+    assert rows[1].startswith("| dies | BrokenProcessPool: ")
+    assert rows[1].endswith("| WRONG |")
+    assert rows[2] == "| is_right | 0 pixels differ | right |"

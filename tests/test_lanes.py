@@ -19,14 +19,15 @@ from vitcnn.training.train import train_cell, train_cells
 
 TEXT = """
 dataset: digits
-sizes: [50, 300]
+sizes: [50, 100]
 seeds: 2
+validation: 50
 models:
   vit: {width: 32, depth: 2, heads: 2, drop_path: 0.5, recipe: {lr: 0.003, weight_decay: 0.3}}
   cnn: {channels: [8, 16], blocks: [1, 1], recipe: {lr: 0.003, augment: "shift:1+mixup:0.8"}}
   swin: {width: 16, depths: [1, 1], heads: [1, 2], recipe: {augment: "trivial+erase:0.5+cutmix:1"}}
   mixer: {width: 32, depth: 1}
-budget: {images_seen: 1600}
+budget: {images_seen: 800}
 recipe: {batch_size: 32}
 """
 MODELS = ["vit", "cnn", "swin", "mixer"]
@@ -77,7 +78,7 @@ def test_interrupted_lanes_go_on_alone_or_together_to_the_same_end(model, of, pa
     mine = of(model)
     with pytest.raises(InterruptedCell):
         list(train_cells(mine, paths=paths, stop=interrupting(9)))
-    assert {load_checkpoint(paths.cell(cell.id) / "last.ckpt")["step"] for cell in mine} == {9}
+    assert {load_checkpoint(paths.cell(cell.id) / "last.ckpt")["step"] for cell in mine} == {11}
     first = train_cell(mine[0], paths=paths)
     with pytest.raises(InterruptedCell):
         train_cell(mine[1], paths=paths, stop=interrupting(9))
@@ -100,7 +101,7 @@ def test_a_cell_whose_loss_is_not_a_number_leaves_the_others_alone(of, paths, al
 
 
 def test_lanes_that_all_fail_end_at_once(of, paths):
-    bad = of("vit", "models.vit.recipe.lr=1e30", "budget.images_seen=320000")
+    bad = of("vit", "models.vit.recipe.lr=1e30", "budget.images_seen=32000")
     assert {type(error) for _, error in train_cells(bad, paths=paths)} == {NotFiniteLoss}
 
 
@@ -117,6 +118,23 @@ def test_every_lane_has_its_own_run_in_wandb(of, paths, monkeypatch, tmp_path):
         assert "test/acc" in said
 
 
+HEAVY = """
+import torch
+from torch import nn
+
+
+class Heavy(nn.Linear):
+    def __init__(self, inputs, classes):
+        super().__init__(inputs, classes)
+        self.ballast = nn.Parameter(torch.ones(10_000_000))  # 40 MB, four times with its gradient and AdamW's moments
+
+    def forward(self, images):
+        return super().forward(images.flatten(1)) * self.ballast[:10]
+
+
+def build(image_size, channels, classes):
+    return Heavy(channels * image_size**2, classes)
+"""
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -132,25 +150,28 @@ mine = cells(load_study(folder / "wide.yaml"))
 list(train_cells(mine[:1], paths=StudyPaths("warm", folder, folder), device="cpu"))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), -1))
-records = dict(train_cells(mine, paths=StudyPaths("cut", folder, folder), device="cpu", log=print))
-print(len(records), "records, lanes:", {r.cost.lanes for r in records.values()})
+records = [r for _, r in train_cells(mine, paths=StudyPaths("cut", folder, folder), device="cpu", log=print)]
+print(len(records), "records, lanes:", {r.cost.lanes for r in records})
 """
 
 
 def test_lanes_that_run_out_of_memory_are_halved_and_go_on(tmp_path):
     """In a process of its own, whose memory the system limits."""
+    (tmp_path / "heavy.py").write_text(HEAVY)
     (tmp_path / "wide.yaml").write_text(
-        "dataset: digits\nsizes: [50]\nseeds: 4\nmodels: {vit: {width: 576, heads: 3}}\nbudget: {images_seen: 128}"
+        "dataset: digits\nsizes: [50]\nseeds: 4\nvalidation: 50\nmodels: {heavy: {arch: 'import:heavy:build'}}\n"
+        "budget: {images_seen: 64}\nrecipe: {batch_size: 32}"
     )
-    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=200)
-    assert "4 vit cells ran out of memory; half of them at a time" in done.stdout, done.stderr[-2000:]
+    command = [sys.executable, "-c", LIMITED, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    assert "4 heavy cells ran out of memory; half of them at a time" in done.stdout, done.stderr[-2000:]
     assert "4 records, lanes: {" in done.stdout, done.stderr[-2000:]
     assert "{4}" not in done.stdout
 
 
 def test_jobs_hold_cells_of_one_model_with_equal_numbers_of_steps(of, study):
     mine = of("vit") + of("cnn")
-    longer = of("vit", "budget.images_seen=3200")
+    longer = of("vit", "budget.images_seen=1600")
     start = of("vit", "sizes=[50]", "seeds=1")[0].model_copy(update={"init_from": mine[0].id})
     assert [len(job) for job in jobs([*mine, *longer, start], 32)] == [4, 4, 4, 1]
     assert [len(job) for job in jobs(mine, 3)] == [2, 2, 2, 2]

@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path):
+def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path, vitcnn):
     script = tmp_path / "notebook.py"
     script.write_text(
         "from vitcnn import load_records, run_study\n\n"
@@ -43,10 +43,8 @@ def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == "4 {} False 4"
-    command = [sys.executable, "-c", "from vitcnn.cli import main; main()", "run", "small.yaml", "--results", "again"]
-    command += ["--device", "cpu", "--workers", "1", "--wandb", "off"]
-    typed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.stdout.splitlines()[:-1] == typed.stdout.splitlines()
+    how = ["--results", "again", "--device", "cpu", "--workers", "1", "--wandb", "off"]
+    assert done.stdout.splitlines()[:-1] == vitcnn("run", "small.yaml", *how)[1].splitlines()
     one, other = (load_records(tmp_path / folder / "small") for folder in ("results", "again"))
     assert one["weights"].to_list() == other["weights"].to_list()
 

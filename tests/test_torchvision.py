@@ -1,7 +1,6 @@
 """torchvision's own sets, by its own classes, from folders that look as if they had been downloaded."""
 
 import inspect
-import socket
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,16 +15,6 @@ from vitcnn.data.sources.fetch import about_data, fetch, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.data.sources.torchvision import SETS, _open
 from vitcnn.errors import ConfigError
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """No name is found, at once: what a machine without a network does, and one with a network must not undo."""
-
-    def unknown(*_, **__):
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
 
 @pytest.fixture
