@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from synthetic import make_study
+from vitcnn.analysis.format import interval, times
 
 from vitcnn.analysis.crossing import Crossing, Stretch, invert
 from vitcnn.analysis.crossing_claims import describe_multiplier, overtakes
 from vitcnn.analysis.evidence import Evidence, NotEnough, Number
-from vitcnn.analysis.format import interval, times
 from vitcnn.analysis.pair import Pair
 from vitcnn.analysis.random_effects import Sample
 from vitcnn.analysis.simulate import Truth, draw

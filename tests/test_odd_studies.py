@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from synthetic import every, make_study
+from vitcnn.analysis.format import points, signed
 
 from vitcnn.analysis import power_law
-from vitcnn.analysis.format import points, signed
 from vitcnn.analysis.random_effects import Estimate
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw

@@ -59,8 +59,7 @@ class Imported(Frozen):
         _, module, _ = (value["name"] + "::").split(":")[:3]
         if not re.fullmatch(r"import:[A-Za-z_][\w.]*:[A-Za-z_]\w*", value["name"]) or module.endswith(".py"):
             raise ValueError(
-                f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not "
-                f"{value['name']!r}"
+                f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not {value['name']!r}"
             )
         return value | {"source_sha256": code_hash(sources(module))}
 

@@ -26,7 +26,7 @@ def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, paths: S
             for ax, head in zip(row, heads, strict=False):
                 offset_map(ax, head)
             row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-        fig.suptitle(f"{title}: attention by offset from the token that asks", fontsize=10)
+        fig.suptitle(f"{title}: attention by offset from the query token", fontsize=10)
         path = paths.report / re.sub(r"[\s/]+", "-", f"receptive-fields-{title}")
         save(fig, path)
     return path.with_name(f"{path.name}.png")

@@ -87,8 +87,8 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
 
 
 def _truth(value: Any, *keys: str) -> str | None:
-    """Where a truth value stands that would be taken for 1 or 0: `pretrained` and `options` may have some."""
-    if keys[-1:] in (("options",), ("pretrained",)):
+    """Where a truth value would be taken for 1 or 0; None where there is none, or where the key may have one."""
+    if keys[-1:] in (("options",), ("pretrained",), ("permuted",)):
         return None
     if isinstance(value, bool):
         return ".".join(keys)
@@ -180,13 +180,13 @@ def _explain(error: dict, names: list) -> str:
         if where[2] == "arch" and len(where) > 3:
             owner = ARCHS[where[3]]
         where = ["models", str(names[error["loc"][1]]), *where[4 if where[2] == "arch" else 2 :]]
-    elif where[:1] == ["grid"] and len(where) > 2:
-        where.pop(1)  # which of several grids; people mostly write one
+    elif where[:1] in (["grid"], ["budget"]) and len(where) > 2:
+        where.pop(1)  # which of several; people mostly write one
     if error["type"] == "extra_forbidden":
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
         known = set(owner.model_fields) - {"chosen", "search", "before", "weights_sha256", "source_sha256"}
-        known |= {"recipe", "init_from", "pretrain"} if owner in ARCHS.values() else set()
+        known |= {"recipe", "init_from", "pretrain", "permuted"} if owner in ARCHS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{suggest(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)

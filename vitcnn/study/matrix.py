@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from vitcnn.data.permutation import Permutation, order
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError, suggest
+from vitcnn.study.budget import Budget
 from vitcnn.study.cell import Cell
 from vitcnn.study.init_from import source_above, source_cells
 from vitcnn.study.recipe import Recipe
@@ -36,10 +37,8 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
         here: list[Cell] = []
         for model in study.models:
             for recipe, variant in _recipes(study, model, n):
-                for permutation in (
-                    study.permutation if recipe and study.permutation else (None,)
-                ):  # the linear baseline cannot care
-                    cell = _cell(study, data, model, n, seed, recipe, variant, permutation)
+                for permutation, budget in _settings(study, model, recipe):
+                    cell = _cell(study, data, model, n, seed, recipe, variant, permutation, budget)
                     if model.pretrain:
                         source = first[model.name][seed]
                         begun = {"init_from": source.id, "init_from_study": source.study}
@@ -55,11 +54,21 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
             prolonged = cell.model_copy(update=more | {"init_from": longer.get(cell.init_from, cell.init_from)})
             longer[cell.id] = prolonged.id
             out.append(prolonged)
+    _check_budgets(out)
     seen: dict[str, Cell] = {}
     for cell in out:
         if (other := seen.setdefault(cell.id, cell)) is not cell:
             raise ConfigError(f"{cell.title} and {other.title} are the same cell: same model, same recipe")
     return out
+
+
+def _settings(
+    study: Study, model: StudyModel, recipe: Recipe | None
+) -> Iterable[tuple[Permutation | None, Budget | None]]:
+    """A cell for each. The linear baseline has no budget, and a permutation of its inputs does not affect it."""
+    if recipe is None:
+        return [(None, None)]
+    return itertools.product(study.permutation if model.permuted and study.permutation else (None,), study.budget)
 
 
 def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
@@ -104,6 +113,17 @@ def _check_pair(study: Study) -> None:
             raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
     if extra := sorted(set(check.seeds) - set(study.seeds)):
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
+
+
+def _check_budgets(made: Sequence[Cell]) -> None:
+    """Raises ConfigError where two budgets are the same number of steps."""
+    steps: dict[tuple, Budget] = {}
+    for cell in made:
+        if cell.role == "main" and cell.budget:
+            where = (cell.model, cell.n, cell.permutation, cell.seed, cell.steps)
+            if (other := steps.setdefault(where, cell.budget)) != cell.budget:
+                where = f"{cell.steps:,} steps of {cell.model} at n = {cell.n:,}"
+                raise ConfigError(f"budget: {other} and {cell.budget} are the same {where}")
 
 
 def _check_permutation(study: Study, data: Info) -> None:
@@ -167,14 +187,15 @@ def _cell(
     recipe: Recipe | None,
     variant: str,
     permutation: Permutation | None,
+    budget: Budget | None,
 ) -> Cell:
     if recipe:  # named sets are written out: what a record says was done must not change with what `basic` means
         augment = augment_for(recipe.augment, data.size, data.flip, data.name)
         recipe = recipe.model_copy(update={"augment": augment})
-        if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
+        if budget.images_seen and recipe.batch_size > budget.images_seen:
             raise ConfigError(
                 f"model {model.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
-                f"budget.images_seen, {study.budget.images_seen:,}"
+                f"budget.images_seen, {budget.images_seen:,}"
             )
     return Cell(
         dataset=study.dataset,
@@ -183,15 +204,22 @@ def _cell(
         seed=seed,
         arch=model.arch,
         recipe=recipe,
-        budget=study.budget if recipe else None,
+        budget=budget,
         study=study.name,
         model=model.name,
         role="search" if study.grid else "main",
-        variant=variant,
+        variant=str(budget) if budget and len(study.budget) > 1 else variant,
         resolution=study.resolution,
         content=data.content,
         permutation=permutation,
     )
+
+
+def describe_budgets(cells: Sequence[Cell]) -> str:
+    """As `describe_budget`, of each budget."""
+    budgets = dict.fromkeys(c.budget for c in cells if c.role != "budget-check" and c.budget)
+    each = [[c for c in cells if c.budget == b] for b in budgets]
+    return "; ".join(map(describe_budget, each or [cells]))
 
 
 def describe_budget(cells: Sequence[Cell]) -> str:
