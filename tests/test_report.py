@@ -94,15 +94,15 @@ def test_every_model_stands_beside_the_pairs_second_paired_by_the_seeds_that_bot
     study, all_cells, paths = make_study(tmp_path, "pair=[cnn, swin]")
     rng = np.random.default_rng(0)
     draws = {c.id: rng.uniform(0.3, 0.9) for c in all_cells}
-    gone = {"cnn-n50-s1", "local-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
+    gone = {"cnn-n50-s1", "swin-n50-s2", "linear-n1000-s0", "linear-n1000-s2", *(f"vit-n200-s{s}" for s in range(3))}
     records = every([c for c in all_cells if c.title not in gone], lambda c: draws[c.id])
     write(records, paths)
     text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
-    assert "Every model minus swin, paired by seed, points" in text.split("## Gap\n")[1].split("\n## ")[0]
+    assert "Every model minus swin, paired by seed, in points" in text.split("## Gap\n")[1].split("\n## ")[0]
     got = {r.cell.title: r.test.accuracy for r in records}
 
     def shown(name: str, n: int) -> str:
-        pairs = [(f"{name}-n{n}-s{s}", f"local-n{n}-s{s}") for s in range(3)]
+        pairs = [(f"{name}-n{n}-s{s}", f"swin-n{n}-s{s}") for s in range(3)]
         gaps = [got[a] - got[b] for a, b in pairs if {a, b} <= got.keys()]
         if len(gaps) < 2:
             return f"{100 * gaps[0]:+.1f} (1 seed)" if gaps else MISSING
@@ -188,7 +188,7 @@ def test_seeds_that_train_on_different_images_are_not_said_to_share_them(partial
 
 
 def test_a_broken_file_is_named(partial):
-    assert "half.json" in partial[0][0].split("## Files that are no records\n", 1)[1]
+    assert "half.json" in partial[0][0].split("## Files that are not records\n", 1)[1]
 
 
 def test_a_name_with_a_pipe_breaks_no_table(partial):
@@ -259,16 +259,16 @@ def test_a_search_shows_every_trials_validation_accuracy_and_its_choice_in_bold(
 @pytest.mark.parametrize(
     ("overrides", "head"),
     [
-        ((), "augment (else none)"),
+        ((), "augment (instead of none)"),
         (("models={vit: {}, cnn: {recipe: {augment: 'shift:2'}}}", "grid=[{lr: [0.001, 0.003, 0.01]}, "
-          "{lr: [0.02], augment: [none, 'shift:1']}]"), "augment (else the first of its own)"),
+          "{lr: [0.02], augment: [none, 'shift:1']}]"), "augment (instead of its first value)"),
     ],
 )  # fmt: skip
 def test_what_a_field_gained_is_held_against_a_value_that_the_heading_names_where_it_is_everyones(
     tmp_path, overrides, head
 ):
     text = write_report(*search(tmp_path, *overrides)).read_text(encoding="utf-8")
-    assert rows(text, "What the search gained")[0][2:] == ["lr (else 0.001)", head]
+    assert rows(text, "Gain of the search")[0][2:] == ["lr (instead of 0.001)", head]
 
 
 def test_an_unfinished_search_is_refused_and_a_broken_record_is_named_as_the_cause(tmp_path):

@@ -115,7 +115,7 @@ def test_options_of_a_model_are_columns_where_some_model_has_them(tmp_path):
         tmp_path, "models={vit: {}, deep: {arch: vit, depth: 8}, wide: {arch: cnn, channels: [8, 16, 32]}}"
     )
     table = tidy(every(all_cells, accuracy)).set_index("model")
-    assert [c for c in table if c.startswith("model_")] == ["arch_depth", "arch_channels"]
+    assert [c for c in table if c.startswith("arch_")] == ["arch_depth", "arch_channels"]
     assert table.loc["deep", ["arch", "arch_depth"]].drop_duplicates().to_numpy().tolist() == [["vit", 8]]
     assert set(table.loc["wide", "arch_channels"]) == {(8, 16, 32)}
     assert table.loc["vit", ["arch_depth", "arch_channels"]].isna().all(axis=None)

@@ -118,8 +118,8 @@ def _(what: c.CopiedTestImages) -> str:
         trained, tested = what.sample
         test, train = f"of the first {tested:,} test images", f"of the first {trained:,} training images of a cell"
         warning = f"Before they are deformed, {what.before:,} test images are exact copies of training images. "
-        copies = f"{what.copies:,} {test} are exact copies {train}" if what.copies else f"none {test} is a copy {train}"
-        return f"{warning if what.before else ''}On a sample: {copies}."
+        copies = f"{what.copies:,} {test} are exact copies" if what.copies else f"none {test} is an exact copy"
+        return f"{warning if what.before else ''}On a sample: {copies} of one {train}."
     if not what.copies:
         return "No test image is an exact copy of a training image."
     return (

@@ -180,7 +180,7 @@ def _explain(error: dict, names: list) -> str:
         if where[2] == "arch" and len(where) > 3:
             owner = ARCHS[where[3]]
         where = ["models", str(names[error["loc"][1]]), *where[4 if where[2] == "arch" else 2 :]]
-    elif where[:1] in (["grid"], ["budget"]) and len(where) > 2:
+    elif (where[:1] == ["grid"] and len(where) > 2) or (where[:1] == ["budget"] and len(where) > 1):
         where.pop(1)  # which of several; people mostly write one
     if error["type"] == "extra_forbidden":
         *parents, key = where

@@ -121,6 +121,8 @@ class Study(Frozen):
     @field_validator("budget", mode="before")
     @classmethod
     def _budgets(cls, value: Any) -> Any:
+        if not isinstance(value, dict | list | tuple | Budget):
+            raise ValueError(f"a budget such as {{images_seen: 20_000}}, or a list of them, not {reprlib.repr(value)}")
         return (value,) if isinstance(value, dict | Budget) else value
 
     @field_validator("budget")
