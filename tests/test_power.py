@@ -141,7 +141,8 @@ def test_the_pair_is_the_studys(tmp_path):
 @pytest.mark.parametrize("keep", [lambda _: False, lambda c: c.seed == 0, lambda c: c.model == "cnn" or c.seed == 1])
 def test_where_no_two_seeds_of_the_pair_are_finished_it_says_what_it_takes(tmp_path, keep):
     assert said(tmp_path, keep=keep) == (
-        "The smallest gap that 3 seeds can detect is not known yet. It needs two finished seeds of cnn and vit at one size."
+        "The smallest gap that 3 seeds can detect is not known yet. It needs two finished seeds of cnn and vit at one "
+        "size."
     )
 
 

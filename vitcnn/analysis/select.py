@@ -37,7 +37,8 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score], failed: Collecti
     missing: a choice among fewer trials is unfair."""
     if missing := [cell.title for cell in cells if cell.recipe and cell.id not in {*validation, *failed}]:
         raise ConfigError(
-            f"the search is not finished: {len(missing):,} cell{'s' * (len(missing) > 1)} missing, {missing[0]} among them"
+            f"the search is not finished: {len(missing):,} cell{'s' * (len(missing) > 1)} missing, {missing[0]} among "
+            "them"
         )
     groups: dict[tuple, list[Cell]] = defaultdict(list)
     for cell in cells:

@@ -25,9 +25,9 @@ def gap_against_budget(ax: Axes, results: Results) -> Axes:
     """The pair's gap in points, paired by seed, a line for each n. Means with 95 % Student-t intervals over seeds."""
     sizes, along = results.study.sizes, [results.along_budget(n) for n in results.study.sizes]
     every = sorted({place for r in along for place in r.places})
-    for k, (r, beside) in enumerate(zip(along, apart(len(sizes), every), strict=True)):
+    for k, (r, beside) in enumerate(zip(along, apart(len(sizes), every, most=1.08), strict=True)):
         points = [(place * beside, [100 * g for g in r.gaps(place).values()]) for place in r.places]
-        color = colormaps["viridis"](0.9 * k / max(1, len(sizes) - 1))
+        color = colormaps["viridis"](0.85 * k / max(1, len(sizes) - 1))
         series(ax, points, {"color": color, "marker": MARKERS[k % len(MARKERS)], "linestyle": "-"}, f"n = {sizes[k]:,}")
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel(of_the_gap(*results.study.pair))
@@ -66,7 +66,7 @@ def gap_map(ax: Axes, results: Results, most: float | None = None) -> Axes:
         crossings.append(_crossing(ax, row, r))
     for row, (here, above) in enumerate(pairwise(crossings)):
         if here is not None and above is not None:
-            ax.plot([here, above], [row, row + 1], color="black", linewidth=1.2, zorder=3)
+            ax.plot([here, above], [row - LOW, row + 1 - LOW], color="black", linewidth=0.9, linestyle=":", zorder=3)
     ax.set_xlim(-0.5, len(study.sizes) - 0.5)
     ax.set_ylim(-0.5, len(study.budget) - 0.5)
     ax.set_xticks(range(len(study.sizes)), [thousands(n) for n in study.sizes])

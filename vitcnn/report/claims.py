@@ -47,7 +47,8 @@ def gap_closes(c: Claim) -> tuple[str, str]:
         size = "larger" if inside.larger else "smaller"
         parts.append(f"In between it is {size} than at both ends: {inside.gap:+z.1f} at {c.axis.name(inside.place)}.")
     at = "From" if c.axis.n is None else f"At n = {c.axis.n:,}, from"
-    return f"{at} {small} to {large} the accuracy gap ({c.first} minus {c.second}) falls.", " ".join(parts)
+    between = c.axis.interval(*(f"{place:,}" for place in c.places))
+    return f"{at} {between} the accuracy gap ({c.first} minus {c.second}) falls.", " ".join(parts)
 
 
 def gap_closes_log_error(c: Claim) -> tuple[str, str]:

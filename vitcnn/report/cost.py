@@ -62,11 +62,11 @@ def _how(costs: Costs) -> str:
     precision = ", ".join(sorted({c.precision for c in trained}))
     return (
         f"Measured by `vitcnn cost` on {costs.machine}, {counted(costs.threads, 'thread')}, "
-        f"{str(costs.made_by.get('date'))[:10]}, at a load of {costs.load:.1f} when it began. Numbers are median (slowest–fastest) "
-        f"of {costs.repeats} rounds. In a round every model runs for about {costs.seconds:g} s. A training step is "
-        f"augmentation, forward, loss, backward, clipping and AdamW on {batches} images, {precision}. Inference is in "
-        f"batches of {costs.inference_batch:,}. Peak memory is that of training, without the network's weights and the "
-        f"batch ({costs.memory_is}). MACs are of one forward image. Accuracy is that of the tables above."
+        f"{str(costs.made_by.get('date'))[:10]}, at a load of {costs.load:.1f} when it began. Numbers are median "
+        f"(slowest–fastest) of {costs.repeats} rounds. In a round every model runs for about {costs.seconds:g} s. A "
+        f"training step is augmentation, forward, loss, backward, clipping and AdamW on {batches} images, {precision}. "
+        f"Inference is in batches of {costs.inference_batch:,}. Peak memory is that of training, without the network's "
+        f"weights and the batch ({costs.memory_is}). MACs are of one forward image. Accuracy is that above."
     )
 
 

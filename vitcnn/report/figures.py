@@ -82,11 +82,12 @@ def _against_n(ax: Axes, results: Results, models: Sequence[str], measure: Measu
     legend(ax)
 
 
-def apart(count: int, places: Sequence[float]) -> list[float]:
+def apart(count: int, places: Sequence[float], most: float = 1.03) -> list[float]:
     """What each of `count` lines' places on a logarithmic axis are multiplied with, so that intervals do not hide each
-    other; all of them together by less than half the way from one of `places` (ascending) to the next."""
+    other: `most` from one line to the next, and all of them together by less than half the way from one of `places`
+    (ascending) to the next."""
     nearest = min((b / a for a, b in itertools.pairwise(places)), default=math.inf)
-    step = min(1.03, min(1.5, math.sqrt(nearest)) ** (1 / max(1, count - 1)))
+    step = min(most, min(1.5, math.sqrt(nearest)) ** (1 / max(1, count - 1)))
     return [step ** (line - (count - 1) / 2) for line in range(count)]
 
 

@@ -17,13 +17,13 @@ from vitcnn.report.reasons import reason
 from vitcnn.report.tables import escape, markdown
 
 METHOD = """\
-A claim is supported or contradicted if p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}. This bounds
-the chance of any false decision among them at the same level. It is valid for a single analysis; testing after each
-seed and stopping at significance inflates it. The claims were fixed before any result. They use the smallest and the largest n
-with two finished seeds{budgets}. Each interval is for one claim, paired by seed. It covers new seeds (subset,
-initialisation, order) and new test images. The last column is the share of the variance that comes from the finite test
-set. Few seeds can miss rare training failures. Crossings and multiples invert the paired test along n, with straight
-lines over log n between the measured sizes.
+A claim is supported or contradicted if p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}. This
+bounds the chance of any false decision among them at the same level. It is valid for a single analysis; testing after
+each seed and stopping at significance inflates it. The claims were fixed before any result. They use the smallest and
+the largest n with two finished seeds{budgets}. Each interval is for one claim, paired by seed. It covers new seeds
+(subset, initialisation, order) and new test images. The last column is the share of the variance that comes from the
+finite test set. Few seeds can miss rare training failures. Crossings and multiples invert the paired test along
+{axis}, with straight lines over its logarithm between the measured places.
 """
 BUDGETS = "; those that end in -budget use the smallest and the largest budget at the largest n"
 
@@ -50,14 +50,15 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
     parts.append("### Claims\n\n" + markdown(head, [_row(claim) for claim in verdict.claims]))
     parts.append("\n".join(f"- {sentence(claim)}" for claim in verdict.claims) + "\n")
     parts.append(f"### Fitted learning curves\n\n{_curves(results.at_largest_budget, verdict)}")
-    same = same_test(verdict.claims)
+    same, several = same_test(verdict.claims), len(results.study.budget) > 1
     tested = {claim.key for claim in verdict.claims if not math.isnan(claim.adjusted)}
     twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items() if {twin, key} <= tested)
     method = METHOD.format(
         alpha=ALPHA,
         tested=counted(len(tested - same.keys()), "claim"),
         twins=f" ({twins})" if twins else "",
-        budgets=BUDGETS if len(results.study.budget) > 1 else "",
+        budgets=BUDGETS if several else "",
+        axis="n or images seen" if several else "n",
     )
     parts.append(f"### Method\n\n{textwrap.fill(method, 120)}\n")
     return "\n".join(parts)
