@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from synthetic import every, make_study, record
 
-from vitcnn.analysis.caveats import above_baseline, below_baseline, budget_shifts
+from vitcnn.analysis.budget_check import budget_shifts
+from vitcnn.analysis.caveats import AboveBaseline, above_baseline, below_baseline
 from vitcnn.analysis.results import Results, overfitting
 from vitcnn.analysis.stats import mean, paired
+from vitcnn.report.caveats import caveat, shift
 
 LEVELS = {"vit": 0.7, "swin": 0.8, "cnn": 0.9, "linear": 0.6}
 WOBBLE = (-0.02, 0.0, 0.04)  # by seed
@@ -137,11 +139,9 @@ def test_a_missing_cell_changes_only_its_own_numbers_and_order_changes_none(trio
 def test_who_loses_to_the_baseline_is_said_with_name_n_and_both_numbers(tmp_path):
     study, all_cells, _ = make_study(tmp_path)
     records = every(all_cells, lambda c: 0.5 if (c.model, c.n) == ("vit", 1000) else usual(c))
-    (sentence,) = below_baseline(Results.of(study, all_cells, records))
-    assert sentence.startswith("vit ")
-    assert "n = 1,000" in sentence
-    assert "50.0% against 60.7%" in sentence
-    assert "3 and 3 seeds" in sentence
+    (below,) = below_baseline(Results.of(study, all_cells, records))
+    assert (below.model, below.n, below.own.count) == ("vit", 1000, 3)
+    assert "vit is not above the linear baseline at n = 1,000: 50.0% against 60.7% (3 and 3 seeds)" in caveat(below)
 
 
 def test_the_baseline_is_held_against_the_largest_n_that_both_have_finished(trio):
@@ -149,8 +149,8 @@ def test_the_baseline_is_held_against_the_largest_n_that_both_have_finished(trio
     records = every(all_cells, lambda c: 0.5 if (c.model, c.n) == ("vit", 200) else usual(c))
     assert below_baseline(Results.of(study, all_cells, records)) == []
     late = {c.id for c in all_cells if (c.model, c.n) == ("vit", 1000)}
-    (sentence,) = below_baseline(Results.of(study, all_cells, [r for r in records if r.id not in late]))
-    assert "n = 200" in sentence
+    (below,) = below_baseline(Results.of(study, all_cells, [r for r in records if r.id not in late]))
+    assert below.n == 200
 
 
 def test_a_draw_with_the_baseline_is_not_above_it(trio):
@@ -169,12 +169,11 @@ def test_above_the_baseline_nothing_is_said_nor_without_one_nor_without_records(
 def test_a_lead_over_the_baseline_that_may_be_chance_is_said_to_be(tmp_path):
     study, all_cells, _ = make_study(tmp_path)
     told = above_baseline(Results.of(study, all_cells, every(all_cells, usual)))
-    assert told == "Every model is above the linear baseline at its largest finished n."
+    assert told == AboveBaseline((), None)
+    assert caveat(told) == "Every model is above the linear baseline at its largest finished n."
     wild = every(all_cells, lambda c: 0.62 + 5 * WOBBLE[c.seed] if c.model == "vit" else LEVELS[c.model])
-    told = above_baseline(Results.of(study, all_cells, wild))
-    assert told.startswith(
-        "Every model is above the linear baseline at its largest finished n, though this may be chance"
-    )
+    told = caveat(above_baseline(Results.of(study, all_cells, wild)))
+    assert told.startswith("Every model is above the linear baseline at its largest finished n. This may be chance")
     assert told.endswith(": vit by +5.3 (95 %: -32.6 to +43.3) points.")
 
 
@@ -211,8 +210,8 @@ def test_of_several_seeds_a_move_is_held_against_what_moves_it_from_seed_to_seed
     found = shifts(tmp_path, "budget_check.seeds=[0,1,2]", moved=moved)
     assert [(s.seeds, s.limited) for s in found] == [(3, limited)] * 2
     assert all(s.chance < 0.008 < HALF for s in found)
-    judged = "within half its interval, but more than chance moves it, paired by seed"
-    assert all(s.judged.startswith(judged) == limited for s in found)
+    judged = "This is within half the width of its interval, but more than chance, paired by seed"
+    assert all((judged in shift(s)) == limited for s in found)
 
 
 def test_one_seed_gives_no_interval_to_hold_a_gap_against(tmp_path):

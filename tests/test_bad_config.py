@@ -55,7 +55,7 @@ def said(study):
         ({"recipe": "{lr: 1e400}"}, "recipe.lr: Input should be a finite number (got inf)"),
         ({"recipe": "fast"}, "recipe: Input should be a mapping of keys to values (got 'fast')"),
         ({"recipe": ""}, "recipe: Input should be a mapping of keys to values (got None)"),
-        ({"budget": "100"}, "budget: Input should be a mapping of keys to values (got 100)"),
+        ({"budget": "100"}, "budget: a budget such as {images_seen: 20_000}, or a list of them, not 100"),
         ({"seeds": "-3"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not -3"),
         ({"seeds": "[-3]"}, "seeds.0: Input should be greater than or equal to 0 (got -3)"),
         ({"models": "[[vit]]"}, "models: a list of names, or names with options, not [['vit']]"),

@@ -138,7 +138,7 @@ def test_selecting_from_a_study_that_is_no_search_is_refused(vitcnn, tmp_path):
     make_study(tmp_path)
     code, _, err = vitcnn("select", "trio.yaml")
     assert code == 2
-    assert "trio is no search: it has no `grid`" in err
+    assert "trio is not a search: it has no `grid`" in err
 
 
 # ---- what works ----

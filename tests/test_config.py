@@ -150,7 +150,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_overrides_change_nested_keys_and_leave_their_neighbours(study):
     loaded = study("recipe.lr=0.01", "recipe.batch_size=64", "budget={epochs: 2}", "sizes=[20]")
     assert (loaded.recipe.lr, loaded.recipe.batch_size) == (0.01, 64)
-    assert (loaded.budget.epochs, loaded.budget.images_seen, loaded.sizes) == (2, None, (20,))
+    assert (loaded.budget[0].epochs, loaded.budget[0].images_seen, loaded.sizes) == (2, None, (20,))
     assert loaded.seeds == study().seeds
 
 

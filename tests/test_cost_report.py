@@ -90,8 +90,8 @@ def test_the_table_has_costs_and_accuracies_and_says_what_is_missing(trio):
     assert lines[0] == "## Cost and quality"
     assert "some CPU, 1 thread, 2026-01-01, at a load of 0.1 when it began" in lines[2]
     assert lines[-1] == (
-        "By the means at n = 200, no model is at once better and cheaper than these, in training time an image: vit, "
-        "cnn; in MACs: vit, cnn."
+        "Pareto frontier by the means at n = 200 (no model is both better and cheaper): in training time an image: "
+        "vit, cnn; in MACs: vit, cnn."
     )
 
 

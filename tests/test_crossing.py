@@ -53,8 +53,8 @@ def test_the_interval_ends_where_the_paired_test_just_rejects(noise):
     means = [0.03, 0.01, -0.004, -0.03]
     found = passes(means, noise)
     for n in (found.low, found.high):
-        (stretch,) = [s for s in stretches(sample(means, noise)) if s.sizes[0] <= n < s.sizes[1]]
-        share = math.log(n / stretch.sizes[0]) / math.log(stretch.sizes[1] / stretch.sizes[0])
+        (stretch,) = [s for s in stretches(sample(means, noise)) if s.ends[0] <= n < s.ends[1]]
+        share = math.log(n / stretch.ends[0]) / math.log(stretch.ends[1] / stretch.ends[0])
         assert stretch.sample.estimate([1 - share, share]).p == pytest.approx(0.05, rel=1e-6)
     assert found.low < found.passes[0] < found.high
 
@@ -62,11 +62,11 @@ def test_the_interval_ends_where_the_paired_test_just_rejects(noise):
 @pytest.mark.parametrize(
     ("means", "value", "low", "high", "excluded", "says"),
     [
-        ([0.1, 0.08, 0.04, 0.001], False, True, False, False, "or more, open to the right"),
-        ([0.1, 0.08, 0.04, -0.001], True, True, False, False, "or more, open to the right"),
-        ([0.001, -0.05, -0.1, -0.1], True, False, True, False, "or less, open to the left"),
-        ([-0.001, -0.05, -0.1, -0.1], False, False, True, False, "or less, open to the left"),
-        ([0.001, -0.001, 0.001, -0.001], True, False, False, False, "open on both sides"),
+        ([0.1, 0.08, 0.04, 0.001], False, True, False, False, "or more, upper end not measured"),
+        ([0.1, 0.08, 0.04, -0.001], True, True, False, False, "or more, upper end not measured"),
+        ([0.001, -0.05, -0.1, -0.1], True, False, True, False, "or less, lower end not measured"),
+        ([-0.001, -0.05, -0.1, -0.1], False, False, True, False, "or less, lower end not measured"),
+        ([0.001, -0.001, 0.001, -0.001], True, False, False, False, "neither end measured"),
         ([0.1, 0.05, -0.05, -0.1], True, True, True, False, " to "),
         ([0.1, 0.1, 0.1, 0.1], False, False, False, True, ""),
         ([-0.1, -0.1, -0.1, -0.1], False, False, False, True, ""),
@@ -160,7 +160,7 @@ def test_the_same_records_under_two_names_have_multiplier_1(tmp_path):
 def test_a_cell_that_is_missing_elsewhere_costs_a_crossing_nothing(tmp_path):
     known = evidence(tmp_path, SIZES, seeds=4, spread=0.001, images=20_000, **FALLING)
     holes = without(known, {("cnn", 400, 0), ("vit", 400, 1), ("vit", 200, 2)})
-    with pytest.raises(NotEnough, match=r"1 is finished"):
+    with pytest.raises(NotEnough, match=r"common=1"):
         lines(holes, "cnn", "vit").crossing()
     holes = without(known, {("cnn", 400, 0)})
     assert lines(holes, "cnn", "vit").crossing() == lines(known, "cnn", "vit").crossing()

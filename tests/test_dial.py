@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from synthetic import every, make_study, spread, write
 
 from vitcnn.analysis.caveats import below_baseline
-from vitcnn.analysis.power import detectable_gaps
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.report.figures import gap_by_setting
-from vitcnn.report.permutation import CLAIMS, dial_section
+from vitcnn.report.permutation import permutation_section
+from vitcnn.report.power import power_text
 from vitcnn.report.report import write_report
 from vitcnn.report.tables import MISSING
 from vitcnn.report.verdict import sentence, verdict_text
@@ -124,7 +124,7 @@ def test_settings_that_differ_are_told_apart_in_titles_and_heads(other, tmp_path
 
 
 def test_the_tables_have_every_settings_gap_and_accuracies(results):
-    first, second = tables(dial_section(results.settings()))
+    first, second = tables(permutation_section(results.settings()))
     sizes = ["n = 50", "n = 200", "n = 1,000"]
     assert first[0] == second[0] == ["", *sizes]
     assert first[1:] == [
@@ -138,7 +138,7 @@ def test_the_tables_have_every_settings_gap_and_accuracies(results):
 
 
 def test_what_is_missing_is_missing_in_its_own_setting_only(results, partial):
-    whole, holes = (tables(dial_section(one.settings())) for one in (results, partial))
+    whole, holes = (tables(permutation_section(one.settings())) for one in (results, partial))
     changed = {
         (number, line[0], head): after
         for number, (before, now) in enumerate(zip(whole, holes, strict=True))
@@ -156,11 +156,11 @@ def test_what_is_missing_is_missing_in_its_own_setting_only(results, partial):
 
 
 def test_every_setting_is_judged_as_a_study_of_that_setting_alone_would_be(results, tmp_path):
-    text = dial_section(results.settings())
+    text = permutation_section(results.settings())
     for place, name in enumerate(NAMES):
         judged = {claim.key: claim for claim in verdict(alone(results, tmp_path, place)).claims}
         lines = text.split(f"- {name}:\n", 1)[1].split("\n- ")[0].splitlines()
-        assert lines[-3:] == [f"  - {sentence(judged[key])}" for key in CLAIMS]
+        assert lines[-3:] == [f"  - {sentence(judged[key])}" for key in ("cnn-wins-small", "gap-closes", "crossing")]
         baseline = [line for line in lines[:-3] if "not above the linear baseline at n = 1,000" in line]
         assert len(baseline) == (2 if name == NAMES[2] else 0)
     assert len({text.split(f"- {name}:\n", 1)[1].split("\n- ")[0] for name in NAMES}) == 3
@@ -169,14 +169,14 @@ def test_every_setting_is_judged_as_a_study_of_that_setting_alone_would_be(resul
 def test_the_order_of_the_records_changes_nothing(partial):
     mixed = random.Random(1).sample(sorted(partial.records.values(), key=lambda r: r.id), len(partial.records))
     again = Results.of(partial.study, partial.cells, mixed)
-    assert dial_section(again.settings()) == dial_section(partial.settings())
+    assert permutation_section(again.settings()) == permutation_section(partial.settings())
 
 
 def test_one_seed_gives_gaps_without_intervals_and_claims_that_cannot_be_said(tmp_path):
     study, all_cells, _ = make_study(tmp_path, "seeds=1", text=DIAL, name="dial")
-    text = dial_section(Results.of(study, all_cells, every(all_cells, accuracy)).settings())
+    text = permutation_section(Results.of(study, all_cells, every(all_cells, accuracy)).settings())
     assert [line[1] for line in tables(text)[0][1:]] == ["+30.0 (1 seed)", "+10.0 (1 seed)", "-4.0 (1 seed)"]
-    assert text.count("**cannot be said**") == 9
+    assert text.count("**not tested**") == 9
 
 
 def test_the_figure_has_a_line_a_setting_through_the_finished_gaps(partial):
@@ -204,15 +204,15 @@ def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_pat
     paths = StudyPaths("dial", tmp_path / "results", tmp_path / "runs")
     write(one.records.values(), paths)
     text = write_report(one.study, one.cells, paths).read_text(encoding="utf-8")
-    before, after = (whole.report / "report.md").read_text(encoding="utf-8").split("\n## The dial\n")
+    before, after = (whole.report / "report.md").read_text(encoding="utf-8").split("\n## Permutation\n")
     assert before.split("\n\n", 2)[2] == text.split("\n\n", 2)[2]
     told = [line.split(":")[0] for line in before.split("\n\n")[1].splitlines()]
     assert told == [f"**{name}" for name in (NAMES[2], NAMES[2])]
     assert text.split("\n\n")[1] == "**Every model is above the linear baseline at its largest finished n.**"
     assert "not permuted: 3 models × 3 sizes × 3 seeds" in text
-    assert "](dial.png)" in after
-    assert (whole.report / "dial.png").stat().st_size > 10_000
-    assert not (paths.report / "dial.png").exists()
+    assert "](permutation.png)" in after
+    assert (whole.report / "permutation.png").stat().st_size > 10_000
+    assert not (paths.report / "permutation.png").exists()
     for name in ("accuracy", "gap", "overfitting", "curves"):
         assert (paths.report / f"{name}.png").read_bytes() == (whole.report / f"{name}.png").read_bytes(), name
     assert one.title == results.first_setting.title == "digits, not permuted"
@@ -224,7 +224,7 @@ def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_pa
     write(every(all_cells[:-1], lambda _: 0.5), paths)
     assert vitcnn("report", "dial.yaml", *more)[0] == 0
     text = (paths.report / "report.md").read_text(encoding="utf-8")
-    assert "## The dial" not in text
+    assert "## Permutation" not in text
     assert "None: no model is called " in text
     assert "more begins with the trained weights of vit at the same n and seed" in text
     assert f"**1 of {len(all_cells)} cells missing:** {all_cells[-1].title}" in text
@@ -236,7 +236,7 @@ def test_verdict_and_plan_are_about_the_first_setting_and_status_counts_all(dial
     assert vitcnn("verdict", *where)[:2] == (0, verdict_text(one, verdict(one)) + "\n")
     out = vitcnn("plan", *where)[1]
     assert "63 done  of 63 cells" in out
-    assert detectable_gaps(one) in out
+    assert power_text(one) in out
     out = vitcnn("status", *where)[1]
     assert (out.count("9/9"), out.count("3/3")) == (6, 3)
 

@@ -219,7 +219,7 @@ def test_a_report_says_what_the_images_are_and_what_the_baseline_was_fitted_on(s
     text = write_report(mine, cells(mine), paths).read_text(encoding="utf-8")
     assert f"\n{FRACTALS}: 1 models × 2 sizes" in text
     assert "\nIts images are synthetic, fractals of random iterated function systems, made from seeds: " in text
-    assert "\nlinear is fitted on the first 50 of its images at most, whatever n is.\n" in text
+    assert "\nlinear is fitted on the first 50 of its training images at most, at every n.\n" in text
     assert (
         "\nOn a sample: none of the first 200 test images is an exact copy of one of the first 300 training images "
         "of a cell.\n" in text

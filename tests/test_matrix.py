@@ -69,9 +69,9 @@ def test_budget_check_doubles_the_pair_at_the_two_end_sizes(study, budget):
         (e, n, s) for e in ("vit", "cnn") for n in (50, 200) for s in (0, 2)
     }
     assert len(checks) == 8
-    assert {c.budget for c in checks} == {loaded.budget.times(2)}
-    kind = next(iter(loaded.budget.model_dump(exclude_none=True)))
-    assert getattr(checks[0].budget, kind) == 2 * getattr(loaded.budget, kind)
+    assert {c.budget for c in checks} == {loaded.budget[0].times(2)}
+    kind = next(iter(loaded.budget[0].model_dump(exclude_none=True)))
+    assert getattr(checks[0].budget, kind) == 2 * getattr(loaded.budget[0], kind)
     assert {c.id for c in checks}.isdisjoint(c.id for c in main)
 
 

@@ -10,10 +10,11 @@ from synthetic import every, make_study, write
 
 from vitcnn.analysis.evidence import Evidence
 from vitcnn.analysis.pair import Pair
-from vitcnn.analysis.power import detectable, detectable_gaps
+from vitcnn.analysis.power import detectable
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw, latent_spread
 from vitcnn.analysis.stats import deviation
+from vitcnn.report.power import power_text
 
 # ---- the smallest gap ----
 
@@ -93,7 +94,7 @@ def finished(folder, *overrides: str, keep=lambda _: True) -> Results:
 
 
 def said(folder, *overrides: str, keep=lambda _: True) -> str:
-    return detectable_gaps(finished(folder, *overrides, keep=keep))
+    return power_text(finished(folder, *overrides, keep=keep))
 
 
 def points(results: Results, n: int, seeds: int) -> str:
@@ -105,47 +106,48 @@ def points(results: Results, n: int, seeds: int) -> str:
     return f"{one:.1f} ({strict:.1f}) at n = {n:,}"
 
 
-ONE_OF = "(5 %, for new seeds and new test images; in brackets: as one of the verdict's 7 tests, at worst)"
+ONE_OF = "(level 5 %, for new seeds and new test images; in brackets: as the strictest of the verdict's 7 tests)"
 
 
 def test_the_sentence_gives_the_gap_at_each_size_in_points(tmp_path):
     results = finished(tmp_path)
     gaps = [points(results, n, 3) for n in (50, 200, 1000)]
-    assert detectable_gaps(results) == (
-        f"3 seeds find a gap cnn − vit four times in five {ONE_OF} if it has, in points, {', '.join(gaps)} or more; "
-        "by the spread of the 3 seeds finished so far."
+    assert power_text(results) == (
+        f"3 seeds detect a gap cnn − vit with a power of 80 % {ONE_OF} from these points on: {', '.join(gaps)}. "
+        "The spread is that of the 3 seeds finished so far."
     )
     assert len(set(gaps)) == 3
 
 
 def test_the_gap_is_that_of_the_seeds_asked_for_by_the_spread_of_those_finished(tmp_path):
     results = finished(tmp_path, "seeds=8", keep=lambda c: c.n == 50)
-    sentence = detectable_gaps(results)
-    assert sentence.startswith("8 seeds find")
-    assert f"in points, {points(results, 50, 8)} or more" in sentence
-    assert sentence.endswith("by the spread of the 3 seeds finished so far.")
+    sentence = power_text(results)
+    assert sentence.startswith("8 seeds detect")
+    assert f"points on: {points(results, 50, 8)}." in sentence
+    assert sentence.endswith("The spread is that of the 3 seeds finished so far.")
 
 
 def test_sizes_with_one_common_seed_are_left_out_and_unlike_numbers_of_seeds_are_said(tmp_path):
     results = finished(tmp_path, keep=lambda c: {50: True, 200: c.seed == 0, 1000: c.model == "vit" or c.seed}[c.n])
-    sentence = detectable_gaps(results)
-    assert f"in points, {points(results, 50, 3)}, {points(results, 1000, 3)} or more" in sentence
-    assert sentence.endswith("by the spread of the 2 or 3 seeds finished so far.")
+    sentence = power_text(results)
+    assert f"points on: {points(results, 50, 3)}, {points(results, 1000, 3)}." in sentence
+    assert sentence.endswith("The spread is that of the 2 or 3 seeds finished so far.")
 
 
 def test_the_pair_is_the_studys(tmp_path):
-    assert said(tmp_path, "pair=[swin, vit]").startswith("3 seeds find a gap swin − vit")
+    assert said(tmp_path, "pair=[swin, vit]").startswith("3 seeds detect a gap swin − vit")
 
 
 @pytest.mark.parametrize("keep", [lambda _: False, lambda c: c.seed == 0, lambda c: c.model == "cnn" or c.seed == 1])
 def test_where_no_two_seeds_of_the_pair_are_finished_it_says_what_it_takes(tmp_path, keep):
     assert said(tmp_path, keep=keep) == (
-        "Which gap 3 seeds can find is not known yet: it takes two finished seeds of cnn and vit at one size."
+        "The smallest gap that 3 seeds can detect is not known yet. It needs two finished seeds of cnn and vit at one "
+        "size."
     )
 
 
 def test_one_seed_finds_no_gap_whatever_is_finished(tmp_path):
-    one_seed = "One seed: no gap can be told from chance; give two seeds or more."
+    one_seed = "One seed gives no interval. Use two seeds or more."
     assert said(tmp_path, "seeds=1") == said(tmp_path, "seeds=[2]", keep=lambda _: False) == one_seed
 
 
@@ -156,13 +158,13 @@ def test_plan_says_it_before_and_after_the_first_seeds(vitcnn, tmp_path):
     _, all_cells, paths = make_study(tmp_path)
     code, out, _ = vitcnn("plan", "trio.yaml")
     assert code == 0
-    assert "Which gap 3 seeds can find is not known yet" in out
+    assert "The smallest gap that 3 seeds can detect is not known yet" in out
     write(every(all_cells, accuracy), paths)
     wanted = points(finished(tmp_path), 50, 5)
     code, out, _ = vitcnn("plan", "trio.yaml", "seeds=5")
     assert code == 0
-    assert f"5 seeds find a gap cnn − vit four times in five {ONE_OF} if it has, in points, {wanted}" in out
-    assert out.rstrip().endswith("by the spread of the 3 seeds finished so far.")
+    assert f"5 seeds detect a gap cnn − vit with a power of 80 % {ONE_OF} from these points on: {wanted}" in out
+    assert out.rstrip().endswith("The spread is that of the 3 seeds finished so far.")
 
 
 def test_plan_is_silent_about_a_gap_where_the_pair_is_not_in_the_study(vitcnn, tmp_path):

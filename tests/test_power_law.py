@@ -51,9 +51,9 @@ def test_a_law_is_found_again_from_points_on_it(a, b, c):
 
 
 def test_below_five_sizes_none_is_fitted(tmp_path):
-    with pytest.raises(ValueError, match="4 sizes; a law is fitted from 5 on"):
+    with pytest.raises(ValueError, match="4 of the 5 sizes that a fit needs"):
         fit(SIZES[:4], law(1, 0.5, 0).error(SIZES[:4]), np.full(4, 0.01))
-    with pytest.raises(ValueError, match="4 sizes"):
+    with pytest.raises(ValueError, match="4 of the 5 sizes"):
         curves(results(tmp_path, SIZES[:4], cnn=law(1, 0.5, 0), vit=law(2, 0.5, 0)), "cnn", "vit")
 
 
@@ -182,5 +182,5 @@ def test_only_seeds_with_every_size_of_both_count_and_two_are_needed(tmp_path):
     without = [r for r in whole.records.values() if r.cell.seed != 1]
     assert two == curves(Results.of(whole.study, whole.cells, without), "cnn", "vit")
     fewer = [r for r in kept if not (r.cell.model == "cnn" and r.cell.n == 50 and r.cell.seed == 0)]
-    with pytest.raises(ValueError, match="1 seed with every size of both"):
+    with pytest.raises(ValueError, match="1 of the 2 seeds with every size of both"):
         curves(Results.of(whole.study, whole.cells, fewer), "cnn", "vit")

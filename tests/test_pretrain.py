@@ -268,14 +268,14 @@ def test_the_report_has_accuracy_by_images_before_for_each_network_and_n(study, 
     assert [row[3] for row in rows[7:]] == ["–", "+2.0 ± 0.0 (2 seeds)"]
     assert [row[5].rstrip(" |") for row in rows[7:]] == ["–", "–"]  # nothing from scratch to compare with
     assert (paths.report / "transfer.png").stat().st_size > 5_000
-    assert "trained before, on images of digits (before.yaml, 128 images seen); and then" in table
+    assert "pre-trained on images of digits (before.yaml, 128 images seen). Then" in table
 
 
 def test_the_report_says_where_the_images_before_were_made_from_seeds(study, tmp_path):
     study(text=BEFORE.replace("digits", "fractals:classes=5"), name="before.yaml")
     made, all_cells, paths = make_study(tmp_path, text=AFTER, name="after")
     text = write_report(made, all_cells, paths).read_text()
-    assert "on images of fractals:classes=5, made from seeds (before.yaml, 128 images seen); and then" in text
+    assert "on images of fractals:classes=5, generated (before.yaml, 128 images seen). Then" in text
 
 
 def test_a_line_joins_what_differs_by_the_images_before_alone(study):
@@ -306,7 +306,7 @@ def test_the_one_from_scratch_is_that_of_the_same_recipe_and_another_recipe_is_s
         made, all_cells, paths = make_study(tmp_path, *overrides, text=AFTER, name="after")
         write(every(all_cells, accuracy), paths)
         text = write_report(made, all_cells, paths).read_text()
-        assert (" Of vit the recipe is another from scratch, which has its part in it.\n" in text) == said
+        assert (" From scratch, vit has another recipe, which is part of this gain.\n" in text) == said
 
 
 def test_what_was_shuffled_before_is_said(study, tmp_path):

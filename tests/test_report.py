@@ -82,7 +82,7 @@ def test_every_model_stands_beside_the_pairs_second_paired_by_the_seeds_that_bot
     records = every([c for c in all_cells if c.title not in gone], lambda c: draws[c.id])
     write(records, paths)
     text = report_text(study, all_cells, paths)
-    assert "Every model minus swin, paired by seed, points" in text.split("## Gap\n")[1].split("\n## ")[0]
+    assert "Every model minus swin, paired by seed, in points" in text.split("## Gap\n")[1].split("\n## ")[0]
     got = {r.cell.title: r.test.accuracy for r in records}
 
     def shown(name: str, n: int) -> str:
@@ -170,7 +170,7 @@ def test_seeds_that_train_on_different_images_are_not_said_to_share_them(partial
 
 
 def test_a_broken_file_is_named(partial):
-    assert "half.json" in partial[0][0].split("## Files that are no records\n", 1)[1]
+    assert "half.json" in partial[0][0].split("## Files that are not records\n", 1)[1]
 
 
 def test_a_name_with_a_pipe_breaks_no_table(partial):

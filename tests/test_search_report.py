@@ -38,16 +38,16 @@ def test_a_search_shows_every_trials_validation_accuracy_and_its_choice_in_bold(
 @pytest.mark.parametrize(
     ("overrides", "head"),
     [
-        ((), "augment (else none)"),
+        ((), "augment (instead of none)"),
         (("models={vit: {}, cnn: {recipe: {augment: 'shift:2'}}}", "grid=[{lr: [0.001, 0.003, 0.01]}, "
-          "{lr: [0.02], augment: [none, 'shift:1']}]"), "augment (else the first of its own)"),
+          "{lr: [0.02], augment: [none, 'shift:1']}]"), "augment (instead of its first value)"),
     ],
 )  # fmt: skip
 def test_what_a_field_gained_is_held_against_a_value_that_the_heading_names_where_it_is_everyones(
     tmp_path, overrides, head
 ):
     text = report_text(*search(tmp_path, *overrides))
-    assert rows(text, "What the search gained")[0][2:] == ["lr (else 0.001)", head]
+    assert rows(text, "Gain of the search")[0][2:] == ["lr (instead of 0.001)", head]
 
 
 def test_an_unfinished_search_is_refused_and_a_broken_record_is_named_as_the_cause(tmp_path):

@@ -103,7 +103,7 @@ def test_a_linear_model_in_a_search_is_left_alone(tmp_path):
 
 
 def test_what_has_no_grid_or_trains_nothing_is_no_search(tmp_path):
-    with pytest.raises(ConfigError, match="trio is no search"):
+    with pytest.raises(ConfigError, match="trio is not a search"):
         choose(*make_study(tmp_path)[:2], {})
     with pytest.raises(ConfigError):
         choose(*searched(tmp_path, lambda _: 0.5, "models=[linear]"))
@@ -226,16 +226,16 @@ def test_who_has_no_recipe_of_its_own_at_a_size_is_said_by_name(tmp_path):
     both = {50: {"lr": 0.01}, 200: {"lr": 0.003}, 1000: {"lr": 0.003}}
     file = recipes(tmp_path / "some.yaml", vit={50: {"lr": 0.01}}, cnn=both)
     text = report_of(tmp_path, f"recipes={file}", "models=[vit, cnn]")
-    assert " The search was made at n = 50 for vit; at n = 50, 200, 1,000 for cnn; others take the nearest" in text
+    assert " The search was made at n = 50 for vit; at n = 50, 200, 1,000 for cnn. Other n use the nearest" in text
     file = recipes(tmp_path / "all.yaml", vit=both, cnn=both, mixer={7: {}})
-    assert "others take the nearest" not in report_of(tmp_path, f"recipes={file}", "models=[vit, cnn]")
+    assert "Other n use the nearest" not in report_of(tmp_path, f"recipes={file}", "models=[vit, cnn]")
 
 
 @pytest.mark.parametrize("none", ["[]", "null"])
 def test_no_recipes_are_no_search(tmp_path, none):
     text = report_of(tmp_path, f"recipes={none}", "models=[vit, cnn]")
-    assert "No recipe search stands behind this study." in text
-    assert "Recipes are from the study file; no search stands behind them." in text
+    assert "The recipes do not come from a search." in text
+    assert "Recipes are from the study file, not from a search." in text
 
 
 def test_a_data_set_by_another_of_its_names_is_no_other_data_set(tmp_path):

@@ -39,7 +39,7 @@ def test_what_yaml_takes_for_another_number_is_refused(tmp_path, override, says)
 
 @pytest.mark.parametrize("written", ["1e5", "1.0e5", "1E+5", "100_000", "100000", "0100000"])
 def test_a_whole_number_may_be_written_with_an_exponent(tmp_path, written):
-    assert make_study(tmp_path, f"budget={{images_seen: {written}}}")[0].budget.images_seen == 100_000
+    assert make_study(tmp_path, f"budget={{images_seen: {written}}}")[0].budget[0].images_seen == 100_000
 
 
 @pytest.mark.parametrize("written", ["1e-3", "1.E-3", ".1e-2", "0.001"])

@@ -58,35 +58,34 @@ def test_a_missing_cell_changes_the_numbers_of_claims_that_use_it_and_of_no_othe
 def test_missing_cells_and_sizes_are_said(planted):
     fewer = without(planted["supported"], lambda c: (c.model, c.n) == ("vit", 200))
     found = verdict(fewer)
-    assert "24 of 72 cells missing." in found.caveats
-    assert "Left out for want of two seeds of both: n = 200." in found.caveats
-    assert {c.key: c.sizes for c in found.claims}["cnn-saturates"] == (50, 1000)
+    assert {MissingCells(24, 72), LeftOut(("n = 200",))} <= set(found.caveats)
+    assert {c.key: c.places for c in found.claims}["cnn-saturates"] == (50, 1000)
 
 
 def test_without_the_least_data_the_claim_is_about_the_next_size_and_says_so(planted):
     fewer = without(planted["supported"], lambda c: (c.model, c.n) == ("cnn", 50) and c.seed > 0)
     found = verdict(fewer)
-    assert found.claims[0].sizes == (200,)
-    assert "On the least data (n = 200)" in found.claims[0].says
-    assert "Left out for want of two seeds of both: n = 50." in found.caveats
+    assert found.claims[0].places == (200,)
+    assert "At the smallest n (n = 200)" in says(found.claims[0])
+    assert "fewer than two seeds of both models are finished: n = 50." in said(found)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "reasons"),
     [
-        (["seeds=1"], dict.fromkeys(CLAIMS, "no size has two seeds finished of both cnn and vit")),
-        (["models=[cnn, vit]"], {"swin-in-between": "the study has no local-window model beside the pair"}),
-        (["sizes=[50]"], {key: "it takes two sizes" for key in CLAIMS if "gap" in key or key in (
+        (["seeds=1"], dict.fromkeys(CLAIMS, NoSharedPlace("cnn", "vit", N))),
+        (["models=[cnn, vit]"], {"swin-in-between": NoWindowedModel()}),
+        (["sizes=[50]"], {key: FewPlaces(N) for key in CLAIMS if "gap" in key or key in (
             "crossing", "cnn-saturates", "data-multiplier")}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_said_is_said_with_its_reason_and_the_rest_is_judged(tmp_path, overrides, said):
+def test_what_cannot_be_said_is_said_with_its_reason_and_the_rest_is_judged(tmp_path, overrides, reasons):
     results = drawn(tmp_path, AS_SAID, *overrides)
     found = claims(results)
-    assert {key: c.why for key, c in found.items() if c.outcome == "cannot be said"} == said
-    assert all(c.effect and not c.why for key, c in found.items() if key not in said)
+    assert {key: c.why for key, c in found.items() if c.outcome == "not tested"} == reasons
+    assert all(c.effect and not c.why for key, c in found.items() if key not in reasons)
     text = verdict_text(results, verdict(results))
-    assert all(why in text for why in said.values())
+    assert all(reason(why) in text for why in reasons.values())
 
 
 @pytest.mark.parametrize("missing", ["all", "vit", "cnn at two sizes", "all but one seed", "test sets alike"])
@@ -103,7 +102,7 @@ def test_a_study_with_little_in_it_gives_sentences_and_no_error(planted, missing
         found = verdict(fewer, pair)
         assert [c.key for c in found.claims] == list(CLAIMS)
         assert all(c.effect or c.why for c in found.claims)
-        assert any("cells missing." in c for c in found.caveats)
+        assert any(isinstance(c, MissingCells) for c in found.caveats)
         assert "nan" not in verdict_text(fewer, found)
 
 
@@ -115,7 +114,7 @@ def test_test_sets_of_different_size_are_not_compared(planted, tmp_path):
         for i, r in longer.items()
     }
     found = claims(Results(results.study, results.cells, cut))
-    assert found["cnn-wins-small"].why == "the records' test sets differ in size (1400, 1500)"
+    assert found["cnn-wins-small"].why == UnequalTestSets((1400, 1500))
 
 
 @pytest.mark.parametrize("pair", [("cnn", "vit2"), ("CNN", "vit"), ("cnn", "cnn"), ("", "vit")])
@@ -134,9 +133,9 @@ def test_where_nothing_varies_there_is_no_interval_and_that_is_said(tmp_path, le
     same = [r.model_copy(update={"test": r.test.model_copy(update={"bits": bits})}) for r in one]
     results = Results.of(study, all_cells, same)
     for claim in verdict(results).claims:
-        assert claim.outcome == "cannot be said"
+        assert claim.outcome == "not tested"
         none_wrong = level == 1 and claim.key in {"gap-closes-log-error", "cnn-saturates"}
-        assert ("0.0 test images wrong" if none_wrong else "no variance") in claim.why
+        assert isinstance(claim.why, FewErrors if none_wrong else NoVariance)
     assert "nan" not in verdict_text(results, verdict(results))
 
 
@@ -144,8 +143,8 @@ def test_a_ratio_of_errors_takes_more_than_a_few_wrong_images(tmp_path):
     """Below that, half an image counted as wrong decides it: the better model can only seem to lose its lead."""
     found = claims(drawn(tmp_path, AS_SAID | {"cnn": (0.9, 0.95, 0.999)}, spread=0.001))
     for key in ("gap-closes-log-error", "cnn-saturates"):
-        assert found[key].outcome == "cannot be said"
-        assert re.match(r"cnn gets [\d.]+ test images wrong at n = 1,000", found[key].why)
+        assert found[key].outcome == "not tested"
+        assert re.match(r"cnn gets [\d.]+ test images wrong at n = 1,000", reason(found[key].why))
     assert found["gap-closes"].effect is not None
 
 
@@ -166,16 +165,16 @@ def test_a_lead_on_the_least_data_without_an_interval_does_not_make_a_crossing(t
             records[record_.id] = record_.model_copy(update={"test": record_.test.model_copy(update=score)})
     found = claims(Results(results.study, results.cells, records))
     assert (found["cnn-wins-small"].effect.value, found["cnn-wins-small"].effect.se) == (pytest.approx(10), 0)
-    assert found["cnn-wins-small"].outcome == "cannot be said"
-    assert found["crossing"].outcome == "cannot be said"
+    assert found["cnn-wins-small"].outcome == "not tested"
+    assert found["crossing"].outcome == "not tested"
 
 
 def test_without_records_the_command_says_what_is_missing_and_files_that_are_none_are_named(tmp_path, vitcnn):
     _, _, paths = make_study(tmp_path, text=TRIO)
     paths.records.mkdir(parents=True)
     (paths.records / "0123456789ab.json").write_text("{}")
-    code, said, err = vitcnn("verdict", tmp_path / "trio.yaml")
+    code, out, err = vitcnn("verdict", tmp_path / "trio.yaml")
     assert code == 0
-    assert "36 of 36 cells missing." in said
-    assert "No claim can be judged: no size has two seeds finished of both cnn and vit." in said
+    assert "36 of 36 cells missing." in out
+    assert "None can be tested: no size has two finished seeds of both cnn and vit." in out
     assert "0123456789ab" in err

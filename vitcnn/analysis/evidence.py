@@ -7,22 +7,20 @@ from typing import Literal
 import numpy as np
 
 from vitcnn.analysis.random_effects import Sample
+from vitcnn.analysis.reasons import FewErrors, FewSeeds, FewTestImages, NotEnough, UnequalTestSets
 from vitcnn.analysis.results import Results, overfitting
 
 FEWEST_WRONG = 10  # images, mean over seeds: below it half an image counted as wrong decides the logarithm of an error
 Scale = Literal["accuracy", "log error", "overfitting"]
 
 
-class NotEnough(Exception):
-    """Why a number cannot be had: the sentence that a claim gives."""
-
-
 @dataclass(frozen=True)
 class Number:
-    """One number of a seed: test accuracy, log of the test error, or train minus test accuracy, of a model at n."""
+    """One number of a seed: test accuracy, log of the test error, or train minus test accuracy, of a model at a place
+    on the results' axis."""
 
     model: str
-    n: int
+    place: int
     scale: Scale = "accuracy"
 
 
@@ -33,34 +31,28 @@ class Evidence:
         self.results = results
         self._bits: dict[str, np.ndarray] = {}
 
-    def seeds(self, model: str, n: int) -> set[int]:
-        return set(self.results.at(model, n))
+    def seeds(self, model: str, place: int) -> set[int]:
+        return set(self.results.at(model, place))
 
     def sample(self, combinations: Sequence[Sequence[tuple[float, Number]]]) -> Sample:
         """One number a combination Σ weight · number, paired by seed over all of them. Raises NotEnough."""
         wanted = [number for combination in combinations for _, number in combination]
-        common = set.intersection(*(self.seeds(number.model, number.n) for number in wanted))
+        common = set.intersection(*(self.seeds(number.model, number.place) for number in wanted))
         if len(common) < 2:
-            have = ", ".join(
-                f"{len(self.seeds(e, n))} of {e} at n = {n:,}"
-                for e, n in dict.fromkeys((number.model, number.n) for number in wanted)
-            )
-            are = "is" if len(common) == 1 else "are"
-            raise NotEnough(f"it takes two seeds in common, and {len(common)} {are} finished ({have})")
+            asked = dict.fromkeys((number.model, number.place) for number in wanted)
+            finished = tuple((model, place, len(self.seeds(model, place))) for model, place in asked)
+            raise NotEnough(FewSeeds(len(common), finished, self.results.axis))
         seeds = sorted(common)
         values = np.array([[sum(w * self._value(x, s) for w, x in c) for c in combinations] for s in seeds])
         sizes = {len(self._wrong(x, s)) for x in wanted for s in seeds}
         if sizes == {1}:
-            raise NotEnough("it takes two test images, and there is one")
+            raise NotEnough(FewTestImages())
         if len(sizes) > 1:
-            raise NotEnough(f"the records' test sets differ in size ({', '.join(map(str, sorted(sizes)))})")
+            raise NotEnough(UnequalTestSets(tuple(sorted(sizes))))
         for x in (number for number in wanted if number.scale == "log error"):
-            wrong = np.mean([self._wrong(x, s).sum() for s in seeds])
+            wrong = float(np.mean([self._wrong(x, s).sum() for s in seeds]))
             if wrong < FEWEST_WRONG:
-                raise NotEnough(
-                    f"{x.model} gets {wrong:.1f} test images wrong at n = {x.n:,}, on average: a ratio of errors "
-                    f"takes {FEWEST_WRONG}"
-                )
+                raise NotEnough(FewErrors(x.model, x.place, wrong, FEWEST_WRONG, self.results.axis))
         influence = np.zeros((*values.shape, *sizes), np.float32)
         for row, s in zip(influence, seeds, strict=True):
             for total, combination in zip(row, combinations, strict=True):
@@ -69,13 +61,13 @@ class Evidence:
         return Sample.of(values, influence)
 
     def _wrong(self, x: Number, seed: int) -> np.ndarray:
-        record = self.results.at(x.model, x.n)[seed]
+        record = self.results.at(x.model, x.place)[seed]
         if record.id not in self._bits:
             self._bits[record.id] = ~record.test.correct()
         return self._bits[record.id]
 
     def _value(self, x: Number, seed: int) -> float:
-        record = self.results.at(x.model, x.n)[seed]
+        record = self.results.at(x.model, x.place)[seed]
         if x.scale == "overfitting":
             return overfitting(record)
         if x.scale == "log error":

@@ -1,13 +1,16 @@
 """Which gap the seeds of a study can be expected to find, from the spread that its finished cells show."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import nctdtr
 
-from vitcnn.analysis.claims import TESTS
-from vitcnn.analysis.evidence import Evidence, NotEnough
+from vitcnn.analysis.claims import tests
+from vitcnn.analysis.evidence import Evidence
 from vitcnn.analysis.pair import Pair
 from vitcnn.analysis.random_effects import Sample, critical
+from vitcnn.analysis.reasons import NotEnough
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA
 
@@ -31,35 +34,34 @@ def detectable(spread: float, count: int, images: float = 0.0, level: float = 0.
     return float(shift * error)
 
 
-def detectable_gaps(results: Results) -> str:
-    """One sentence for `vitcnn plan`: the gap that one test finds, and in brackets the one that is found whatever the
-    verdict's other tests say (Holm's first step). Says what is missing where no spread has been measured."""
-    first, second = results.study.pair
-    asked = len(results.study.seeds)
-    if asked < 2:
-        return "One seed: no gap can be told from chance; give two seeds or more."
-    measured = _measured(results)
-    if not measured:
-        return (
-            f"Which gap {asked} seeds can find is not known yet: it takes two finished seeds of {first} and {second} "
-            "at one size."
-        )
-    parts = []
-    for n, sample in measured.items():
+@dataclass(frozen=True)
+class DetectableGap:
+    """In points, at one n: `alone` for a single test, `strict` for one of `tests` at Holm's first step. `seeds`:
+    finished ones, whose spread it is from."""
+
+    n: int
+    alone: float
+    strict: float
+    tests: int
+    seeds: int
+
+
+def detectable_gaps(results: Results) -> list[DetectableGap]:
+    """At every n with two finished seeds of the pair, for as many seeds as the study has; empty where there is none."""
+    results, count = results.at_largest_budget, tests(len(results.study.budget))
+    out = []
+    for n, sample in _measured(results).items():
         spread, images = (100 * np.sqrt(max(0.0, cov[0, 0])) for cov in (sample.seed_cov, sample.image_cov))
-        one, strict = (detectable(spread, asked, images, 1 - alpha) for alpha in (ALPHA, ALPHA / TESTS))
-        parts.append(f"{one:.1f} ({strict:.1f}) at n = {n:,}")
-    seeds = sorted({sample.seeds for sample in measured.values()})
-    return (
-        f"{asked} seeds find a gap {first} − {second} four times in five (5 %, for new seeds and new test images; in "
-        f"brackets: as one of the verdict's {TESTS} tests, at worst) if it has, in points, "
-        f"{', '.join(parts)} or more; by the spread of the {' or '.join(map(str, seeds))} seeds finished so far."
-    )
+        one, strict = (
+            detectable(spread, len(results.study.seeds), images, 1 - alpha) for alpha in (ALPHA, ALPHA / count)
+        )
+        out.append(DetectableGap(n, one, strict, count, sample.seeds))
+    return out
 
 
 def _measured(results: Results) -> dict[int, Sample]:
     """The gap at every size that two seeds of both have finished."""
-    pair, out = Pair(Evidence(results), *results.study.pair, results.study.sizes, None), {}
+    pair, out = Pair(Evidence(results), *results.study.pair, results.study.sizes), {}
     for n in results.study.sizes:
         try:
             out[n] = pair.evidence.sample([pair.gap(n)])

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq, least_squares
 
-from vitcnn.analysis.format import counted
 from vitcnn.analysis.results import Results
 
 FEWEST = 5  # sizes
@@ -72,7 +71,7 @@ def fit(sizes: Sequence[int], errors: np.ndarray, se: np.ndarray, near: Law | No
 
 def _enough(sizes: Sequence[int]) -> None:
     if len(sizes) < FEWEST:
-        raise ValueError(f"{counted(len(sizes), 'size')}; a law is fitted from {FEWEST} on")
+        raise ValueError(f"{len(sizes)} of the {FEWEST} sizes that a fit needs")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def curves(results: Results, first: str, second: str, seed: int = 0) -> Curves:
     errors = {e: [results.values(e, n) for n in sizes] for e in (first, second)}
     common = sorted(set.intersection(*(set(values) for e in errors for values in errors[e])))
     if len(common) < 2:
-        raise ValueError(f"{counted(len(common), 'seed')} with every size of both; a law is fitted from two on")
+        raise ValueError(f"{len(common)} of the 2 seeds with every size of both that a fit needs")
     table = {e: 1 - np.array([[values[s] for values in errors[e]] for s in common]) for e in errors}  # (S, K)
     means, spread = {e: t.mean(0) for e, t in table.items()}, {e: _spread(t) for e, t in table.items()}
     laws = {e: fit(sizes, means[e], spread[e]) for e in table}

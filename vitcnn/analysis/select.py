@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitcnn.analysis.format import counted
 from vitcnn.errors import ConfigError
 from vitcnn.store.records import Score
 from vitcnn.study.cell import Cell
@@ -38,7 +37,8 @@ def trials(cells: Sequence[Cell], validation: dict[str, Score], failed: Collecti
     networks = [cell for cell in cells if not cell.is_linear]
     if missing := [cell.title for cell in networks if cell.id not in {*validation, *failed}]:
         raise ConfigError(
-            f"the search is not finished: {counted(len(missing), 'cell')} missing, {missing[0]} among them"
+            f"the search is not finished: {len(missing):,} cell{'s' * (len(missing) > 1)} missing, {missing[0]} among "
+            "them"
         )
     groups: dict[tuple, list[Cell]] = defaultdict(list)
     for cell in networks:
@@ -121,7 +121,7 @@ def choose(
     """What `recipes.yaml` holds; `validation` and `failed` as in `trials`. Raises ConfigError where the study is no
     search or is not finished."""
     if not study.grid:
-        raise ConfigError(f"{study.name} is no search: it has no `grid`")
+        raise ConfigError(f"{study.name} is not a search: it has no `grid`")
     all_trials = trials(cells, validation, failed)
     chosen, models = best(all_trials), defaultdict(dict)
     for (model, n), trial in chosen.items():
@@ -134,7 +134,7 @@ def choose(
         "rule": RULE,
         "trials": len(all_trials) // len(chosen),
         "seeds": list(study.seeds),
-        "budget": study.budget.model_dump(exclude_none=True),
+        "budget": study.budget[0].model_dump(exclude_none=True),
         "edges": edges(study, all_trials),
         "models": dict(models),
     }

@@ -1,6 +1,6 @@
 """Studies whose truth is known: records drawn from a model of seeds and test images.
 
-An image i is right for model e at size n and seed s where
+An image i is right for model e at size n (and budget) and seed s where
 
     μ_en + shared_s + own_ens + τ u_i + κ v_ei + ε_ensi > 0,
 
@@ -9,8 +9,9 @@ the image's difficulty, v its taste for one model, ε the luck of one training. 
 seeds and new images is the wanted one, exactly.
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -25,8 +26,9 @@ COST = Cost.model_construct(parameters=0)
 
 @dataclass(frozen=True)
 class Truth:
-    """`accuracy[model]` (sizes,): for new seeds and new images. `own` and `shared` (sizes,): deviations of the seeds'
-    effects, on the latent scale; `difficulty` (τ) and `taste` (κ) those of the images'."""
+    """`accuracy[model]` (sizes,) or (sizes, budgets): for new seeds and new images. `own` and `shared`, of the same
+    shape: deviations of the seeds' effects, on the latent scale; `difficulty` (τ) and `taste` (κ) those of the images'.
+    """
 
     accuracy: dict[str, np.ndarray]
     own: np.ndarray
@@ -36,9 +38,14 @@ class Truth:
     images: int = 2000
     train: float = 1.0  # accuracy on the training images
 
-    def deviation(self, k: int) -> float:
-        """Of the whole latent sum at the k-th size."""
-        return float(np.sqrt(1 + self.difficulty**2 + self.taste**2 + self.own[k] ** 2 + self.shared[k] ** 2))
+    def deviation(self, own: float, shared: float) -> float:
+        """Of the whole latent sum."""
+        return float(np.sqrt(1 + self.difficulty**2 + self.taste**2 + own**2 + shared**2))
+
+    def at_budget(self, b: int) -> "Truth":
+        """Of the b-th budget alone, (sizes,)."""
+        accuracy = {name: _by_budget(a)[:, b] for name, a in self.accuracy.items()}
+        return replace(self, accuracy=accuracy, own=_by_budget(self.own)[:, b], shared=_by_budget(self.shared)[:, b])
 
     def gap(self, first: str, second: str) -> np.ndarray:
         return self.accuracy[first] - self.accuracy[second]
@@ -55,17 +62,25 @@ def draw(study: Study, cells: Sequence[Cell], truth: Truth, rng: np.random.Gener
     N, sizes = truth.images, list(study.sizes)
     difficulty = truth.difficulty * rng.standard_normal(N, np.float32)
     taste = {name: truth.taste * rng.standard_normal(N, np.float32) for name in truth.accuracy}
-    shared = {(s, n): rng.standard_normal() * truth.shared[k] for s in study.seeds for k, n in enumerate(sizes)}
+    accuracy = {name: _by_budget(a) for name, a in truth.accuracy.items()}
+    own, common = _by_budget(truth.own), _by_budget(truth.shared)
+    places = list(itertools.product(range(len(sizes)), range(len(study.budget))))
+    shared = {(s, place): rng.standard_normal() * common[place] for s in study.seeds for place in places}
     records = {}
     for cell in cells:
         if cell.model not in truth.accuracy or cell.role != "main":
             continue
-        k = sizes.index(cell.n)
-        mu = norm.ppf(truth.accuracy[cell.model][k]) * truth.deviation(k)
-        seed = shared[cell.seed, cell.n] + truth.own[k] * rng.standard_normal()
+        place = sizes.index(cell.n), study.budget.index(cell.budget)
+        mu = norm.ppf(accuracy[cell.model][place]) * truth.deviation(own[place], common[place])
+        seed = shared[cell.seed, place] + own[place] * rng.standard_normal()
         right = mu + seed + difficulty + taste[cell.model] + rng.standard_normal(N, np.float32) > 0
         records[cell.id] = _record(cell, right, truth.train)
     return Results(study, cells, records)
+
+
+def _by_budget(values: np.ndarray) -> np.ndarray:
+    """(sizes,) or (sizes, budgets) -> (sizes, budgets)."""
+    return np.reshape(values, (len(values), -1))
 
 
 def _record(cell: Cell, right: np.ndarray, train: float) -> Record:

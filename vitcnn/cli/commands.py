@@ -40,12 +40,12 @@ def plan(
     """Shows the cells, what is done, what each model costs and how long it may take. Trains nothing."""
     from rich.console import Console
 
-    from vitcnn.analysis.power import detectable_gaps
     from vitcnn.analysis.results import Results
     from vitcnn.errors import ConfigError
     from vitcnn.launch.plan import check_same_tokens
     from vitcnn.launch.plan import plan as render
     from vitcnn.launch.ready import with_starters
+    from vitcnn.report.power import power_text
     from vitcnn.store.records import read_records
     from vitcnn.store.status import states, to_train
 
@@ -55,7 +55,7 @@ def plan(
     console.print(render(loaded, about, where, paths, workers or cores()))
     if {*loaded.pair} <= {model.name for model in loaded.models}:
         finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
-        console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
+        console.print(power_text(finished), soft_wrap=True, highlight=False, markup=False)
     try:
         with_starters(to_train(where), paths)
     except ConfigError as error:

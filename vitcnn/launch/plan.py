@@ -18,7 +18,7 @@ from vitcnn.models.profile import ModelProfile, profile
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
-from vitcnn.study.matrix import describe_budget
+from vitcnn.study.matrix import describe_budgets
 from vitcnn.study.schema import Study
 from vitcnn.training.device import caveat, pick_device
 
@@ -51,7 +51,7 @@ def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, w
     cells = [state.cell for state in where]
     return Group(
         _models(cost),
-        f"{describe_budget(cells)}; {sum(cell.images_seen for cell in cells):,} in all",
+        f"{describe_budgets(cells)}; {sum(cell.images_seen for cell in cells):,} in all",
         table(where, paths),
         _time(where, paths, cost, workers),
     )
@@ -72,7 +72,7 @@ def check_same_tokens(study: Study, about: Info, before: Mapping[str, Info]) -> 
 
 
 def _check_sight(study: Study, about: Info) -> None:
-    for model, permutation in itertools.product(study.models, study.permutation):
+    for model, permutation in itertools.product((m for m in study.models if m.permuted), study.permutation):
         check_input(model.arch, about, permutation)
 
 

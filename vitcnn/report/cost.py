@@ -9,10 +9,10 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from vitcnn.analysis.format import counted
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean
 from vitcnn.report.figures import BASELINE, PERCENT, style
+from vitcnn.report.format import counted
 from vitcnn.report.tables import MISSING, markdown, percent
 from vitcnn.store.costs import Costs, ModelCost, read_costs
 from vitcnn.store.paths import StudyPaths
@@ -26,7 +26,7 @@ Axis = Callable[[ModelCost], tuple[float, float, float] | None]  # value, its lo
 
 
 def measured(cost: ModelCost | None) -> list[str]:
-    """The cells under `HEAD`; speeds as `1,234 (1,200–1,250)`, median and the slowest and fastest turn."""
+    """The cells under `HEAD`; speeds as `1,234 (1,200–1,250)`, median, slowest and fastest round."""
     if cost is None:
         return [MISSING] * len(HEAD)
     speeds = [f"{s.median:,.0f} ({s.low:,.0f}–{s.high:,.0f})" if s else NONE for s in (cost.training, cost.inference)]
@@ -35,7 +35,7 @@ def measured(cost: ModelCost | None) -> list[str]:
 
 
 def cost_section(results: Results, paths: StudyPaths) -> str:
-    """Markdown: what was measured how, the figure (`cost.png`), the table. Empty where no `cost.json` is there.
+    """Markdown: the method, the figure (`cost.png`), the table. Empty where there is no `cost.json`.
 
     A model that was measured as another model than the study's is shown as missing.
     """
@@ -62,11 +62,11 @@ def _how(costs: Costs) -> str:
     precision = ", ".join(sorted({c.precision for c in trained}))
     return (
         f"Measured by `vitcnn cost` on {costs.machine}, {counted(costs.threads, 'thread')}, "
-        f"{str(costs.made_by.get('date'))[:10]}, at a load of {costs.load:.1f} when it began: median (slowest–fastest) "
-        f"of {costs.repeats} turns of about {costs.seconds:g} s, all models one after the other in every turn. A "
-        f"training step is augmentation, forward, loss, backward, clipping and AdamW on {batches} images, {precision}; "
-        f"inference is in batches of {costs.inference_batch:,}. Peak memory is what training takes above the network's "
-        f"weights and the batch ({costs.memory_is}). MACs are of one forward image. Accuracy: see above."
+        f"{str(costs.made_by.get('date'))[:10]}, at a load of {costs.load:.1f} when it began. Numbers are median "
+        f"(slowest–fastest) of {costs.repeats} rounds. In a round every model runs for about {costs.seconds:g} s. A "
+        f"training step is augmentation, forward, loss, backward, clipping and AdamW on {batches} images, {precision}. "
+        f"Inference is in batches of {costs.inference_batch:,}. Peak memory is that of training, without the network's "
+        f"weights and the batch ({costs.memory_is}). MACs are of one forward image. Accuracy is that above."
     )
 
 
@@ -98,7 +98,7 @@ def _frontier(results: Results, costs: Costs, n: int | None) -> str:
     if not drawn:
         return ""
     quality = {name: results.mean(name, n).mean for name in drawn}
-    said = []
+    lines = []
     for what, axis in (("training time an image", microseconds), ("MACs", macs)):
         price = {name: axis(cost)[0] for name, cost in drawn.items()}
         best = [
@@ -111,8 +111,8 @@ def _frontier(results: Results, costs: Costs, n: int | None) -> str:
                 for o in drawn
             )
         ]
-        said.append(f"in {what}: {', '.join(sorted(best, key=price.get))}")
-    return f"By the means at n = {n:,}, no model is at once better and cheaper than these, {'; '.join(said)}.\n"
+        lines.append(f"in {what}: {', '.join(sorted(best, key=price.get))}")
+    return f"Pareto frontier by the means at n = {n:,} (no model is both better and cheaper): {'; '.join(lines)}.\n"
 
 
 def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:

@@ -82,11 +82,12 @@ def _against_n(ax: Axes, results: Results, models: Sequence[str], measure: Measu
     legend(ax)
 
 
-def apart(count: int, places: Sequence[float]) -> list[float]:
+def apart(count: int, places: Sequence[float], most: float = 1.03) -> list[float]:
     """What each of `count` lines' places on a logarithmic axis are multiplied with, so that intervals do not hide each
-    other; all of them together by less than half the way from one of `places` (ascending) to the next."""
+    other: `most` from one line to the next, and all of them together by less than half the way from one of `places`
+    (ascending) to the next."""
     nearest = min((b / a for a, b in itertools.pairwise(places)), default=math.inf)
-    step = min(1.03, min(1.5, math.sqrt(nearest)) ** (1 / max(1, count - 1)))
+    step = min(most, min(1.5, math.sqrt(nearest)) ** (1 / max(1, count - 1)))
     return [step ** (line - (count - 1) / 2) for line in range(count)]
 
 
@@ -121,7 +122,7 @@ def gap_against_n(ax: Axes, results: Results) -> Axes:
             ax.plot(*zip(*ends, strict=True), "o", mfc="none", color=PALETTE[1], label=longer_label(check))
             legend(ax)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_ylabel(_of_the_gap(first, second))
+    ax.set_ylabel(of_the_gap(first, second))
     n_axis(ax, results.study.sizes)
     return ax
 
@@ -131,7 +132,7 @@ def longer_label(check: BudgetCheck) -> str:
     return f"{check.factor:g}× the training"
 
 
-def _of_the_gap(first: str, second: str) -> str:
+def of_the_gap(first: str, second: str) -> str:
     """A label, in lines where the names are long."""
     between = "\n" if len(first) + len(second) > LONG else " "
     return f"{short(first)}{between}− {short(second)},{between}test accuracy (points)"
@@ -142,11 +143,11 @@ def gap_by_setting(ax: Axes, settings: Sequence[Results]) -> Axes:
     study = settings[0].study
     for place, (results, beside) in enumerate(zip(settings, apart(len(settings), study.sizes), strict=True)):
         points = [(n * beside, [100 * g for g in results.gaps(n).values()]) for n in study.sizes]
-        shade = str(0.75 * place / max(1, len(settings) - 1))  # from black: the worse the limit is set, the paler
+        shade = str(0.75 * place / max(1, len(settings) - 1))  # the more is permuted, the paler
         look = {"color": shade, "marker": MARKERS[place % len(MARKERS)], "linestyle": "-"}
         series(ax, points, look, str(results.setting))
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_ylabel(_of_the_gap(*study.pair))
+    ax.set_ylabel(of_the_gap(*study.pair))
     n_axis(ax, study.sizes)
     legend(ax)
     return ax
@@ -181,7 +182,7 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
             ax.set_xticks([])
             ax.text(0.5, 0.5, "missing", transform=ax.transAxes, ha="center", va="center")
         ax.set_xlabel("images seen")
-        _quiet(ax)
+        quiet(ax)
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("validation accuracy")
     lines = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -191,13 +192,18 @@ def training_curves(axes: Sequence[Axes], results: Results) -> Sequence[Axes]:
 
 
 def n_axis(ax: Axes, sizes: Sequence[int]) -> None:
-    """A logarithmic axis of training-set sizes, with the sizes themselves as its ticks."""
+    """A logarithmic axis of training-set sizes."""
+    log_axis(ax, sizes)
+    ax.set_xlabel("training images n (log scale)")
+
+
+def log_axis(ax: Axes, places: Sequence[int], digits: int = 6) -> None:
+    """With the places themselves as its ticks, of so many significant digits."""
     ax.set_xscale("log")
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticks(sizes, [thousands(n) for n in sizes])
-    ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
-    ax.set_xlabel("training images n (log scale)")
-    _quiet(ax)
+    ax.set_xticks(places, [thousands(place, digits) for place in places])
+    ax.set_xlim(places[0] / 1.3, places[-1] * 1.3)
+    quiet(ax)
 
 
 def legend(ax: Axes, lines: Sequence[Artist] = (), labels: Sequence[str] = ()) -> None:
@@ -208,13 +214,13 @@ def legend(ax: Axes, lines: Sequence[Artist] = (), labels: Sequence[str] = ()) -
         ax.legend(lines, labels, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _quiet(ax: Axes) -> None:
+def quiet(ax: Axes) -> None:
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def thousands(v: float) -> str:
-    """1500 -> `1.5k`, 50000 -> `50k`."""
+def thousands(v: float, digits: int = 6) -> str:
+    """1500 -> `1.5k`, 50000 -> `50k`, of so many significant digits."""
     if v >= 1e6:
-        return f"{v / 1e6:g}M"
-    return f"{v / 1e3:g}k" if v >= 1000 else f"{v:g}"
+        return f"{v / 1e6:.{digits}g}M"
+    return f"{v / 1e3:.{digits}g}k" if v >= 1000 else f"{v:.{digits}g}"

@@ -1,49 +1,51 @@
-"""The limit as a dial: what becomes of the pair's gap, and of a crossing, as the limit is set worse and worse."""
+"""The gap at each setting of a fixed permutation of patches and pixels, and the verdict of each."""
 
 from collections.abc import Sequence
 
+from vitcnn.analysis.caveats import unpermuted
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import mean
 from vitcnn.analysis.verdict import verdict
+from vitcnn.report.caveats import caveat
 from vitcnn.report.tables import escape, markdown, percent
 from vitcnn.report.verdict import sentence
 
-CLAIMS = ("cnn-wins-small", "gap-closes", "crossing")
+CLAIMS = ("cnn-wins-small", "gap-closes", "crossing", "gap-closes-budget", "crossing-budget")
 
 
-def has_dial(settings: Sequence[Results]) -> bool:
+def has_permutations(settings: Sequence[Results]) -> bool:
     """Whether there are settings to compare, and the pair to compare at each."""
     return len(settings) > 1 and set(settings[0].study.pair) <= set(settings[0].models)
 
 
-def dial_section(settings: Sequence[Results]) -> str:
-    """Markdown, from one `Results` for each setting of `permutation`; empty where there is no dial, or no pair."""
-    if not has_dial(settings):
+def permutation_section(settings: Sequence[Results]) -> str:
+    """Markdown, from one `Results` for each setting of `permutation`; empty for a single setting, or without a pair."""
+    if not has_permutations(settings):
         return ""
-    study = settings[0].study
+    study, shown = settings[0].study, [r.at_largest_budget for r in settings]
     first, second = study.pair
     sizes = [f"n = {n:,}" for n in study.sizes]
-    gaps = [(str(r.setting), [list(r.gaps(n).values()) for n in study.sizes]) for r in settings]
+    gaps = [(str(r.setting), [list(r.gaps(n).values()) for n in study.sizes]) for r in shown]
     moved = [[name, *(percent(mean(g) if g else None, signed=True) for g in row)] for name, row in gaps]
     each = [
-        [f"{escape(e)}, {r.setting}", *(percent(r.mean(e, n)) for n in study.sizes)]
-        for e in study.pair
-        for r in settings
+        [f"{escape(e)}, {r.setting}", *(percent(r.mean(e, n)) for n in study.sizes)] for e in study.pair for r in shown
     ]
     parts = [
-        f"## The dial\n\n{escape(first)} minus {escape(second)} in points, paired by seed, with patches of the image and "
-        "native pixels inside every patch put in other places, the same in every image. What the CNN takes for granted "
-        "becomes false; what a ViT with learned positions takes for granted does not change.\n\n"
-        "![gap at each setting](dial.png)\n",
+        "## Permutation\n\nPatches of the image, and native pixels inside every patch, change places. The permutation "
+        "is the same for every image. This gradually removes the locality a CNN assumes. A ViT with learned positions "
+        "does not assume it.\n",
+        f"### Gap\n\n{escape(first)} minus {escape(second)} in points, paired by seed.\n\n"
+        "![gap at each setting](permutation.png)\n",
         markdown(["", *sizes], moved),
-        "Accuracy of each, in percent:\n",
+        "### Accuracy\n\nTest accuracy of each model in percent.\n",
         markdown(["", *sizes], each),
-        "Each setting judged by itself, its claims corrected among themselves:\n",
+        *[f"{escape(caveat(note))}\n" for r in settings if (note := unpermuted(r))][:1],
+        "### Verdict at each setting\n\nThe claims of a setting are corrected among themselves.\n",
     ]
     verdicts = [verdict(results) for results in settings]
+    known = set(map(caveat, verdicts[0].caveats))
     for results, judged in zip(settings, verdicts, strict=True):
-        claims = {claim.key: claim for claim in judged.claims}
         parts.append(f"- {results.setting}:")
-        parts += [f"  - {escape(caveat)}" for caveat in judged.caveats if caveat not in verdicts[0].caveats]
-        parts += [f"  - {sentence(claims[key])}" for key in CLAIMS]
+        parts += [f"  - {escape(text)}" for text in map(caveat, judged.caveats) if text not in known]
+        parts += [f"  - {sentence(claim)}" for claim in judged.claims if claim.key in CLAIMS]
     return "\n".join(parts) + "\n"

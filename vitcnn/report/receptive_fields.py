@@ -33,7 +33,7 @@ def offset_maps(fields: Mapping[str, np.ndarray], title: str) -> Figure:
         for ax, head in zip(row, heads, strict=False):
             offset_map(ax, head)
         row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-    fig.suptitle(f"{title}: attention by offset from the token that asks", fontsize=10)
+    fig.suptitle(f"{title}: attention by offset from the query token", fontsize=10)
     return fig
 
 

@@ -11,15 +11,15 @@ from vitcnn.study.matrix import span
 
 
 def _else(key: str, every: Sequence[Trial]) -> str:
-    """The heading of what a field's choice gained, with the value that it is held against where that is everyone's."""
+    """The heading of a field's gain, with the value that it is compared with where all models share it."""
     by_model = {trial.model: trial for trial in reversed(every)}
     first, *others = {str(getattr(trial.recipe, key)) for trial in by_model.values()}
-    return f"{key} (else {'the first of its own' if others else first})"
+    return f"{key} (instead of {'its first value' if others else first})"
 
 
 def search_report(results: Results, wrong: Sequence[str], failed: Collection[str] = ()) -> str:
-    """Raises ConfigError where the search is not finished; `wrong`: the files that are no records, `failed`: ids of
-    cells whose loss was no number."""
+    """Raises ConfigError where the search is not finished; `wrong`: the files that are not records, `failed`: ids
+    of cells whose loss was not a number."""
     study = results.study
     try:
         known = {cell_id: record.validation for cell_id, record in results.records.items()}
@@ -32,8 +32,8 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
     parts = [
         f"# {tables.escape(study.name)}\n",
         f"{tables.escape(results.title)}: {count} trials for each model and size, seeds {list(study.seeds)}, "
-        f"{seen} images seen by each. Chosen (bold): {RULE}. "
-        "Validation accuracy in percent; no test result was looked at.\n",
+        f"{seen} images seen by each. Numbers are validation accuracy in percent. Chosen (bold): {RULE}. Test results "
+        "play no part.\n",
         *([f"{results.about.made}\n"] if results.about and results.about.made else []),
     ]
     for name in results.models:
@@ -54,17 +54,21 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
     rows = [
         [f"{name}, n = {n:,}", *(_points(v) for v in won.values())] for (name, n), won in gains(study, every).items()
     ]
-    parts += ["## What the search gained\n", "Points of validation accuracy: over the median trial, and over the best "
-              "trial with one field left at its first value.\n", tables.markdown(head, rows)]  # fmt: skip
+    parts += [
+        "## Gain of the search\n",
+        "Validation accuracy of the chosen trial in points: minus that of the median trial, and minus that of the best "
+        "trial with one field at its first value.\n",
+        tables.markdown(head, rows),
+    ]
     on_edge = edges(study, every)
     parts += [
         "## Edges of the grid\n",
-        "\n".join(f"- {tables.escape(line)}" for line in on_edge) or "None was chosen.",
+        "\n".join(f"- {tables.escape(line)}" for line in on_edge) or "No choice is on an edge.",
         "",
     ]
-    parts += ["## Made by\n", tables.made_by(results.records.values())]
+    parts += ["## Software and hardware\n", tables.made_by(results.records.values())]
     return "\n".join(parts)
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}" if math.isfinite(value) else "those failed"
+    return f"{100 * value:+.1f}" if math.isfinite(value) else "all others failed"

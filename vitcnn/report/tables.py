@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from vitcnn.analysis.format import seeds
 from vitcnn.analysis.results import (
     Measure,
     Results,
@@ -15,6 +14,7 @@ from vitcnn.analysis.results import (
     test_accuracy,
 )
 from vitcnn.analysis.stats import Mean
+from vitcnn.report.format import seeds
 from vitcnn.store.records import Record
 
 MISSING = "missing"
@@ -61,7 +61,7 @@ def overfit(results: Results) -> str:
     return by_size(results, overfitting, partial(percent, signed=True))
 
 
-def beside_accuracy(results: Results) -> str:
+def other_measures(results: Results) -> str:
     """Macro accuracy, loss and calibration error on the test set, a table each, as far as the records have them."""
     tests = [r.test for r in results.records.values() if r.test.macro_accuracy is not None]
     text = ""
@@ -115,7 +115,7 @@ def cost(results: Results) -> str:
                 f"{statistics.median(speeds):,.0f}" if speeds else "–",
             ]
         )
-    head = ["model", "parameters", "MACs / image", "sees", "tokens", "native pixels per token", "images/s (median)"]
+    head = ["model", "parameters", "MACs / image", "input", "tokens", "native pixels per token", "images/s (median)"]
     return markdown(head, rows)
 
 

@@ -1,4 +1,4 @@
-"""Accuracy on one data set against the images of another that networks were trained on before."""
+"""Accuracy on one data set against the number of pre-training images of another."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def transfer_section(results: Results) -> str:
     sizes = results.study.sizes
     columns = [(name, family, n) for name, family in known.items() for n in sizes]
     befores = sorted({n for family in known.values() for n in family})
-    head = ["images before", *(_label(name, n) for name, _, n in columns)]
+    head = ["pre-training images", *(_label(name, n) for name, _, n in columns)]
 
     def table(shown: Callable[[Family, int, int], str], befores: Sequence[int]) -> str:
         rows = [
@@ -65,16 +65,16 @@ def transfer_section(results: Results) -> str:
         return percent(results.difference(family[before].name, family[0].name, n), signed=True)
 
     text = (
-        "## Pre-training\n\nTest accuracy in percent of networks that were trained before, on "
-        f"{'; '.join(_of_before(file, results.study.before[file]) for file in _files(known))}; and then, with a new "
-        "head, on n images of this study. Rows are the images that they were trained on before; `none`: from scratch. "
-        "Images seen before are not counted in images seen.\n\n"
-        f"![accuracy against images before](transfer.png)\n\n{table(reached, befores)}"
+        "## Pre-training\n\nTest accuracy in percent. The networks were pre-trained on "
+        f"{'; '.join(_of_before(file, results.study.before[file]) for file in _files(known))}. Then they were trained, "
+        "with a new head, on n images of this study. Rows are pre-training images; `none`: from scratch. Images seen "
+        "in pre-training are not counted in images seen.\n\n"
+        f"![accuracy against pre-training images](transfer.png)\n\n{table(reached, befores)}"
     )
     if any(0 in family for family in known.values()):
         text += (
-            "\nWhat it gained: points over the same network from scratch, paired by seed; each interval is for one "
-            f"difference alone.{_other_recipes(known)}\n\n{table(gained, [b for b in befores if b])}"
+            "\nGain of pre-training: points over the same network from scratch, paired by seed. Each interval is for "
+            f"one difference.{_other_recipes(known)}\n\n{table(gained, [b for b in befores if b])}"
         )
     return text
 
@@ -83,7 +83,7 @@ def _other_recipes(known: dict[str, Family]) -> str:
     """Where the study gives the one from scratch another recipe than the pre-trained ones."""
     other = [name for name, f in known.items() if 0 in f and any(e.recipe != f[0].recipe for e in f.values())]
     them = " and ".join(other)
-    return f" Of {escape(them)} the recipe is another from scratch, which has its part in it." if other else ""
+    return f" From scratch, {escape(them)} has another recipe, which is part of this gain." if other else ""
 
 
 def _files(known: dict[str, Family]) -> list[str]:
@@ -92,9 +92,9 @@ def _files(known: dict[str, Family]) -> list[str]:
 
 
 def _of_before(file: str, study: Study) -> str:
-    synthetic = ", made from seeds" if study.dataset_spec.generated else ""
-    shuffled = f", {' or '.join(map(str, study.permutation))}" if study.permutation else ""
-    return escape(f"images of {study.dataset}{synthetic}{shuffled} ({file}, {study.budget})")
+    synthetic = ", generated" if study.dataset_spec.generated else ""
+    permuted = f", {' or '.join(map(str, study.permutation))}" if study.permutation else ""
+    return escape(f"images of {study.dataset}{synthetic}{permuted} ({file}, {study.budget[0]})")
 
 
 def _label(name: str, n: int) -> str:
@@ -120,7 +120,7 @@ def transfer_figure(ax: Axes, results: Results) -> Axes:
         figures.series(ax, [(paths[b] * beside, values) for b, values in measured], look, _label(name, sizes[k]))
     figures.n_axis(ax, list(paths.values()))
     ax.set_xticks(list(paths.values()), ["none", *map(figures.thousands, before)])
-    ax.set_xlabel("images trained on before (log scale)")
+    ax.set_xlabel("pre-training images (log scale)")
     ax.set_ylabel("test accuracy")
     figures.in_percent(ax)
     figures.legend(ax)

@@ -7,49 +7,69 @@ from collections.abc import Sequence
 from vitcnn.analysis import power_law
 from vitcnn.analysis.claims import same_test
 from vitcnn.analysis.crossing import TIE
-from vitcnn.analysis.format import counted
 from vitcnn.analysis.pair import Claim
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import ALPHA, Verdict
+from vitcnn.report.caveats import caveat
+from vitcnn.report.claims import words
+from vitcnn.report.format import counted
+from vitcnn.report.reasons import reason
 from vitcnn.report.tables import escape, markdown
 
-FINE_PRINT = """\
-Supported and contradicted: p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}, so that the chance of
-any false one among them is at most that, for one look: who looks after every seed and stops at a decision has more
-chances to be wrong. The claims are fixed beforehand, at the smallest and the largest n that two
-seeds have finished. Intervals are for one claim each, paired by seed, and speak of new seeds (subset, initialisation,
-order) and new test images alike; the last column says how much of their variance the finite test set is behind. They
-take seeds to scatter evenly: of trainings that fail once in a while a few seeds cannot know. Crossings and multiples
-invert the paired test over n, on straight lines over log n between the sizes measured.
+METHOD = """\
+A claim is supported or contradicted if p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}. This
+bounds the chance of any false decision among them at the same level. It is valid for a single analysis; testing after
+each seed and stopping at significance inflates it. The claims were fixed before any result. They use the smallest and
+the largest n with two finished seeds{budgets}. Each interval is for one claim, paired by seed. It covers new seeds
+(subset, initialisation, order) and new test images. The last column is the share of the variance that comes from the
+finite test set. Few seeds can miss rare training failures. Crossings and multiples invert the paired test along
+{axis}, with straight lines over its logarithm between the measured places.
 """
+BUDGETS = "; those that end in -budget use the smallest and the largest budget at the largest n"
 
 
 def verdict_text(results: Results, verdict: Verdict) -> str:
-    """Caveats first, then a table of the claims, what was found, and what the words mean. Markdown."""
+    """Caveats first, then a table of the claims, what was found, the fitted curves and the method. Markdown. `results`:
+    what the verdict is of."""
     parts = []
     if verdict.caveats:
-        parts.append("Read first:\n\n" + "\n".join(f"- {escape(c)}" for c in verdict.caveats) + "\n")
+        lines = (f"- {escape(caveat(c))}" for c in verdict.caveats)
+        parts.append("### Caveats\n\n" + "\n".join(lines) + "\n")
     if all(claim.effect is None for claim in verdict.claims):
-        parts.append(f"No claim can be judged: {escape(verdict.claims[0].why)}.\n")
+        parts.append(f"### Claims\n\nNone can be tested: {escape(reason(verdict.claims[0].why))}.\n")
         return "\n".join(parts)
-    head = ["claim", "outcome", "effect (above 0: as claimed)", "95 % interval", "p, Holm", "seeds", "test set's share"]
-    parts.append(markdown(head, [_row(claim) for claim in verdict.claims]))
+    head = [
+        "claim",
+        "outcome",
+        "effect (above 0: as claimed)",
+        "95 % interval",
+        "adjusted p",
+        "seeds",
+        "test set's share",
+    ]
+    parts.append("### Claims\n\n" + markdown(head, [_row(claim) for claim in verdict.claims]))
     parts.append("\n".join(f"- {sentence(claim)}" for claim in verdict.claims) + "\n")
-    parts.append(_curves(results, verdict))
-    same = same_test(verdict.claims)
+    parts.append(f"### Fitted learning curves\n\n{_curves(results.at_largest_budget, verdict)}")
+    same, several = same_test(verdict.claims), len(results.study.budget) > 1
     tested = {claim.key for claim in verdict.claims if not math.isnan(claim.adjusted)}
     twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items() if {twin, key} <= tested)
-    count = counted(len(tested - same.keys()), "claim")
-    told = FINE_PRINT.format(alpha=ALPHA, tested=count, twins=f" ({twins})" if twins else "")
-    parts.append(textwrap.fill(told, 120) + "\n")
+    method = METHOD.format(
+        alpha=ALPHA,
+        tested=counted(len(tested - same.keys()), "claim"),
+        twins=f" ({twins})" if twins else "",
+        budgets=BUDGETS if several else "",
+        axis="n or images seen" if several else "n",
+    )
+    parts.append(f"### Method\n\n{textwrap.fill(method, 120)}\n")
     return "\n".join(parts)
 
 
 def sentence(claim: Claim) -> str:
-    """`**supported**: On the least data … . At n = 250 …`; a person can quote it."""
-    if claim.effect is None or claim.outcome == "cannot be said":
-        return f"`{claim.key}` **cannot be said**: {escape(claim.why)}."
-    return f"`{claim.key}` **{claim.outcome}**: {escape(claim.says)} {escape(claim.found)}"
+    """`supported: At the smallest n … . At n = 250 …`; a person can quote it."""
+    if claim.effect is None or claim.outcome == "not tested":
+        return f"`{claim.key}` **not tested**: {escape(reason(claim.why))}."
+    says, found = words(claim)
+    return f"`{claim.key}` **{claim.outcome}**: {escape(says)} {escape(found)}"
 
 
 def _row(claim: Claim) -> list[str]:
@@ -63,13 +83,13 @@ def _row(claim: Claim) -> list[str]:
         claim.outcome,
         f"{e.value:+.{digits}f} {claim.unit}",
         bounds,
-        _chance(claim.adjusted),
+        _p(claim.adjusted),
         str(e.seeds),
         f"{e.image_share:.0%}",
     ]
 
 
-def _chance(p: float) -> str:
+def _p(p: float) -> str:
     """With as many digits as it takes to see on which side of the level it is."""
     if math.isnan(p):
         return "–"
@@ -78,11 +98,11 @@ def _chance(p: float) -> str:
 
 
 def _curves(results: Results, verdict: Verdict) -> str:
-    """The laws fitted to both models, and the crossing that they promise: flagged as extrapolated."""
+    """The laws fitted to both models, and their crossing beyond the largest n, marked as extrapolated."""
     try:
         both = power_law.curves(results, verdict.first, verdict.second)
-    except ValueError as reason:
-        return f"Learning curves (error = a · n^−b + c): none fitted, {escape(str(reason))}.\n"
+    except ValueError as short:
+        return f"error = a · n^−b + c: not fitted, there are {escape(str(short))}.\n"
     rows = []
     for name, law in ((verdict.first, both.first), (verdict.second, both.second)):
         off = ", ".join(f"{n:,}" for n in law.off) or "none"
@@ -93,32 +113,33 @@ def _curves(results: Results, verdict: Verdict) -> str:
         "a",
         "b",
         "c",
-        "largest miss, points",
+        "largest residual, points",
         "R² of log error",
-        f"n off by {power_law.OFF:g} se or more",
+        f"n with a residual of {power_law.OFF:g} standard errors or more",
     ]
     sizes = results.study.sizes
     measured = [results.mean(name, sizes[-1]).mean for name in (verdict.first, verdict.second)]
     if measured[1] > measured[0] + TIE:
-        return f"{markdown(head, rows)}\nAt n = {sizes[-1]:,} {escape(verdict.second)} leads already, as measured.\n"
+        return f"{markdown(head, rows)}\nAt n = {sizes[-1]:,} {escape(verdict.second)} already leads, as measured.\n"
     return f"{markdown(head, rows)}\n{_extrapolated(both, sizes, escape(verdict.second))}\n"
 
 
 def _extrapolated(both: power_law.Curves, sizes: Sequence[int], second: str) -> str:
     largest = sizes[-1]
     if both.second.error(largest) < both.first.error(largest):
-        return f"At n = {largest:,} the fitted error of {second} is the lower one already."
+        return f"At n = {largest:,} the fitted error of {second} is already the lower one."
     if both.crossing is None:
         far = f"{power_law.FAR * largest:,} (the largest × {power_law.FAR})"
-        said = f"Extrapolated: the fitted curves do not cross up to n = {far}"
+        text = f"Extrapolated: the fitted curves do not cross up to n = {far}."
     else:
         low, high = (
             f"beyond {power_law.FAR * largest:,}" if v is None else f"{v:,.0f}" if v > largest else f"by {largest:,}"
             for v in both.range
         )
-        where = f"n ≈ {both.crossing:,.0f} (95 % of curves drawn again within their errors: {low} to {high})"
-        said = f"Extrapolated, not measured: the fitted curves cross at {where}"
-    said += f"; of curves drawn again within their errors {both.share:.0%} cross by n = {power_law.FAR * largest:,}."
+        where = f"n ≈ {both.crossing:,.0f} (95 % of refitted curves: {low} to {high})"
+        text = f"Extrapolated, not measured: the fitted curves cross at {where}."
+    by = f"{power_law.FAR * largest:,}"
+    text += f" Refitted to means drawn again within their errors, {both.share:.0%} cross by n = {by}."
     if missed := max((both.first, both.second), key=lambda law: len(law.off)).off:
-        said += f" A law that misses {len(missed)} of {len(sizes)} sizes is a weak ground for that."
-    return said
+        text += f" One law misses {len(missed)} of {len(sizes)} sizes, so the extrapolation is weak."
+    return text

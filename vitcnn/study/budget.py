@@ -1,4 +1,4 @@
-"""The budget of a study, the check of it, and where another study's weights come from."""
+"""The budgets of a study, the check of them, and where another study's weights come from."""
 
 import math
 from typing import Annotated
@@ -40,6 +40,24 @@ class BudgetCheck(Frozen):
 
     factor: Annotated[float, Field(gt=1, le=100)] = 2.0
     seeds: tuple[int, ...] = (0,)
+
+
+def ascending(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    """The smallest first. Raises ValueError where they are not all of one kind, or one stands there twice."""
+    if len({b.images_seen is None for b in budgets}) > 1:
+        raise ValueError("a list of budgets is of images_seen or of epochs, not of both")
+    if len(set(budgets)) < len(budgets):
+        raise ValueError("the same budget stands there more than once")
+    return tuple(sorted(budgets, key=lambda b: b.images_seen or b.epochs))
+
+
+def check_longer(budgets: tuple[Budget, ...], check: BudgetCheck | None) -> None:
+    """Raises ValueError where a budget check does not go with these budgets."""
+    if check and len(budgets) > 1:
+        raise ValueError("budget_check: leave it out; a list of budgets is itself the check of the budget")
+    factor, largest = check.factor if check else 1, budgets[-1]
+    if (largest.images_seen or 0) * factor > MOST_SEEN or (largest.epochs or 0) * factor > MOST_EPOCHS:
+        raise ValueError(f"budget_check.factor: {factor:g} times this budget is more than there may be")
 
 
 class Pretrain(Frozen):

@@ -11,14 +11,15 @@ from vitcnn.study.schema import Study, StudyModel
 
 
 def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | None:
-    """The id of the cell that `cell` begins with: of the model `name`, with the same permutation; `above`: the cells of
-    the same n and seed."""
+    """The id of the cell that `cell` begins with: of the model `name`, with the same permutation and budget; `above`:
+    the cells of the same n and seed."""
     if name is None:
         return None
     if cell.is_linear:
-        raise ConfigError(f"models.{cell.model}.init_from: logistic regression begins with nobody's weights")
+        raise ConfigError(f"models.{cell.model}.init_from: logistic regression does not support `init_from`")
     where = f"models.{cell.model}.init_from"
-    found = [c for c in above if c.model == name and c.permutation == cell.permutation]
+    place = (name, cell.permutation, cell.budget)
+    found = [c for c in above if (c.model, c.permutation, c.budget) == place]
     if not found:
         names = {c.model for c in above if not c.is_linear}
         known = suggest(name, names) if names else "; none stands above it"
@@ -44,9 +45,9 @@ def source_cells(model: StudyModel, study: Study, data: Info, before: Sequence[C
     if not same:
         named = f"is called {how.model!r} and " if how.model else ""
         raise ConfigError(f"{where}: no model of {how.study} {named}is the network of {model.name!r}")
-    if len({c.model for c in same}) > 1 or len({c.permutation for c in same}) > 1:
+    if len({(c.model, c.permutation, c.budget) for c in same}) > 1:
         raise ConfigError(
-            f"{where}: {how.study} has several of that network; say which `model`, in a study of one setting"
+            f"{where}: {how.study} has several of that network; say which `model`, in a study of one setting and budget"
         )
     for key, wanted in (("n", how.n), *(("seed", seed) for seed in study.seeds)):
         known = sorted({getattr(c, key) for c in same})

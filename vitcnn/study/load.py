@@ -102,7 +102,7 @@ def _truth(value: Any, *keys: str) -> str | None:
     yes or no for true. `pretrained` and `options` may hold true and false."""
     if "options" in keys and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
         return f"{'.'.join(keys)}: {value} is text; write true or false"
-    if isinstance(value, bool) and "options" not in keys and keys[-1:] != ("pretrained",):
+    if isinstance(value, bool) and "options" not in keys and keys[-1:] not in (("pretrained",), ("permuted",)):
         return f"{'.'.join(keys)}: true and false are no value for it (in quotes they are text)"
     if not isinstance(value, dict | list):
         return None
@@ -185,13 +185,13 @@ def _explain(error: dict, names: list) -> str:
         if where[2] == "arch" and len(where) > 3:
             owner = ARCHS[where[3]]
         where = ["models", str(names[error["loc"][1]]), *where[4 if where[2] == "arch" else 2 :]]
-    elif where[:1] == ["grid"] and len(where) > 2:
-        where.pop(1)  # which of several grids; people mostly write one
+    elif (where[:1] == ["grid"] and len(where) > 2) or (where[:1] == ["budget"] and len(where) > 1):
+        where.pop(1)  # which of several; people mostly write one
     if error["type"] == "extra_forbidden":
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)
         known = set(owner.model_fields) - {"chosen", "search", "before", "weights_sha256", "source_sha256"}
-        known |= {"recipe", "init_from", "pretrain"} if owner in ARCHS.values() else set()
+        known |= {"recipe", "init_from", "pretrain", "permuted"} if owner in ARCHS.values() else set()
         return f"unknown key {key!r}{' in ' + '.'.join(parents) if parents else ''}{suggest(key, known)}"
     message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, such as [1, 2]")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", message)

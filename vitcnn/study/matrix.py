@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.config import Linear
+from vitcnn.study.budget import Budget
 from vitcnn.study.cell import Cell
 from vitcnn.study.init_from import source_above, source_cells
 from vitcnn.study.recipe import Recipe
@@ -53,6 +54,7 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
             prolonged = cell.model_copy(update=more | {"init_from": longer.get(cell.init_from, cell.init_from)})
             longer[cell.id] = prolonged.id
             out.append(prolonged)
+    _check_budgets(out)
     seen: dict[str, Cell] = {}
     for cell in out:
         if (other := seen.setdefault(cell.id, cell)) is not cell:
@@ -104,6 +106,17 @@ def _check_pair(study: Study) -> None:
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
 
 
+def _check_budgets(made: Sequence[Cell]) -> None:
+    """Raises ConfigError where two budgets are the same number of steps."""
+    steps: dict[tuple, Budget] = {}
+    for cell in made:
+        if cell.role == "main" and cell.budget:
+            where = (cell.model, cell.n, cell.permutation, cell.seed, cell.steps)
+            if (other := steps.setdefault(where, cell.budget)) != cell.budget:
+                where = f"{cell.steps:,} steps of {cell.model} at n = {cell.n:,}"
+                raise ConfigError(f"budget: {other} and {cell.budget} are the same {where}")
+
+
 def _check_permutation(study: Study, data: Info) -> None:
     orders = [order(data.size, permutation).tobytes() for permutation in study.permutation]
     for permutation, moved in zip(study.permutation, orders, strict=True):
@@ -120,15 +133,16 @@ def _trainings(study: Study, data: Info, model: StudyModel, n: int) -> list[dict
         if model.recipe:
             raise ConfigError(f"models.{model.name}.recipe: logistic regression has none; it chooses its C itself")
         return [{}]
+    permutations = study.permutation if model.permuted and study.permutation else (None,)
     return [
         {
-            "recipe": _written_out(study, data, model, recipe),
-            "budget": study.budget,
-            "variant": variant,
+            "recipe": _written_out(data, model, recipe, budget),
+            "budget": budget,
+            "variant": str(budget) if len(study.budget) > 1 else variant,
             "permutation": permutation,
         }
         for recipe, variant in _recipes(study, model, n)
-        for permutation in study.permutation or (None,)
+        for permutation, budget in itertools.product(permutations, study.budget)
     ]
 
 
@@ -171,12 +185,12 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
         raise ConfigError(f"model {name!r}, recipe {key}: {message}") from None
 
 
-def _written_out(study: Study, data: Info, model: StudyModel, recipe: Recipe) -> Recipe:
+def _written_out(data: Info, model: StudyModel, recipe: Recipe, budget: Budget) -> Recipe:
     """With named sets of augmentations in full: what a record says was done must not change with what `basic` means."""
-    if study.budget.images_seen and recipe.batch_size > study.budget.images_seen:
+    if budget.images_seen and recipe.batch_size > budget.images_seen:
         raise ConfigError(
             f"model {model.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
-            f"budget.images_seen, {study.budget.images_seen:,}"
+            f"budget.images_seen, {budget.images_seen:,}"
         )
     return recipe.model_copy(update={"augment": augment_for(recipe.augment, data.size, data.flip, data.name)})
 
@@ -195,6 +209,13 @@ def _cell(study: Study, data: Info, model: StudyModel, n: int, seed: int, traini
         content=data.content,
         **training,
     )
+
+
+def describe_budgets(cells: Sequence[Cell]) -> str:
+    """As `describe_budget`, of each budget."""
+    budgets = dict.fromkeys(c.budget for c in cells if c.role != "budget-check" and c.budget)
+    each = [[c for c in cells if c.budget == b] for b in budgets]
+    return "; ".join(map(describe_budget, each or [cells]))
 
 
 def describe_budget(cells: Sequence[Cell]) -> str:

@@ -4,11 +4,11 @@ dataset: digits
 sizes: [50, 200, 1000]
 seeds: 3                                  # or a list
 models: {vit: {}, deep: {arch: vit, depth: 8}, cnn: {}, linear: {}}
-budget: {images_seen: 20_000}             # or {epochs: 50}
+budget: {images_seen: 20_000}             # or {epochs: 50}, or a list of budgets
 recipe: {augment: "shift:1"}              # for every model
 recipes: ../results/digits/search/recipes.yaml   # per model and size, found by a search
 grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value (or several grids)
-permutation: {patches: 1, pixels: 0.5}          # or a list of such settings: the limit as a dial
+permutation: {patches: 1, pixels: 0.5}          # or a list of such settings
 """
 
 import itertools
@@ -26,7 +26,7 @@ from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.errors import ConfigError, Frozen, Positive, suggest
 from vitcnn.models.registry import Arch, kind
-from vitcnn.study.budget import MOST_EPOCHS, MOST_SEEN, Budget, BudgetCheck, Pretrain
+from vitcnn.study.budget import Budget, BudgetCheck, Pretrain, ascending, check_longer
 from vitcnn.study.recipe import Recipe
 
 MOST_CELLS, MOST_SEEDS = 100_000, 10_000
@@ -40,6 +40,7 @@ class StudyModel(Frozen):
     recipe: dict[str, Any] = Field(default={})
     init_from: str | None = None  # a model further up: each cell begins with the trained weights of that one's
     pretrain: Pretrain | None = None  # each cell begins with the weights of another study's, of the same seed
+    permuted: bool = True  # False: its cells are trained once, without `permutation`, and stand in every setting
 
 
 def by_name(models: Any) -> Any:
@@ -72,7 +73,7 @@ class Study(Frozen):
     sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     models: Annotated[tuple[StudyModel, ...], Field(min_length=1)]
-    budget: Budget
+    budget: Annotated[tuple[Budget, ...], Field(min_length=1)]  # several: every cell once at each, the smallest first
     resolution: Positive | None = None  # pixels a side that a folder's images are kept at; None: see configs/README.md
     validation: Positive | None = None  # images; None: the data set's own number
     recipe: Recipe = Recipe()
@@ -80,7 +81,7 @@ class Study(Frozen):
     grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
-    permutation: tuple[Permutation, ...] = ()  # several: a dial, every cell once at each
+    permutation: tuple[Permutation, ...] = ()  # several: every cell once at each
     chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
         default={}
     )  # the contents of `recipes`, read in by load_study
@@ -124,6 +125,18 @@ class Study(Frozen):
         _once(value)
         return tuple(sorted(value))
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budgets(cls, value: Any) -> Any:
+        if not isinstance(value, dict | list | tuple | Budget):
+            raise ValueError(f"a budget such as {{images_seen: 20_000}}, or a list of them, not {reprlib.repr(value)}")
+        return (value,) if isinstance(value, dict | Budget) else value
+
+    @field_validator("budget")
+    @classmethod
+    def _of_one_kind(cls, value: tuple[Budget, ...]) -> tuple[Budget, ...]:
+        return ascending(value)
+
     @field_validator("permutation", mode="before")
     @classmethod
     def _settings(cls, value: Any) -> Any:
@@ -153,7 +166,7 @@ class Study(Frozen):
             if not isinstance(options or {}, dict):
                 raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
             options = dict(options or {})
-            own = {key: options.pop(key) for key in ("recipe", "init_from", "pretrain") if key in options}
+            own = {key: options.pop(key) for key in ("recipe", "init_from", "pretrain", "permuted") if key in options}
             options["name"] = options.pop("arch", name)
             kind(options)
             models.append({"name": name, "arch": options, **own})
@@ -193,14 +206,25 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _check_of_a_budget(self) -> "Study":
-        factor, budget = self.budget_check.factor if self.budget_check else 1, self.budget
-        if (budget.images_seen or 0) * factor > MOST_SEEN or (budget.epochs or 0) * factor > MOST_EPOCHS:
-            raise ValueError(f"budget_check.factor: {factor:g} times this budget is more than there may be")
+        if len(self.budget) > 1 and self.grid:
+            raise ValueError("budget: a search (`grid`) takes one budget, not a list")
+        check_longer(self.budget, self.budget_check)
+        return self
+
+    @model_validator(mode="after")
+    def _permuted(self) -> "Study":
+        networks = [model for model in self.models if model.arch.name != "linear"]
+        for model in self.models:
+            if not self.permutation and "permuted" in model.model_fields_set:
+                raise ValueError(f"models.{model.name}.permuted: the study has no `permutation`")
+        if self.permutation and networks and not any(model.permuted for model in networks):
+            raise ValueError("permutation: no model is trained under it; leave it out, or a `permuted: false`")
         return self
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "Study":
-        count = len(self.sizes) * len(self.seeds) * len(self.models) * max(1, len(self.permutation))
+        count = len(self.sizes) * len(self.seeds) * len(self.models) * len(self.budget)
+        count *= max(1, len(self.permutation))
         count *= max(1, sum(math.prod(map(len, grid.values())) for grid in self.grid))
         if count > MOST_CELLS:
             raise ValueError(f"the study has {count:,} cells; fewer sizes, seeds or trials: at most {MOST_CELLS:,}")

@@ -1,30 +1,32 @@
-"""Numbers with their intervals, as words in a sentence."""
+"""Numbers with their intervals, as parts of a sentence."""
 
 import math
 from collections.abc import Callable
 
+from vitcnn.analysis.axis import Axis, N
 from vitcnn.analysis.crossing import Crossing
 from vitcnn.analysis.random_effects import Estimate
 
 
-def interval(place: Crossing, unit: str = "n") -> str:
-    """`95 %: n = 1,200 to 4,000`, or, of multiples, `95 %: 1.2 to 4.0 times`; an end that the sizes cut off is said to
-    be open."""
-    show, name, after = (lambda v: f"{v:,.0f}", "n = ", "") if unit == "n" else (times, "", f" {unit}")
+def interval(place: Crossing, axis: Axis = N) -> str:
+    """`95 %: n = 1,200 to 4,000`. An end beyond the measured places is open."""
+    return _ends(place, lambda v: f"{v:,.0f}", axis.interval)
+
+
+def multiples(place: Crossing) -> str:
+    """`95 %: 1.2 to 4.0 times`."""
+    return _ends(place, times, lambda low, high="": f"{low} to {high} times" if high else f"{low} times")
+
+
+def _ends(place: Crossing, show: Callable[[float], str], name: Callable[..., str]) -> str:
     low, high = (None if v is None else show(v) for v in (place.low, place.high))
     if low and high:
-        return f"95 %: {name}{low} to {high}{after}"
+        return f"95 %: {name(low, high)}"
     if low:
-        return f"95 %: {name}{low}{after} or more, open to the right"
+        return f"95 %: {name(low)} or more, upper end not measured"
     if high:
-        return f"95 %: {name}{high}{after} or less, open to the left"
-    return "95 %: open on both sides"
-
-
-def unmet(place: Crossing, unit: str = "n") -> str:
-    """As `interval`, of curves that are not seen to meet: what is not excluded may end before the largest n."""
-    said = interval(place, unit)
-    return said if place.high is None else f"{said}, where these seeds do not exclude a meeting"
+        return f"95 %: {name(high)} or less, lower end not measured"
+    return "95 %: neither end measured"
 
 
 def times(value: float, rounded: Callable[[float], float] = round) -> str:
@@ -48,9 +50,9 @@ def points(e: Estimate, absolute: bool = False) -> str:
     return f"{sign * e.value:z.1f} points ({_bounds(sign * e.low, sign * e.high, 'z.1f')})"
 
 
-def signed(value: float, low: float, high: float, form: str = "+z.1f") -> str:
-    """`+2.3 (95 %: +1.1 to +3.5)`."""
-    return f"{value:{form}} ({_bounds(low, high, form)})"
+def signed(value: float, low: float, high: float, form: str = "+z.1f", unit: str = "") -> str:
+    """`+2.3 points (95 %: +1.1 to +3.5)`."""
+    return f"{value:{form}}{unit and f' {unit}'} ({_bounds(low, high, form)})"
 
 
 def bounds(e: Estimate) -> str:
@@ -60,5 +62,5 @@ def bounds(e: Estimate) -> str:
 
 def _bounds(a: float, b: float, form: str) -> str:
     if math.isnan(a) or math.isnan(b):
-        return "no interval: nothing varies"
+        return "no interval: no variance"
     return f"95 %: {min(a, b):{form}} to {max(a, b):{form}}"
