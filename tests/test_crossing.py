@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from curves import FALLING, SIZES, evidence, lines, without
+from vitcnn.analysis.format import interval
 
 from vitcnn.analysis.crossing import Crossing, Stretch, invert
 from vitcnn.analysis.evidence import NotEnough, Number
-from vitcnn.analysis.format import interval
 from vitcnn.analysis.random_effects import Sample
 
 

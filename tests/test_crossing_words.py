@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from curves import FALLING, SIZES, evidence, lines, without
-
-from vitcnn.analysis.crossing_claims import describe_multiplier, overtakes
-from vitcnn.analysis.evidence import Evidence
 from vitcnn.analysis.format import times
+
+from vitcnn.analysis.evidence import Evidence
 from vitcnn.analysis.verdict import verdict
 from vitcnn.store.records import pack_bits
 

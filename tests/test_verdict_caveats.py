@@ -6,9 +6,8 @@ import pytest
 from planted import wobbly
 from synthetic import every, make_study
 
-from vitcnn.analysis.axis import N
 from vitcnn.analysis.budget_check import BudgetUnchecked
-from vitcnn.analysis.caveats import LeftOut, MissingCells, OtherRecords, above_baseline
+from vitcnn.analysis.caveats import OtherRecords, above_baseline
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.data.sources.registry import parse_dataset

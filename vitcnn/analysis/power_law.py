@@ -15,7 +15,7 @@ from vitcnn.analysis.results import Results
 
 FEWEST = 5  # sizes
 FAR = 10  # times the largest size
-OFF = 3.0  # standard errors from which a size is said not to follow the law
+OFF = 3.0  # standard errors from which a size counts as off the law
 RESAMPLES = 200
 PRIOR = 4  # degrees of freedom with which all sizes' spread stands beside each one's own
 

@@ -126,7 +126,7 @@ def choose(
     chosen, models = best(all_trials), defaultdict(dict)
     for (model, n), trial in chosen.items():
         chosen_fields = trial.recipe.model_dump(mode="json")
-        searched = {key: chosen_fields[key] for key in study.searched}  # said even where the choice is the default
+        searched = {key: chosen_fields[key] for key in study.searched}  # written even where the choice is the default
         models[model][n] = trial.recipe.model_dump(mode="json", exclude_defaults=True) | searched
     return {
         "search": study.name,

@@ -36,8 +36,8 @@ def budget_section(results: Results) -> str:
             markdown(head, gaps),
             "### Accuracy\n\nTest accuracy of each model in percent.\n",
             markdown(head, each),
-            f"### Map\n\nThe gap at each n and budget, in points. Above 0 {escape(first)} leads. Hatched: undecided, "
-            "since the 95 % interval over seeds and test images holds 0 or there is one seed (not corrected for several "
+            f"### Map\n\nThe gap at each n and budget, in points. Above 0 {escape(first)} leads. Hatched: undecided "
+            "(the 95 % interval over seeds and test images holds 0, or there is one seed; not corrected for several "
             f"tests). Empty: missing. A dot marks where {escape(second)} overtakes {escape(first)} along n. The bar is "
             "its 95 % interval; an arrow marks an end beyond the measured sizes.\n\n"
             "![gap at each n and budget](map.png)\n",

@@ -15,7 +15,7 @@ from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import mean
 from vitcnn.study.budget import BudgetCheck
 
-# Okabe & Ito's palette, told apart by colour-blind readers too; and a marker each, for print. The second seven: to
+# Okabe & Ito's palette, distinguishable by colour-blind readers too; and a marker each, for print. The second seven: to
 # protanopes and deuteranopes (Machado et al. 2009) too none is as near to any other as the nearest two of the first.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PALETTE += ("#800000", "#003F5C", "#7FC4A5", "#332288", "#117733", "#663333", "#7F3C8D")
