@@ -8,6 +8,8 @@ from synthetic import make_study
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw
 from vitcnn.analysis.verdict import verdict
+from vitcnn.report.caveats import caveat
+from vitcnn.report.claims import words
 
 # ---- planted truths: accuracy at n = 50, 200, 1,000 ----
 
@@ -27,6 +29,24 @@ def drawn(folder, accuracy: dict, *overrides: str, spread: float = 0.03, seed: i
 
 def claims(results: Results, pair: tuple[str, str] | None = None) -> dict:
     return {claim.key: claim for claim in verdict(results, pair).claims}
+
+
+def says(claim) -> str:
+    return words(claim)[0]
+
+
+def found(claim) -> str:
+    """What was found, as a sentence."""
+    return words(claim)[1]
+
+
+def said(judged) -> str:
+    """All caveats as sentences."""
+    return "\n".join(map(caveat, judged.caveats))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def without(results: Results, lost) -> Results:

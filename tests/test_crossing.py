@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from curves import FALLING, SIZES, evidence, lines, without
-from vitcnn.analysis.format import interval
 
 from vitcnn.analysis.crossing import Crossing, Stretch, invert
 from vitcnn.analysis.evidence import NotEnough, Number
 from vitcnn.analysis.random_effects import Sample
+from vitcnn.report.format import interval
 
 
 def sample(means: list[float], noise: float = 0.004, seeds: int = 4) -> Sample:

@@ -7,10 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from curves import FALLING, SIZES, evidence, lines, without
-from vitcnn.analysis.format import times
 
+from vitcnn.analysis.crossing_claims import crossing, multiple
 from vitcnn.analysis.evidence import Evidence
+from vitcnn.analysis.reasons import SeedsDisagree
 from vitcnn.analysis.verdict import verdict
+from vitcnn.report import claims
+from vitcnn.report.claims import words
+from vitcnn.report.format import times
 from vitcnn.store.records import pack_bits
 
 
@@ -78,7 +82,7 @@ def met(known: Evidence) -> str:
 
 
 @pytest.mark.parametrize(
-    ("cnn", "vit", "pattern"),
+    ("cnn", "vit", "says"),
     [
         ([0.6, 0.7, 0.8, 0.85], [0.65, 0.65, 0.65, 0.9],
          r"^vit leads at n = 50, falls behind, and overtakes cnn at n ≈ 3\d\d \(95 %: .*; the interval covers"),
@@ -93,7 +97,7 @@ def test_curves_that_meet_more_than_once_are_not_told_as_one_crossing(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("cnn", "vit", "pattern"),
+    ("cnn", "vit", "says"),
     [
         ([0.7, 0.7, 0.7, 0.7], [0.6, 0.6, 0.6, 0.7], r"^cnn leads at n = 50 by 10\.0.*, neither leads at n = 400\.$"),
         ([0.7, 0.7, 0.7, 0.7], [0.6, 0.7, 0.6, 0.6], r"^(No crossing up to n = 400. There cnn|cnn) leads"),

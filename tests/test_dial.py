@@ -103,7 +103,7 @@ def test_no_setting_has_a_record_of_another_and_the_baseline_is_in_all(results):
         assert len(one.cells) == 27
     assert len(results.cells) == 3 * 18 + 9
     assert results.first_setting == settings[0]
-    below = [[line.split(" is not")[0] for line in below_baseline(one)] for one in settings]
+    below = [[below.model for below in below_baseline(one)] for one in settings]
     assert below == [[], [], ["vit", "cnn"]]
 
 

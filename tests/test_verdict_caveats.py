@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from planted import wobbly
+from planted import said, wobbly
 from synthetic import every, make_study
 
 from vitcnn.analysis.budget_check import BudgetUnchecked
@@ -31,7 +31,7 @@ def test_a_model_finished_beyond_the_baseline_is_not_known_to_be_above_it(tmp_pa
 def caveats(folder, *overrides: str, accuracy=wobbly, lost=lambda c: False, change=lambda r: r, pair=None) -> str:
     study, all_cells, _ = make_study(folder, *overrides)
     records = [change(r) for r in every(all_cells, accuracy) if not lost(r.cell)]
-    return "\n".join(verdict(Results.of(study, all_cells, records, parse_dataset("digits").info), pair).caveats)
+    return said(verdict(Results.of(study, all_cells, records, parse_dataset("digits").info), pair))
 
 
 CHECK = "budget_check={factor: 3, seeds: [0]}"

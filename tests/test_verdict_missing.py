@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import AS_SAID, TRUTHS, claims, drawn, without
+from planted import AS_SAID, TRUTHS, claims, drawn, said, says, without
 from synthetic import TRIO, every, make_study
 
+from vitcnn.analysis.axis import N
+from vitcnn.analysis.caveats import LeftOut, MissingCells
 from vitcnn.analysis.claims import CLAIMS, same_test
+from vitcnn.analysis.reasons import FewErrors, FewPlaces, NoSharedPlace, NoVariance, NoWindowedModel, UnequalTestSets
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
 from vitcnn.errors import ConfigError
+from vitcnn.report.reasons import reason
 from vitcnn.report.verdict import verdict_text
 from vitcnn.store.records import pack_bits
 
@@ -52,7 +56,7 @@ def test_a_missing_cell_changes_the_numbers_of_claims_that_use_it_and_of_no_othe
             assert fewer[key].effect.seeds in (5, 6)
         else:
             one, other = fewer[key], whole[key]
-            assert (one.effect, one.p, one.sizes) == (other.effect, other.p, other.sizes)
+            assert (one.effect, one.p, one.places) == (other.effect, other.p, other.places)
 
 
 def test_missing_cells_and_sizes_are_said(planted):

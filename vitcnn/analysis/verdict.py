@@ -116,7 +116,7 @@ def _caveats(results: Results, pair: Pair) -> list[object]:
     out.append(c.whole_pool(results))
     out.append(c.unpermuted(results))
     out += [c.OtherRecords(results.other_records)] if results.other_records else []
-    if (copies := c.copied_test_images(results)) and (copies.copies or copies.before):
+    if (copies := c.copied_test_images(results)) and copies.copies:
         out.append(copies)
     return [caveat for caveat in out if caveat is not None]
 

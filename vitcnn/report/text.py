@@ -70,7 +70,7 @@ def _setup(results: Results) -> str:
         results.about.made if results.about else "",
         *(tables.escape(caveat(note)) for note in notes if note),
         _unreadable(results),
-        _strong(caveat(copies), copies.copies or copies.before) if copies else "",
+        _strong(caveat(copies), copies.copies) if copies else "",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
 
