@@ -94,10 +94,10 @@ def test_a_mistake_in_a_study_is_one_message_that_says_what_to_change(vitcnn, tm
     assert sorted(os.listdir(tmp_path)) == ["trio.yaml"]
 
 
-def test_an_image_size_that_gives_no_whole_words_is_refused_before_anything_is_trained(vitcnn, tmp_path):
+def test_an_image_size_that_gives_no_whole_tokens_is_refused_before_anything_is_trained(vitcnn, tmp_path):
     make_study(tmp_path)
     code, _, err = vitcnn("run", "trio.yaml", "models={vit: {image_size: 72}, cnn: {}}")
-    assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 words\n")
+    assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 tokens\n")
 
 
 def test_a_study_that_is_not_there_is_named(vitcnn):

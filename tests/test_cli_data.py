@@ -251,7 +251,7 @@ def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
         (["show", "folder:nowhere"], "/nowhere: there is no such folder"),
         (
             ["fetch", "digits", "--resolution", "16"],
-            "resolution: digits is kept at its own 8 pixels; `image_size` of an",
+            "resolution: digits is kept at its own 8 pixels; `image_size` of a model",
         ),
     ],
 )

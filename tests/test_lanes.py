@@ -197,7 +197,7 @@ from vitcnn.store.paths import StudyPaths
 from vitcnn.training.train import train_cell
 
 cell = Cell(dataset="fractals:classes=3,size=16,test=30", validation=20, n=20, seed=0, recipe=Recipe(batch_size=8),
-            model=ViT(width=8, depth=1, heads=1, patch_size=4), budget=Budget(images_seen=16))
+            arch=ViT(width=8, depth=1, heads=1, patch_size=4), budget=Budget(images_seen=16))
 print(train_cell(cell, paths=StudyPaths("bare", Path(sys.argv[1]), Path(sys.argv[1])), device="cpu").test.images)
 """
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
