@@ -66,7 +66,10 @@ def said(study):
         ({"models": "{../x: {arch: vit}}"}, "a model's name begins with one of A-Z, a-z, 0-9"),
         ({"models": '{"a\\e[2J": {arch: vit}}'}, "a model's name begins with one of A-Z, a-z, 0-9"),
         ({"models": '{"a\\nb": {arch: vit}}'}, "a model's name begins with one of A-Z, a-z, 0-9"),
-        ({"name": "../../x"}, "name: a study's name names a folder, or folders joined by '/': letters, digits, '.', '_' and '-'"),
+        (
+            {"name": "../../x"},
+            "name: a study's name names a folder, or folders joined by '/': letters, digits, '.', '_' and '-'",
+        ),
         ({"name": '"a\\n"'}, "name: a study's name names a folder"),
         ({"dataset": "'folder:'"}, "'folder:': behind `folder:` stands the path of a folder"),
         ({"dataset": '"folder:a\\0b"'}, "'folder:a\\x00b': behind `folder:` stands the path of a folder"),

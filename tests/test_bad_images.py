@@ -37,7 +37,7 @@ def read(tmp_path):
 
     def call(root: Path, **how):
         said = []
-        fetch(parse_dataset(f"folder:{root}"), tmp_path / "cache", say=said.append, **how)
+        fetch(parse_dataset(f"folder:{root}"), tmp_path / "cache", log=said.append, **how)
         return "\n".join(said), load(parse_dataset(f"folder:{root}"), tmp_path / "cache")
 
     return call

@@ -23,7 +23,7 @@ def plant(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
 
 def said(root: Path, cache: Path) -> list[str]:
     lines: list[str] = []
-    fetch(parse_dataset(f"folder:{root}"), cache, say=lines.append)
+    fetch(parse_dataset(f"folder:{root}"), cache, log=lines.append)
     return lines
 
 

@@ -122,13 +122,13 @@ def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_train
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"info": {}}', '{"info": {"name": 1}}'])
 def test_a_broken_about_json_is_fetched_again(content, tmp_path):
-    here = fetch(parse_dataset("digits"), tmp_path, say=lambda _: None)
+    here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     (here / "about.json").write_text(content)
     assert load(parse_dataset("digits"), tmp_path).info.train == 1297
 
 
 def test_arrays_that_are_not_whole_are_told_with_the_folder_to_delete(tmp_path):
-    here = fetch(parse_dataset("digits"), tmp_path, say=lambda _: None)
+    here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     (here / "train_images.npy").write_bytes((here / "train_images.npy").read_bytes()[:5000])
     with pytest.raises(FetchError, match=rf"{here}: .*; delete this folder, and the data set is fetched again"):
         load(parse_dataset("digits"), tmp_path)
@@ -145,7 +145,7 @@ class Evil:
 
 
 def test_arrays_that_would_run_code_are_refused_and_run_none(tmp_path):
-    here = fetch(parse_dataset("digits"), tmp_path, say=lambda _: None)
+    here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     np.save(here / "train_images.npy", np.array([Evil(tmp_path / "ran")], object), allow_pickle=True)
     with pytest.raises(FetchError):
         load(parse_dataset("digits"), tmp_path)

@@ -28,7 +28,7 @@ def ids(study, tmp_path):
         return made(root, resolution)[0].content, [cell.id for cell in made(root, resolution)[1]]
 
     def made(root: Path, resolution: int | None) -> tuple[Info, list[Cell]]:
-        fetch(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache", say=lambda _: None)
+        fetch(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache", log=lambda _: None)
         about = about_data(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache")
         text = f"dataset: 'folder:{root}'\nsizes: [10]\nseeds: 2\nmodels: [cnn, linear]\nbudget: {{epochs: 1}}\n"
         return about, cells(study(*([f"resolution={resolution}"] if resolution else []), text=text), about)

@@ -99,7 +99,7 @@ def test_a_killed_worker_costs_a_retry_and_nothing_else(file, paths, tmp_path):
             killed.append(pid)
 
     said: list[str] = []
-    outcome = run_jobs([(cell,), (other,)], paths, OPTIONS, workers=1, tick=tick, say=said.append)
+    outcome = run_jobs([(cell,), (other,)], paths, OPTIONS, workers=1, tick=tick, log=said.append)
     assert killed
     assert "worker died" in said[0]
     assert not outcome.failed
@@ -240,7 +240,7 @@ def test_a_cell_that_fails_is_tried_once_more(file, paths, monkeypatch):
     monkeypatch.chdir(file.parent)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     cell, said = named(file, "mine", "models={mine: {arch: 'import:once:build'}}"), []
-    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, say=said.append)
+    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, log=said.append)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried once more at the end"]
 

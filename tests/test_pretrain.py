@@ -12,7 +12,7 @@ from synthetic import every, make_study, write
 from vitcnn.analysis.results import Results
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
-from vitcnn.launch.ready import with_starters
+from vitcnn.launch.ready import with_sources
 from vitcnn.models.build import build
 from vitcnn.report.report import write_report
 from vitcnn.report.transfer import families, transfer_figure
@@ -338,7 +338,7 @@ def test_weights_of_another_study_are_not_waited_for_in_this_one(study, tmp_path
     )
     waiting = cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))
     with pytest.raises(ConfigError, match=r"of before, which is not trained yet"):
-        with_starters(waiting, StudyPaths("after", tmp_path / "results", tmp_path / "runs"))
+        with_sources(waiting, StudyPaths("after", tmp_path / "results", tmp_path / "runs"))
 
 
 def test_a_study_without_pretraining_has_no_such_section(tmp_path):

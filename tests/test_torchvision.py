@@ -35,7 +35,7 @@ def got(tmp_path, offline):
     def call(name: str, lay: Callable[[Path], None], resolution: int | None = None):
         call.said.clear()
         lay(tmp_path / "downloads" / name)
-        fetch(parse_dataset(f"torchvision:{name}", resolution), tmp_path, say=call.said.append)
+        fetch(parse_dataset(f"torchvision:{name}", resolution), tmp_path, log=call.said.append)
         return load(parse_dataset(f"torchvision:{name}", resolution), tmp_path)
 
     call.said = []
@@ -121,7 +121,7 @@ def test_what_was_downloaded_is_removed_once_it_is_in_the_cache_and_not_asked_fo
     assert not (tmp_path / "downloads" / "EuroSAT").exists()
     assert any("downloads it to" in line for line in got.said)
     again = []
-    fetch(parse_dataset("torchvision:EuroSAT"), tmp_path, say=again.append)
+    fetch(parse_dataset("torchvision:EuroSAT"), tmp_path, log=again.append)
     assert again == []
     info = load(parse_dataset("torchvision:EuroSAT"), tmp_path).info
     assert info.source.startswith("torchvision.datasets.EuroSAT, https://")
@@ -132,7 +132,7 @@ def fetch_at_once(folder: Path, start, out) -> None:
     start.wait()
     said = []
     try:
-        fetch(parse_dataset("torchvision:EuroSAT"), folder, say=said.append)
+        fetch(parse_dataset("torchvision:EuroSAT"), folder, log=said.append)
         out.put(sum("reading" in line for line in said))
     except Exception as error:
         out.put(repr(error))
@@ -183,7 +183,7 @@ def test_a_class_that_the_test_set_lacks_is_refused(got, tmp_path):
 
 def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_stored(offline, tmp_path):
     with pytest.raises(FetchError, match=r"SVHN: torchvision could not make it: URLError: .*Name or service not known"):
-        fetch(parse_dataset("torchvision:SVHN"), tmp_path, say=lambda _: None)
+        fetch(parse_dataset("torchvision:SVHN"), tmp_path, log=lambda _: None)
     assert list((tmp_path / "torchvision").iterdir()) == []
     assert read_about(tmp_path / "torchvision" / "SVHN") is None
 
@@ -194,7 +194,7 @@ def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_sto
 @pytest.mark.parametrize(("name", "nearest"), [("EuroSat", "EuroSAT"), ("SVNH", "SVHN"), ("Food", "Food101")])
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path):
     with pytest.raises(ConfigError, match=f"torchvision:{name}: .*did you mean '{nearest}'"):
-        fetch(parse_dataset(f"torchvision:{name}"), tmp_path, say=lambda _: None)
+        fetch(parse_dataset(f"torchvision:{name}"), tmp_path, log=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ Limits of memory are read from Linux's control groups, of both versions; elsewhe
 from collections.abc import Iterator
 from pathlib import Path
 
-GROUPS, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cores() -> int:
@@ -33,7 +33,7 @@ def free_bytes() -> int:
 
 def _groups(controller: str) -> Iterator[Path]:
     """The control group of this process and those above it; "": version 2's, which has all controllers."""
-    for line in _read(MINE).splitlines():
+    for line in _read(OWN_GROUP).splitlines():
         _, controllers, name = line.split(":", 2)
         if controller in controllers.split(","):
             root = GROUPS / controller

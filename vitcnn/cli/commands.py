@@ -45,7 +45,7 @@ def plan(
     from vitcnn.errors import ConfigError
     from vitcnn.launch.plan import check_same_tokens
     from vitcnn.launch.plan import plan as render
-    from vitcnn.launch.ready import with_starters
+    from vitcnn.launch.ready import with_sources
     from vitcnn.store.records import read_records
     from vitcnn.store.status import states, to_train
 
@@ -57,7 +57,7 @@ def plan(
         finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
         console.print(detectable_gaps(finished), soft_wrap=True, highlight=False, markup=False)
     try:
-        with_starters(to_train(where), paths)
+        with_sources(to_train(where), paths)
     except ConfigError as error:
         console.print(f"`vitcnn run` will not begin yet: {error}", soft_wrap=True, highlight=False, markup=False)
 
@@ -151,12 +151,12 @@ def main() -> None:
     try:
         app()
     except (ConfigError, FetchError) as error:
-        said = str(error)
+        message = str(error)
     except OSError as error:  # a file that cannot be read or written
         if error.filename is None:
             raise
-        said = f"{error.filename}: {error.strerror}"
+        message = f"{error.filename}: {error.strerror}"
     else:
         return
-    typer.secho(f"vitcnn: {said}", fg="red", err=True)
+    typer.secho(f"vitcnn: {message}", fg="red", err=True)
     raise SystemExit(2)

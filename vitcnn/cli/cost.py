@@ -28,10 +28,10 @@ def cost(
     loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
     console = Console(soft_wrap=True)
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         console.print(escape(line), style="dim", highlight=False)
 
-    costs = measure_costs(loaded, about, all_cells, device=device, threads=threads, repeats=repeats, say=say)
+    costs = measure_costs(loaded, about, all_cells, device=device, threads=threads, repeats=repeats, log=log)
     table = Table(Column("model", no_wrap=True), *(Column(name, justify="right", overflow="fold") for name in HEAD))
     for name, one in costs.models.items():
         table.add_row(escape(name), *measured(one))

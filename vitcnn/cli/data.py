@@ -39,7 +39,7 @@ def fetch_(
         return
     before = spec.place(data_dir) / "about.json"
     stamp = before.stat().st_mtime_ns if before.exists() else None
-    path = fetch(spec, data_dir, skip_unreadable=skip_unreadable, say=typer.echo)
+    path = fetch(spec, data_dir, skip_unreadable=skip_unreadable, log=typer.echo)
     if before.stat().st_mtime_ns == stamp:
         typer.echo(f"{name} is already in {path}")
 
@@ -105,9 +105,9 @@ def show(
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
     spec = parse_dataset(name, resolution)
-    fetch(spec, data_dir, say=typer.echo)
+    fetch(spec, data_dir, log=typer.echo)
     if isinstance(spec, Synthetic):
-        _show_made(spec, n or SHOWN, seed, augment, out)
+        _show_synthetic(spec, n or SHOWN, seed, augment, out)
         return
     info, arrays, facts = load(spec, data_dir)
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
@@ -133,27 +133,27 @@ def show(
     _draw(contact_sheet(spec.title, info, arrays, n=n, seed=seed, augment=augment), spec.title, out)
 
 
-def _show_made(spec: "Synthetic", n: int, seed: int, augment: str, out: Path | None) -> None:
+def _show_synthetic(spec: "Synthetic", n: int, seed: int, augment: str, out: Path | None) -> None:
     import torch
 
-    from vitcnn.data.preview import sheet_of_synthetic
+    from vitcnn.data.preview import synthetic_sheet
     from vitcnn.data.sources.cache import describe_duplicates
-    from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, test_images
+    from vitcnn.data.synthetic.lazy import SAMPLE, LazyImages, facts_of, generator, test_images
     from vitcnn.seeds import role_seed
 
     cpu = torch.device("cpu")
-    made = generator(spec, cpu)
-    info = made.info
+    source = generator(spec, cpu)
+    info = source.info
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
     typer.echo(f"{info.name}: training images without end, {info.test:,} test images, {info.classes} classes, {pixels}")
     typer.echo(f"validation: {info.validation:,} images more, unless a study says otherwise")
     typer.echo(f"licence: {info.licence}\nsource: {info.source}\n{info.made}")
-    train = LazyImages(made, role_seed(seed, "subset"), LOOKED_AT, cpu, remember=False)
-    facts = facts_of(train, train.labels(), test_images(made, cpu, remember=False))
+    train = LazyImages(source, role_seed(seed, "subset"), SAMPLE, cpu, remember=False)
+    facts = facts_of(train, train.labels(), test_images(source, cpu, remember=False))
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
     typer.echo(f"                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
-    _draw(sheet_of_synthetic(made, n=n, seed=seed, augment=augment), spec.title, out)
+    _draw(synthetic_sheet(source, n=n, seed=seed, augment=augment), spec.title, out)
 
 
 def _draw(sheet: "tuple[Block, Block]", title: str, out: Path | None) -> None:

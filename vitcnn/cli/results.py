@@ -76,10 +76,10 @@ def export(
     _, _, all_cells, paths, _ = load(study, overrides, results, runs)
     records, wrong = read_records(paths.records)
     wanted = {cell.id for cell in all_cells}
-    mine = [record for record in records if record.id in wanted]
-    if not mine:
+    found = [record for record in records if record.id in wanted]
+    if not found:
         raise ConfigError("\n".join([f"{paths.study}: no cell is finished, there is nothing to export", *wrong]))
     with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8", newline="") as file:
-        tidy(mine).to_csv(file, index=False)
-    for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
+        tidy(found).to_csv(file, index=False)
+    for line in [f"{len(found)} of {len(all_cells)} cells", *wrong]:
         typer.echo(line, err=True)

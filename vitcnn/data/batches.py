@@ -15,7 +15,7 @@ from vitcnn.seeds import role_seed
 
 
 class TrainStream(IterableDataset):
-    """Batches of step `init_from` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
+    """Batches of steps `start` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
 
     `images` is a tensor, or what stands for one and reads or makes a batch when it is its turn.
 

@@ -15,12 +15,12 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import load
 from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.data.subsets import split, subset_hash
-from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, subset_name, test_images
+from vitcnn.data.synthetic.lazy import SAMPLE, LazyImages, facts_of, generator, subset_name, test_images
 from vitcnn.data.synthetic.spec import VALIDATION, Synthetic
 from vitcnn.errors import ConfigError
 from vitcnn.machine import free_bytes
 
-NUMBERED = 24  # bytes an image that is made takes though it is not kept: its label, its place in an epoch's order
+INDEX_BYTES = 24  # bytes an image that is made takes though it is not kept: its label, its place in an epoch's order
 SHARE = 0.4  # of the memory that is free, for the images of all workers
 
 
@@ -100,7 +100,7 @@ def cells_data(
     """One for each (n, seed) of `subsets`; what they share lies in memory once. Fetches first if need be. Raises
     ConfigError where a folder is no longer what the study was begun with."""
     if isinstance(spec, Synthetic):
-        return _made(spec, subsets, validation, device, workers)
+        return _synthetic_cells(spec, subsets, validation, device, workers)
     info, arrays, facts = load(spec, folder)
     if info.content != content:
         raise ConfigError(f"{spec.name} has changed since the study was begun; start `vitcnn run` again")
@@ -125,7 +125,7 @@ def cells_data(
     ]
 
 
-def _made(
+def _synthetic_cells(
     spec: Synthetic,
     subsets: Sequence[tuple[int, int]],
     validation: int,
@@ -135,18 +135,18 @@ def _made(
     """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
     labels alone do not fit into memory."""
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
-    made = generator(spec, device)
-    info, (free, there_is) = made.info, free_for_each(device, workers)
+    source = generator(spec, device)
+    info, (free, available) = source.info, free_for_each(device, workers)
     for key, count in (("sizes", sum(longest.values())), ("validation", validation)):
-        if count * NUMBERED > free:
+        if count * INDEX_BYTES > free:
             raise ConfigError(
-                f"{key}: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their "
-                f"order alone, {there_is}"
+                f"{key}: {count:,} images need {count * INDEX_BYTES / 1e9:,.1f} GB of memory for their labels and their "
+                f"order alone, {available}"
             )
     need = (sum(longest.values()) + validation + info.test) * info.size**2 * info.channels
     keep = fits(need, device, workers)
-    pools = {seed: LazyImages(made, seed, count, device, keep) for seed, count in longest.items()}
-    held_out, test = LazyImages(made, VALIDATION, validation, device, keep), test_images(made, device, keep)
+    pools = {seed: LazyImages(source, seed, count, device, keep) for seed, count in longest.items()}
+    held_out, test = LazyImages(source, VALIDATION, validation, device, keep), test_images(source, device, keep)
     all_labels = {seed: pool.labels() for seed, pool in pools.items()}
     out = []
     for n, seed in subsets:
@@ -165,10 +165,10 @@ def _made(
     return out
 
 
-def looked_at(images: Images) -> Images:
+def statistics_sample(images: Images) -> Images:
     """What statistics of pixels are taken of: the first 10,000 images where they are made, else all."""
-    made = isinstance(images.pool if isinstance(images, Picked) else images, LazyImages)
-    return images[:LOOKED_AT] if made else images
+    lazy = isinstance(images.pool if isinstance(images, Picked) else images, LazyImages)
+    return images[:SAMPLE] if lazy else images
 
 
 def fits(size: int, device: torch.device, workers: int) -> bool:

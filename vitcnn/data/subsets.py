@@ -28,11 +28,11 @@ def _order(labels: np.ndarray, pool: np.ndarray, seed: int, balanced: bool) -> n
     pool = rng.permutation(np.sort(pool))
     key = np.empty(len(pool))
     for label in np.unique(labels[pool]):
-        mine = np.flatnonzero(labels[pool] == label)
+        rows = np.flatnonzero(labels[pool] == label)
         if balanced:  # round after round, one image of each class; within a round in random order
-            key[mine] = np.arange(len(mine)) + rng.random(len(mine))
+            key[rows] = np.arange(len(rows)) + rng.random(len(rows))
         else:  # evenly spread over the whole length, from a random start
-            key[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+            key[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
     return pool[np.argsort(key, kind="stable")]
 
 

@@ -136,7 +136,7 @@ def measure_costs(
     threads: int = 1,
     repeats: int = 5,
     turn: float = TURN,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Costs:
     """Every model with its recipe at the largest n, in turns of about `turn` seconds, so that a machine that drifts
     drifts for all. Sets torch's threads. Raises ConfigError where a model or the device is not to be had."""
@@ -148,10 +148,10 @@ def measure_costs(
     chosen = {model.name: chosen[model.name] for model in study.models if model.name in chosen}
     memory: dict[str, int | None] = {}
     for name, cell in chosen.items():
-        say(f"{name}: memory")
+        log(f"{name}: memory")
         apart = where.type == "cpu"
         memory[name] = peak_memory_apart(cell, data, where, threads) if apart else peak_memory(cell, data, where)
-    speeds = _in_turns({name: Runner(cell, data, where).start() for name, cell in chosen.items()}, repeats, turn, say)
+    speeds = _in_turns({name: Runner(cell, data, where).start() for name, cell in chosen.items()}, repeats, turn, log)
     return Costs(
         machine=machine(where),
         threads=threads,
@@ -178,15 +178,15 @@ def _measured(cell: Cell, speeds: dict[Kind, Speed], memory: int | None) -> dict
 
 
 def _in_turns(
-    runners: dict[str, Runner], repeats: int, turn: float, say: Callable[[str], None]
+    runners: dict[str, Runner], repeats: int, turn: float, log: Callable[[str], None]
 ) -> dict[str, dict[Kind, Speed]]:
     steps: dict[tuple[str, Kind], int] = {}
     for name, runner in runners.items():
-        say(f"{name}: warm-up")
+        log(f"{name}: warm-up")
         steps |= {(name, kind): runner.steps_in(turn, kind) for kind in ("training", "inference")}
     seen: dict[tuple[str, Kind], list[float]] = {key: [] for key in steps}
     for repeat in range(repeats):
-        say(f"turn {repeat + 1} of {repeats}")
+        log(f"turn {repeat + 1} of {repeats}")
         for (name, kind), values in seen.items():
             values.append(runners[name].speed(kind, steps[name, kind]))
     return {name: {kind: _speed(seen[name, kind]) for kind in ("training", "inference")} for name in runners}

@@ -33,9 +33,9 @@ def as_attention(cell: Cell, paths: StudyPaths, data_folder: str | Path | None =
     for dtype in (torch.float32, torch.float64):
         network = network.to(dtype)
         try:
-            made = rewrite(network)
+            rewritten = rewrite(network)
         except ValueError as error:
             raise ConfigError(f"{cell.title}: {error}") from None
-        both.append(agreement(network, made, (look(images).to(dtype) for images, _ in batches(data.test))))
-    layers: Sequence[nn.Module] = [m for m in made.modules() if isinstance(m, ConvAttention)]
+        both.append(agreement(network, rewritten, (look(images).to(dtype) for images, _ in batches(data.test))))
+    layers: Sequence[nn.Module] = [m for m in rewritten.modules() if isinstance(m, ConvAttention)]
     return Rewritten(cell, len(layers), sum(layer.heads for layer in layers), *both)

@@ -44,16 +44,16 @@ def _by_offset(layer: SelfAttention | ConvAttention, a: Tensor) -> Tensor:
     """The attention of one batch, summed by offset and divided by the number of tokens that ask."""
     weights = layer.attention(a).mean(0)  # (h, tokens that ask, tokens)
     if isinstance(layer, ConvAttention):
-        size, asks = a.shape[-2:], layer.asks(*a.shape[-2:])
+        size, queries = a.shape[-2:], layer.query_positions(*a.shape[-2:])
     else:
         side = round(a.shape[1] ** 0.5)
         size = (side, side)
-        asks = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+        queries = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     tokens = torch.cartesian_prod(*map(torch.arange, size))
     reach = torch.tensor(size) - 1
-    down, right = (tokens[None] - asks[:, None] + reach).unbind(-1)
+    down, right = (tokens[None] - queries[:, None] + reach).unbind(-1)
     out = torch.zeros(len(weights), *(2 * reach + 1))
     there = (down.abs() <= 2 * reach[0]) & (right.abs() <= 2 * reach[1]) & (down >= 0) & (right >= 0)
     weights = weights * there  # an even kernel asks from one row and column beyond the image too
     where = (torch.arange(len(weights))[:, None, None], down.clamp(0, 2 * reach[0]), right.clamp(0, 2 * reach[1]))
-    return out.index_put_(where, weights / len(asks), accumulate=True)
+    return out.index_put_(where, weights / len(queries), accumulate=True)

@@ -30,9 +30,9 @@ GUESSED_FLOPS = 4e10
 def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> str:
     """The device's type. Raises ConfigError where it is not there, or where a model does not fit the data."""
     where = pick_device(device)
-    if said := caveat(where, (cell.recipe.precision for cell in waiting if not cell.is_linear)):
-        log(said)
-    _check_sight(study, about)
+    if warning := caveat(where, (cell.recipe.precision for cell in waiting if not cell.is_linear)):
+        log(warning)
+    _check_inputs(study, about)
     for model in study.models:
         profile(model.arch, about)
     return where.type
@@ -46,7 +46,7 @@ def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
 
 def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int) -> RenderableType:
     """A rich renderable; `where`: of all cells. Raises ConfigError where a model does not fit the data."""
-    _check_sight(study, about)
+    _check_inputs(study, about)
     cost = {model.name: profile(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]
     return Group(
@@ -71,7 +71,7 @@ def check_same_tokens(study: Study, about: Info, before: Mapping[str, Info]) -> 
             )
 
 
-def _check_sight(study: Study, about: Info) -> None:
+def _check_inputs(study: Study, about: Info) -> None:
     for model, permutation in itertools.product(study.models, study.permutation):
         check_input(model.arch, about, permutation)
 

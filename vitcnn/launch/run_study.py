@@ -10,7 +10,7 @@ from rich.live import Live
 from vitcnn.data.sources.fetch import fetch
 from vitcnn.errors import ConfigError
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
-from vitcnn.launch.ready import with_starters
+from vitcnn.launch.ready import with_sources
 from vitcnn.launch.scheduler import Outcome, run_jobs
 from vitcnn.launch.table import headline, table
 from vitcnn.launch.worker import Options
@@ -19,7 +19,7 @@ from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
 
 TRACKING = ("auto", "online", "offline", "off")
-SAID_EVERY = 30  # seconds between two lines where there is no terminal to draw a table on
+LOG_EVERY = 30  # seconds between two lines where there is no terminal to draw a table on
 
 
 def run_study(
@@ -94,7 +94,7 @@ def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
 
         # before anybody is sent to train the other study
         check_same_tokens(opened.study, opened.about, opened.before)
-    waiting, lost = with_starters(to_train(found), paths)
+    waiting, lost = with_sources(to_train(found), paths)
     if failed := sum(state.detail.get("final", False) for state in found):
         console.print(
             f"failed for good, the loss not being a number: {failed} of the cells; to try them again, "
@@ -127,7 +127,7 @@ class Progress:
             raise KeyboardInterrupt
         if self.console.is_terminal:
             self.live.update(table(states(self.opened.cells, paths), paths, self.workers), refresh=True)
-        elif now - self.shown > SAID_EVERY:
+        elif now - self.shown > LOG_EVERY:
             self.console.print(headline(states(self.opened.cells, paths), paths, self.workers))
             self.shown = now
 

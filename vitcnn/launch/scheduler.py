@@ -41,7 +41,7 @@ def run_jobs(
     options: Options,
     workers: int,
     tick: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains `jobs` in order on `workers` processes that stay alive between them; `tick` is called twice a second. The
     cells of a job that fails as a whole are tried once more, each alone.
@@ -50,7 +50,7 @@ def run_jobs(
     from the start, as behind `nohup … &` in a script, it stays ignored and SIGTERM is left. Several runs, also on
     several machines, may work on one study: what another one trains is left to it, and taken over when that one dies.
     """
-    run = _Run(jobs, paths, options, workers, say)
+    run = _Run(jobs, paths, options, workers, log)
     with _answered(signal.SIGTERM, _interrupt):
         run.start_pool()
         try:
@@ -72,12 +72,12 @@ class _Run:
     """The jobs that wait, those that workers are at, and what became of the cells so far."""
 
     def __init__(
-        self, jobs: Sequence[Job], paths: StudyPaths, options: Options, workers: int, say: Callable[[str], None]
+        self, jobs: Sequence[Job], paths: StudyPaths, options: Options, workers: int, log: Callable[[str], None]
     ):
-        self.paths, self.options, self.workers, self.say = paths, options, workers, say
+        self.paths, self.options, self.workers, self.log = paths, options, workers, log
         self.waiting: deque[Job] = deque(jobs)
         self.active: dict[ProcessFuture, Job] = {}
-        self.starts = {cell.init_from for job in jobs for cell in job} - {None}
+        self.sources = {cell.init_from for job in jobs for cell in job} - {None}
         self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
         self.context = multiprocessing.get_context("spawn")
         self.stop = self.context.Event()
@@ -102,9 +102,9 @@ class _Run:
                 break
             if _is_ready(job, self.waiting, self.active.values()):
                 self.waiting.remove(job)
-                if mine := self._take(job):
-                    self.tries.update(cell.id for cell in mine)
-                    self.active[self.pool.schedule(work, args=(mine, self.paths, self.options, self.starts))] = mine
+                if taken := self._take(job):
+                    self.tries.update(cell.id for cell in taken)
+                    self.active[self.pool.schedule(work, args=(taken, self.paths, self.options, self.sources))] = taken
         if not self.active:
             time.sleep(0.5)  # all that is left is another run's
 
@@ -112,13 +112,13 @@ class _Run:
         """What of a job this run is to train, now locked; what others have finished is struck off, what they are at
         waits."""
         free = [cell for cell in job if _is_open(cell, self.paths) and self.locks.take(cell.id)]
-        mine = tuple(cell for cell in free if _is_open(cell, self.paths))  # nobody finishes it any more
+        taken = tuple(cell for cell in free if _is_open(cell, self.paths))  # nobody finishes it any more
         for cell in free:
-            if cell not in mine:
+            if cell not in taken:
                 self.locks.give_back(cell.id)
         if others := tuple(cell for cell in job if cell not in free and _is_open(cell, self.paths)):
             self.waiting.append(others)
-        return mine
+        return taken
 
     def collect(self) -> None:
         """Waits for half a second, or until a job ends. Raises KeyboardInterrupt where a worker was told to stop."""
@@ -127,14 +127,14 @@ class _Run:
             if error := future.exception():
                 ended = dict.fromkeys((cell.id for cell in job), error)
             else:
-                ended, said = future.result()
-                for line in said:
-                    self.say(line)
+                ended, messages = future.result()
+                for line in messages:
+                    self.log(line)
             again = [cell for cell in job if self._end(cell, ended[cell.id])]
             if again:
                 what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].model} cells"
                 once = "it is tried" if len(job) == 1 else "each is tried alone,"
-                self.say(f"{what} failed ({_first_line(ended[again[0].id])}); {once} once more at the end")
+                self.log(f"{what} failed ({_first_line(ended[again[0].id])}); {once} once more at the end")
                 self.waiting.extend((cell,) for cell in again)
 
     def _end(self, cell: Cell, end: Any) -> bool:
@@ -147,14 +147,14 @@ class _Run:
             return True
         else:
             self.outcome.failed[cell.title] = _give_up(cell, end, self.paths)
-            self.say(f"{cell.title} failed: {self.outcome.failed[cell.title]}")
+            self.log(f"{cell.title} failed: {self.outcome.failed[cell.title]}")
         self.locks.give_back(cell.id)
         return False
 
     def interrupt(self) -> None:
         """The running cells have GRACE seconds to save themselves; one more Ctrl-C ends that."""
         self.outcome.interrupted = True
-        self.say("Stopping: the running cells save a checkpoint …")
+        self.log("Stopping: the running cells save a checkpoint …")
         self.stop.set()
         with contextlib.suppress(KeyboardInterrupt):
             wait(self.active, timeout=GRACE)
@@ -171,8 +171,8 @@ def _is_open(cell: Cell, paths: StudyPaths) -> bool:
 
 def _is_ready(job: Job, waiting: Iterable[Job], active: Iterable[Job]) -> bool:
     """Has no cell of the job to wait for the one it begins with?"""
-    starts = {cell.init_from for cell in job} - {None}
-    return not starts or starts.isdisjoint(cell.id for other in (*waiting, *active) for cell in other)
+    sources = {cell.init_from for cell in job} - {None}
+    return not sources or sources.isdisjoint(cell.id for other in (*waiting, *active) for cell in other)
 
 
 def _final(error: BaseException) -> bool:
@@ -187,9 +187,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _give_up(cell: Cell, error: BaseException, paths: StudyPaths) -> str:
-    said = _first_line(error)
+    message = _first_line(error)
     trace = getattr(error, "traceback", None) or "".join(traceback.format_exception(error))
-    what = {"error": said, "traceback": str(trace), "time": time.time()}
+    what = {"error": message, "traceback": str(trace), "time": time.time()}
     if isinstance(error, NotFiniteLoss):  # would happen again: part of the results
         place, what = paths.failure(cell.id), what | {"cell": cell.model_dump(mode="json")}
     else:
@@ -197,8 +197,8 @@ def _give_up(cell: Cell, error: BaseException, paths: StudyPaths) -> str:
     try:
         write_atomically(place, json.dumps(what))
     except OSError as full:
-        return f"{said} (and {place} could not be written: {full.strerror or full})"
-    return f"{said} (all of it in {place})"
+        return f"{message} (and {place} could not be written: {full.strerror or full})"
+    return f"{message} (all of it in {place})"
 
 
 def _interrupt(*_: object) -> None:

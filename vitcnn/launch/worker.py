@@ -29,18 +29,18 @@ class Options:
     keep_weights: bool = False  # of every cell; those that another begins with are kept anyway
 
 
-_asked: list[Event] = []
-_told = [False]  # by SIGTERM
+_stop_events: list[Event] = []
+_sigterm = [False]  # by SIGTERM
 _parent = os.getppid()
 _usual_format = warnings.formatwarning
-OURS = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def start(stop: Event, threads: int) -> None:
     """Pool initialiser. Ctrl-C is the launcher's to answer; SIGTERM makes this worker save and stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: _told.__setitem__(0, True))
-    _asked.append(stop)
+    signal.signal(signal.SIGTERM, lambda *_: _sigterm.__setitem__(0, True))
+    _stop_events.append(stop)
     warnings.formatwarning = _in_a_line
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
@@ -52,13 +52,13 @@ def start(stop: Event, threads: int) -> None:
 
 def _in_a_line(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> str:
     """What vitcnn itself has to say, without the line of code that says it."""
-    if OURS in Path(filename).parents:
+    if PACKAGE in Path(filename).parents:
         return f"{message}\n"
     return _usual_format(message, category, filename, *rest, **more)
 
 
 def _stop() -> bool:
-    return _told[0] or any(event.is_set() for event in _asked) or os.getppid() != _parent
+    return _sigterm[0] or any(event.is_set() for event in _stop_events) or os.getppid() != _parent
 
 
 class Done(NamedTuple):
@@ -66,10 +66,10 @@ class Done(NamedTuple):
     say of it."""
 
     cells: dict[str, Literal["done", "stopped"] | Exception]
-    said: list[str]
+    messages: list[str]
 
 
-def work(job: Job, paths: StudyPaths, options: Options, starts: Collection[str | None] = ()) -> Done:
+def work(job: Job, paths: StudyPaths, options: Options, sources: Collection[str | None] = ()) -> Done:
     """Trains the cells of a job and writes their records; goes on from their checkpoints where there are any. The final
     weights of those whose id is in `starts` are kept."""
     from vitcnn.training.callback import InterruptedCell
@@ -78,7 +78,7 @@ def work(job: Job, paths: StudyPaths, options: Options, starts: Collection[str |
     for cell in job:
         (paths.cell(cell.id) / "failure.json").unlink(missing_ok=True)
         write_progress(
-            paths.cell(cell.id), step=0, steps=cell.steps, phase="init_from", accuracy=None, images_per_s=None
+            paths.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None
         )
     done = Done({cell.id: "stopped" for cell in job}, [])
     with contextlib.suppress(InterruptedCell):
@@ -90,8 +90,8 @@ def work(job: Job, paths: StudyPaths, options: Options, starts: Collection[str |
             tracking=options.tracking,
             workers=options.workers,
             stop=_stop,
-            keep=lambda cell: options.keep_weights or cell.id in starts,
-            log=done.said.append,
+            keep=lambda cell: options.keep_weights or cell.id in sources,
+            log=done.messages.append,
         ):
             if isinstance(record, Exception):
                 done.cells[cell.id] = record

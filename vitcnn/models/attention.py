@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, a: Tensor) -> Tensor:
-        q, k, v = self._ask(a)
+        q, k, v = self._project(a)
         if self.weights == "softmax" and self.score != "additive":  # torch's fused form of the two lines below
             scale = 1.0 if self.score == "dot" else None
             b = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
@@ -60,10 +60,10 @@ class SelfAttention(nn.Module):
 
     def attention(self, a: Tensor) -> Tensor:
         """α' (B, h, N, N): how much token i takes from token j, to be looked at."""
-        q, k, _ = self._ask(a)
+        q, k, _ = self._project(a)
         return weigh(scores(q, k, self.score, self.w), self.weights, self.mask)
 
-    def _ask(self, a: Tensor) -> Tensor:
+    def _project(self, a: Tensor) -> Tensor:
         """q, k and v of every head, (3, B, h, N, d)."""
         B, N, D = a.shape
         return self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)

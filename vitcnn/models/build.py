@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vitcnn.data.cell_data import Images, looked_at
+from vitcnn.data.cell_data import Images, statistics_sample
 from vitcnn.data.permutation import PATCHES, Permutation, order, tokens_along
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
@@ -20,7 +20,7 @@ from vitcnn.models.sasa import sasa
 from vitcnn.models.swin import swin
 from vitcnn.models.vit import mixer, rnn, vit
 
-OURS = {
+NETWORKS = {
     "mixer": mixer,
     "rnn": rnn,
     "vit": vit,
@@ -55,7 +55,7 @@ def build(
     elif isinstance(arch, Imported):
         network = custom.network(arch, data, size)
     else:
-        network = _ours(arch, data, size, init)
+        network = _own_network(arch, data, size, init)
     if weights and own_head:
         weights = _with_head_of(network, arch, weights)
     before = weights and weights.keys() == network.state_dict().keys()
@@ -81,10 +81,10 @@ def _with_head_of(network: nn.Module, arch: Arch, weights: dict[str, Tensor]) ->
     return out
 
 
-def _ours(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
+def _own_network(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
     if isinstance(arch, CNNAttention):  # the CNN that it is made of
         arch = CNN(**arch.model_dump(include=CNN.model_fields.keys() - {"name"}))
-    make = OURS.get(arch.name)
+    make = NETWORKS.get(arch.name)
     if not make:
         raise TypeError(f"{arch.name} is not a network")
     fields = arch.model_dump(exclude={"name", "image_size"})
@@ -135,7 +135,7 @@ def preprocess(arch: Arch, data: Info, images: Images, size: int, permutation: P
     moved = torch.from_numpy(order(data.size, permutation)) if permutation else None
     if known:
         return Preprocess(data.size, size, *map(torch.tensor, known), moved)
-    return Preprocess.of(looked_at(images), size, moved)
+    return Preprocess.of(statistics_sample(images), size, moved)
 
 
 def check_input(arch: Arch, data: Info, permutation: Permutation | None) -> None:

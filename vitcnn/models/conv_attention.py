@@ -88,10 +88,10 @@ class ConvAttention(nn.Module):
             what = f"padding {conv.padding!r} of {conv.padding_mode!r}"
             raise ValueError(f"{what}: the tokens around the image are a given number of zeros")
         fields = {name: getattr(conv, name) for name in ("stride", "padding", "dilation")}
-        made = cls(conv.weight, conv.bias, **fields, gate=gate, sharpness=sharpness, head_width=head_width)
-        for new, old in zip(made.out.parameters(), conv.parameters(), strict=True):
+        layer = cls(conv.weight, conv.bias, **fields, gate=gate, sharpness=sharpness, head_width=head_width)
+        for new, old in zip(layer.out.parameters(), conv.parameters(), strict=True):
             new.requires_grad_(old.requires_grad)
-        return made.train(conv.training)
+        return layer.train(conv.training)
 
     def forward(self, images: Tensor) -> Tensor:
         a = images.permute(0, 2, 3, 1)
@@ -163,7 +163,7 @@ class ConvAttention(nn.Module):
         gate = self.gates.sigmoid()[:, None, None]
         return gate * A + (1 - gate) * content
 
-    def asks(self, H: int, W: int) -> Tensor:
+    def query_positions(self, H: int, W: int) -> Tensor:
         """Row and column, in an image of H×W, of the tokens that ask, (H'·W', 2)."""
         rows, columns = self.positional(H, W)
         axes = zip((rows, columns), self.middle, self.padding, self.stride, strict=True)

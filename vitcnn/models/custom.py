@@ -31,15 +31,15 @@ def network(arch: Imported, data: Info, size: int) -> nn.Module:
         sys.path.insert(0, str(Path.cwd()))
     try:
         build = getattr(_imported(module, files, arch.source_sha256), name)
-        made = build(image_size=size, channels=data.channels, classes=data.classes, **arch.options)
+        model = build(image_size=size, channels=data.channels, classes=data.classes, **arch.options)
     except (Exception, SystemExit) as error:  # another person's code can raise anything, or be a script that ends
-        raise ConfigError(f"{arch.name}: {told(error, files)}") from error
-    if not isinstance(made, nn.Module):
-        raise ConfigError(f"{arch.name} returned {type(made).__name__}, not an nn.Module")
-    return made.train()
+        raise ConfigError(f"{arch.name}: {format_error(error, files)}") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{arch.name} returned {type(model).__name__}, not an nn.Module")
+    return model.train()
 
 
-def told(error: BaseException, files: dict[str, Path]) -> str:
+def format_error(error: BaseException, files: dict[str, Path]) -> str:
     """What kind, its first line, and where in these files it came from."""
     known = {str(file.resolve()) for file in files.values()}
     frames = [f for f in traceback.extract_tb(error.__traceback__) if str(Path(f.filename).resolve()) in known]

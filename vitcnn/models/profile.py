@@ -17,7 +17,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.models.config import InputSpec, Linear
-from vitcnn.models.custom import told
+from vitcnn.models.custom import format_error
 from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.source_hash import sources
 
@@ -52,7 +52,7 @@ def _profile(arch: Arch, data: Info) -> ModelProfile:
     network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         recurrent = _count_recurrent(network, counter)
-        with _its_errors(arch, size):
+        with _as_config_errors(arch, size):
             out = network(torch.zeros(1, data.channels, size, size))
     _check_logits(arch, out, "one image", (1, data.classes))
     macs = counter.get_total_flops() // 2 + sum(recurrent)
@@ -75,26 +75,26 @@ def _try_a_step(arch: Arch, network: nn.Module, data: Info, size: int) -> None:
         raise ConfigError(f"{arch.name}: none of its parameters can be trained (requires_grad)")
     layout = memory_layout(network.train())
     images = torch.rand(2, data.channels, size, size).to(memory_format=layout)
-    with _its_errors(arch, size):
+    with _as_config_errors(arch, size):
         network.to(memory_format=layout)
         optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-6, fused=True)
         out = network(images)
     _check_logits(arch, out, "two images in training", (2, data.classes))
-    with _its_errors(arch, size):
+    with _as_config_errors(arch, size):
         F.cross_entropy(out, torch.tensor([0, data.classes - 1])).backward()
         optimizer.step()
 
 
 @contextlib.contextmanager
-def _its_errors(arch: Arch, size: int) -> Iterator[None]:
+def _as_config_errors(arch: Arch, size: int) -> Iterator[None]:
     """As ConfigErrors: whatever a network raises, for instance on an image of a size that it cannot take."""
     try:
         yield
     except (Exception, SystemExit) as error:
         own = isinstance(arch, Imported)
-        said = told(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
+        reason = format_error(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
         more = timm_models.hint(arch, size) if isinstance(arch, Timm) else ""
-        raise ConfigError(f"{arch.name} at {size} pixels: {said}{more}") from error
+        raise ConfigError(f"{arch.name} at {size} pixels: {reason}{more}") from error
 
 
 def _check_logits(arch: Arch, out: object, of: str, shape: tuple[int, int]) -> None:

@@ -34,24 +34,24 @@ def network(arch: Timm, data: Info, size: int) -> nn.Module:
     common = {"in_chans": data.channels, "num_classes": data.classes, **arch.options}
     try:
         try:
-            made = timm.create_model(name, img_size=size, **common)
+            model = timm.create_model(name, img_size=size, **common)
             common["img_size"] = size
         except TypeError as error:  # most convolutional networks take any size and have no such argument
             if "img_size" not in str(error):
                 raise
-            made = timm.create_model(name, **common)
+            model = timm.create_model(name, **common)
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
         more = "" if arch.options or "unexpected keyword" in str(error) else hint(arch, size)
-        raise ConfigError(f"{arch.name} at {size} pixels: {_said(error)}{more}") from error
-    _check_tokens(arch, made, size)
+        raise ConfigError(f"{arch.name} at {size} pixels: {_format_error(error)}{more}") from error
+    _check_tokens(arch, model, size)
     if arch.pretrained or arch.weights:
         torch.set_rng_state(state)
-        made = _with_weights(arch, name, common, made)
-    if stem(arch, size) == "cifar" and isinstance(made, ResNet):
-        _cifar_stem(made, data.channels)
+        model = _with_weights(arch, name, common, model)
+    if stem(arch, size) == "cifar" and isinstance(model, ResNet):
+        _cifar_stem(model, data.channels)
     elif arch.stem == "cifar":
-        raise ConfigError(f"{arch.name}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
-    return made
+        raise ConfigError(f"{arch.name}: stem: cifar is for timm's ResNets, not for {type(model).__name__}")
+    return model
 
 
 def heads(network: nn.Module) -> tuple[str, ...]:
@@ -60,15 +60,15 @@ def heads(network: nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def tokens_of(made: nn.Module) -> nn.Module | None:
+def tokens_of(model: nn.Module) -> nn.Module | None:
     """What cuts images into tokens: timm's mixers call it a stem."""
-    stem = getattr(made, "stem", None)
-    return getattr(made, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
+    stem = getattr(model, "stem", None)
+    return getattr(model, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
 
 
-def _check_tokens(arch: Timm, made: nn.Module, size: int) -> None:
+def _check_tokens(arch: Timm, model: nn.Module, size: int) -> None:
     """Most of timm's ViTs leave out, and do not say so, the border that whole patches do not cover."""
-    embed = tokens_of(made)
+    embed = tokens_of(model)
     if isinstance(embed, PatchEmbed) and not embed.dynamic_img_pad and (over := size % (token := embed.patch_size[0])):
         raise ConfigError(
             f"{arch.name}: an image of {size} pixels is not made of whole {token}×{token} tokens; "
@@ -90,16 +90,16 @@ def _with_weights(arch: Timm, name: str, common: dict[str, Any], fresh: nn.Modul
     if changed:
         raise ConfigError(f"{arch.name}: {where} is not the file that the study was begun with")
     try:
-        made = timm.create_model(name, pretrained=True, **file, **common)
+        model = timm.create_model(name, pretrained=True, **file, **common)
     except Exception as error:  # whatever a host or a file can do wrong
-        said = UNREADABLE if arch.weights and not _readable(arch.weights) else _said(error)
-        raise ConfigError(f"{arch.name}: no weights from {where}: {said}") from error
-    pairs = zip(fresh.parameters(), made.parameters(), strict=True)
+        reason = UNREADABLE if arch.weights and not _readable(arch.weights) else _format_error(error)
+        raise ConfigError(f"{arch.name}: no weights from {where}: {reason}") from error
+    pairs = zip(fresh.parameters(), model.parameters(), strict=True)
     pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # drawn, not constant to begin with
     loaded = sum(not torch.equal(p, q) for p, q in pairs)
     if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
         raise ConfigError(f"{arch.name}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
-    return made
+    return model
 
 
 def _readable(file: str) -> bool:
@@ -111,7 +111,7 @@ def _readable(file: str) -> bool:
     return True
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
 
 
@@ -163,8 +163,8 @@ def hint(arch: Timm, size: int) -> str:
     return f"; timm's own size is {own}: try image_size: {own}" if own != size else ""
 
 
-def _cifar_stem(made: ResNet, channels: int) -> None:
+def _cifar_stem(model: ResNet, channels: int) -> None:
     """A 3×3 convolution of stride 1 and no pooling (He et al. 2016, section 4.2)."""
-    made.conv1 = nn.Conv2d(channels, made.bn1.num_features, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(made.conv1.weight, mode="fan_out", nonlinearity="relu")
-    made.maxpool = nn.Identity()
+    model.conv1 = nn.Conv2d(channels, model.bn1.num_features, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()

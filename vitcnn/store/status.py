@@ -38,7 +38,7 @@ def check_writable(paths: StudyPaths) -> None:
 def quarantine(paths: StudyPaths) -> list[str]:
     """Renames files among the records and failures that are none (cut off, edited), so that their cells are trained
     again; what is to be said of it."""
-    said = []
+    messages = []
     for scratch in paths.records.glob(".*.json.*"):  # of a process that was killed while it wrote
         with contextlib.suppress(FileNotFoundError):
             if time.time() - scratch.stat().st_mtime > LITTER:
@@ -47,11 +47,11 @@ def quarantine(paths: StudyPaths) -> list[str]:
         try:
             read_record(path)
         except ValueError as error:
-            said.append(f"{error}; {_quarantine(path)}")
+            messages.append(f"{error}; {_quarantine(path)}")
     for path in sorted(paths.failures.glob("*.json")):
         if "error" not in (read_json(path) or {}):
-            said.append(f"{path}: says no error; {_quarantine(path)}")
-    return said
+            messages.append(f"{path}: says no error; {_quarantine(path)}")
+    return messages
 
 
 def _quarantine(path: Path) -> str:
@@ -79,8 +79,8 @@ def states(cells: Iterable[Cell], paths: StudyPaths) -> list[State]:
     """From files alone, whether a run is going on or not. Records are not opened: one that is there is done."""
     done = {path.stem for path in paths.records.glob("*.json")}
     failed = {path.stem for path in paths.failures.glob("*.json")} - done
-    begun = {path.name for path in paths.run.iterdir()} if paths.run.is_dir() else set()
-    return [_state(cell, cell.id, done, failed, begun, paths) for cell in cells]
+    folders = {path.name for path in paths.run.iterdir()} if paths.run.is_dir() else set()
+    return [_state(cell, cell.id, done, failed, folders, paths) for cell in cells]
 
 
 def to_train(found: Iterable[State]) -> list[Cell]:
@@ -88,12 +88,12 @@ def to_train(found: Iterable[State]) -> list[Cell]:
     return [state.cell for state in found if state.kind != "done" and not state.detail.get("final")]
 
 
-def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: set[str], paths: StudyPaths) -> State:
+def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], folders: set[str], paths: StudyPaths) -> State:
     if cell_id in done:
         return State(cell, "done")
     if cell_id in failed:
         return State(cell, "failed", (read_json(paths.failure(cell_id)) or {}) | {"final": True})
-    if cell_id not in begun:
+    if cell_id not in folders:
         return State(cell, "waiting")
     if (failure := read_json(paths.cell(cell_id) / "failure.json")) is not None:
         return State(cell, "failed", failure)

@@ -33,7 +33,9 @@ def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | N
     return found[0].id
 
 
-def source_cells(model: StudyModel, study: Study, data: Info, before: Sequence[Cell], its: Info) -> dict[int, Cell]:
+def source_cells(
+    model: StudyModel, study: Study, data: Info, before: Sequence[Cell], other_data: Info
+) -> dict[int, Cell]:
     """By seed, the cells whose weights `model` of `study` begins with; `before`, `its`: another study's cells and
     data. Raises ConfigError where there are none, or not of this network, or where they may have seen this study's
     validation images."""
@@ -54,20 +56,20 @@ def source_cells(model: StudyModel, study: Study, data: Info, before: Sequence[C
             raise ConfigError(
                 f"{where}: {how.study} has no {key} = {wanted:,}; known: {', '.join(f'{v:,}' for v in known)}"
             )
-    _check_held_out(where, study, data, how.study, its, same[0].validation)
-    if its.channels != data.channels:
+    _check_held_out(where, study, data, how.study, other_data, same[0].validation)
+    if other_data.channels != data.channels:
         raise ConfigError(
-            f"{where}: images of {study.before[how.study].dataset_spec.title} are of {its.channels} "
-            f"channel{'s' * (its.channels > 1)}, those of {study.dataset_spec.title} of {data.channels}"
+            f"{where}: images of {study.before[how.study].dataset_spec.title} are of {other_data.channels} "
+            f"channel{'s' * (other_data.channels > 1)}, those of {study.dataset_spec.title} of {data.channels}"
         )
     return {c.seed: c for c in same if c.n == how.n}
 
 
-def _check_held_out(where: str, study: Study, data: Info, file: str, its: Info, kept: int) -> None:
+def _check_held_out(where: str, study: Study, data: Info, file: str, other_data: Info, kept: int) -> None:
     """Raises ConfigError where validation images of `study` may be among the training images of the one of `file`,
     which keeps `kept` for validation; fewer of one data set are among more."""
     own, other = study.dataset_spec, study.before[file].dataset_spec
-    same_files = its.content is not None and its.content == data.content
+    same_files = other_data.content is not None and other_data.content == data.content
     if other.generated or not (same_files or other.images_key == own.images_key):
         return
     if other.name != own.name and not same_files:

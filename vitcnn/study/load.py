@@ -82,11 +82,11 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         errors = error.errors()
         deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}
         names = list(text["models"] if isinstance(text["models"], dict) else ())
-        told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
-        more = [f"… and {len(told) - 10} more mistakes"] if len(told) > 10 else []
-        raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
-    made = [name if of in (None, study.dataset) else f"{name}, made on {of}" for name, of in searches]
-    return study.model_copy(update={"search": ", ".join(made)}) if made else study
+        messages = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
+        more = [f"… and {len(messages) - 10} more mistakes"] if len(messages) > 10 else []
+        raise ConfigError(f"{path}: " + "\n".join(messages[:10] + more)) from None
+    searched = [name if of in (None, study.dataset) else f"{name}, made on {of}" for name, of in searches]
+    return study.model_copy(update={"search": ", ".join(searched)}) if searched else study
 
 
 def _name_of(path: Path) -> str:

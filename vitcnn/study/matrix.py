@@ -31,7 +31,7 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     _check_sizes(study, data)
     _check_pair(study)
     _check_permutation(study, data)
-    first = _starters(study, data, before or {})
+    sources = _source_cells(study, data, before or {})
     out = []
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
@@ -39,11 +39,11 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
             for training in _trainings(study, data, model, n):
                 cell = _cell(study, data, model, n, seed, training)
                 if model.pretrain:
-                    source = first[model.name][seed]
-                    begun = {"init_from": source.id, "init_from_study": source.study}
+                    source = sources[model.name][seed]
+                    init = {"init_from": source.id, "init_from_study": source.study}
                 else:
-                    begun = {"init_from": source_above(cell, model.init_from, here)}
-                here.append(cell.model_copy(update=begun))
+                    init = {"init_from": source_above(cell, model.init_from, here)}
+                here.append(cell.model_copy(update=init))
         out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
@@ -60,12 +60,12 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     return out
 
 
-def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
+def _source_cells(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
     """By model and seed, the cell of another study that a cell begins with."""
     known = {f: before.get(f) or about_data(s.dataset_spec) for f, s in study.before.items()}
-    theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
+    other_cells = {file: cells(other, known[file]) for file, other in study.before.items()}
     return {
-        e.name: source_cells(e, study, data, theirs[e.pretrain.study], known[e.pretrain.study])
+        e.name: source_cells(e, study, data, other_cells[e.pretrain.study], known[e.pretrain.study])
         for e in study.models
         if e.pretrain
     }

@@ -59,7 +59,7 @@ def parse(text: str) -> Any:
         key = error.problem.split('"')[1]
         raise ValueError(_at(error, f"{key!r} stands there twice")) from None
     except MarkedYAMLError as error:
-        plain = next((said for found, said in PLAINLY.items() if re.search(found, error.problem)), None)
+        plain = next((message for pattern, message in PLAINLY.items() if re.search(pattern, error.problem)), None)
         raise ValueError(_at(error, plain or ", ".join(filter(None, (error.context, error.problem))))) from None
     except YAMLError as error:
         raise ValueError(f"not valid YAML: {str(error).splitlines()[0]}") from None

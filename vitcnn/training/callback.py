@@ -39,14 +39,14 @@ class CheckpointCallback(Callback):
     def on_train_start(self, trainer: Trainer, module: CellsModule) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._sigterm)  # Lightning's own may end a cell before it is saved
-        self._saved = self._told = self._began = self._counted = time.monotonic()
+        self._saved = self._reported = self._began = self._counted = time.monotonic()
         self._from = module.position
         self._report(module)
 
     def on_train_batch_end(self, trainer: Trainer, module: CellsModule, *_: Any) -> None:
         now = time.monotonic()
-        if now - self._told > PROGRESS_EVERY:
-            self._told = now
+        if now - self._reported > PROGRESS_EVERY:
+            self._reported = now
             self._report(module)
         if module.position % module.val_every == 0 or module.position >= module.steps:
             return

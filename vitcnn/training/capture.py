@@ -62,11 +62,11 @@ def _warm_up(lane: Lane) -> list[str]:
             if "deterministic" not in str(error) or torch.is_deterministic_algorithms_warn_only_enabled():
                 raise
             torch.use_deterministic_algorithms(True, warn_only=True)
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 lane.program()
             found += re.findall(
-                r"(\S+) does not have a deterministic implementation", "\n".join(str(w.message) for w in said)
+                r"(\S+) does not have a deterministic implementation", "\n".join(str(w.message) for w in caught)
             )
     return found
 

@@ -41,8 +41,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise ValueError("not a checkpoint: it holds more than tensors and plain values") from None
     except Exception as error:  # damage makes zipfile and torch raise whatever they come upon
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"not what was written ({said})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"not what was written ({reason})") from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise ValueError("not a checkpoint of this version")
     return checkpoint
@@ -60,7 +60,7 @@ def _check(content: bytes) -> None:
 def last_good(path: Path) -> tuple[int, list[str]]:
     """(the step of the last whole checkpoint, which `path` then is, or 0 where there is none; what is to be said of
     those that are not whole, which are quarantined)."""
-    said = []
+    messages = []
     for file in (path, path.with_name("before.ckpt")):
         if not file.exists():
             continue
@@ -69,12 +69,12 @@ def last_good(path: Path) -> tuple[int, list[str]]:
         except ValueError as error:
             aside = _free(file.with_name(f"{file.name}.broken"))
             file.rename(aside)
-            said.append(f"{file}: {error}; quarantined as {aside.name}")
+            messages.append(f"{file}: {error}; quarantined as {aside.name}")
             continue
         if file != path:
             file.rename(path)
-        return step, said
-    return 0, said
+        return step, messages
+    return 0, messages
 
 
 def _free(path: Path) -> Path:

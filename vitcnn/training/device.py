@@ -49,9 +49,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """torch has a name for it where its own allocator finds none; libraries and the CPU have only words."""
     if error is None:
         return False
-    said = str(error)
+    message = str(error)
     words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
-    found = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in words)
+    found = isinstance(error, torch.OutOfMemoryError) or any(word in message for word in words)
     return found or is_out_of_memory(error.__context__)
 
 

@@ -20,7 +20,7 @@ from vitcnn.training.evaluate import TRAIN_IMAGES, Trained, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
 BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is scaled)
-MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: all of them fit into no memory
+SYNTHETIC_IMAGES = 50_000  # of images that are made, without end, no more are fitted: all of them fit into no memory
 
 
 def train_linear(cell: Cell, data: CellData, paths: StudyPaths, workers: int, stop: Callable[[], bool]) -> Trained:
@@ -34,7 +34,7 @@ def train_linear(cell: Cell, data: CellData, paths: StudyPaths, workers: int, st
     `InterruptedCell` once `stop()` is true after a fit.
     """
     began, classes = time.monotonic(), data.info.classes
-    most = MADE_IMAGES if data.info.made else None
+    most = SYNTHETIC_IMAGES if data.info.made else None
     _check_memory(data, most, workers)
     x, y = _flat(data.train, most), data.train[1][:most].cpu().numpy()
     mean, std = x.mean(0), x.std() or 1.0
@@ -83,11 +83,11 @@ def _check_memory(data: CellData, most: int | None, workers: int) -> None:
     """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
     n, size = len(data.train[1][:most]), data.info.size
     need = BYTES * (n + len(data.validation[1]) + len(data.test[1])) * size**2 * data.info.channels
-    free, there_is = free_for_each(torch.device("cpu"), workers)
+    free, available = free_for_each(torch.device("cpu"), workers)
     if need > free:
         raise ConfigError(
             f"logistic regression on {n:,} images of {size}×{size} pixels needs {need / 1e9:.1f} GB of memory, "
-            f"{there_is}; leave out `linear` or this size, or keep images smaller (`resolution`)"
+            f"{available}; leave out `linear` or this size, or keep images smaller (`resolution`)"
         )
 
 

@@ -42,7 +42,7 @@ def train_networks(
     log: Callable[[str], None],
 ) -> list[Trained]:
     """Cells that go on from the same step, to their last one. Raises `InterruptedCell` as `train_cells` does."""
-    lanes = [start_lane(cell, its, where, paths) for cell, its in zip(cells, data, strict=True)]
+    lanes = [start_lane(cell, cell_data, where, paths) for cell, cell_data in zip(cells, data, strict=True)]
     module = CellsModule(lanes, trackers, val_every(cells[0]))
     fit(module, data[0].validation, where, CheckpointCallback([paths.cell(cell.id) for cell in cells], stop))
     if eager := lanes[0].eager_reason:
@@ -50,8 +50,12 @@ def train_networks(
     if varying := ", ".join(module.not_deterministic):
         log(f"{cells[0].model}: a second run may end with other weights: {varying} is not deterministic")
     trained = []
-    for lane, its in zip(lanes, data, strict=True):
-        parts = ((its.validation, None), (its.train, TRAIN_IMAGES), (its.test, None)) if lane.failed is None else ()
+    for lane, cell_data in zip(lanes, data, strict=True):
+        parts = (
+            ((cell_data.validation, None), (cell_data.train, TRAIN_IMAGES), (cell_data.test, None))
+            if lane.failed is None
+            else ()
+        )
         unusual = {"not_deterministic": varying, "eager": lane.eager_reason}
         trained.append(
             Trained(

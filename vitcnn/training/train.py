@@ -106,8 +106,8 @@ def _groups(cells: Sequence[Cell], paths: StudyPaths) -> list[list[Cell]]:
     quarantined, with a warning."""
     groups: dict[tuple[int, int], list[Cell]] = {}
     for cell in cells:
-        step, said = last_good(paths.cell(cell.id) / "last.ckpt")
-        for line in said:
+        step, messages = last_good(paths.cell(cell.id) / "last.ckpt")
+        for line in messages:
             warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
         groups.setdefault((cell.steps, step), []).append(cell)
     return list(groups.values())
@@ -134,12 +134,14 @@ def _train_group(
         if cells[0].is_linear:
             from vitcnn.training.linear import train_linear
 
-            ended = [train_linear(cell, its, paths, workers, stop) for cell, its in zip(cells, data, strict=True)]
+            ended = [
+                train_linear(cell, cell_data, paths, workers, stop) for cell, cell_data in zip(cells, data, strict=True)
+            ]
         else:
             ended = train_networks(cells, data, where, paths, trackers, stop, log)
-        for cell, its, trained, run in zip(cells, data, ended, trackers, strict=True):
+        for cell, cell_data, trained, run in zip(cells, data, ended, trackers, strict=True):
             try:
-                record = record_of(cell, its, trained, counted, made_by(where))
+                record = record_of(cell, cell_data, trained, counted, made_by(where))
             except NotFiniteLoss as error:
                 yield cell, error
                 continue

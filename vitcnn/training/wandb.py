@@ -44,8 +44,8 @@ def _online(mode: Tracking) -> bool:
     """`auto`: what WANDB_MODE says, else online when logged in. Never asks."""
     import wandb
 
-    if mode == "auto" and (said := os.environ.get("WANDB_MODE")):
-        return said == "online"
+    if mode == "auto" and (variable := os.environ.get("WANDB_MODE")):
+        return variable == "online"
     return mode == "online" or (mode == "auto" and wandb.login(prompt=False, verify=False))
 
 

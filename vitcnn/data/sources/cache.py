@@ -102,7 +102,7 @@ def check(about: Info, arrays: Arrays) -> None:
             raise FetchError(f"{about.name}: the {part} labels are not 0 … {about.classes - 1}")
 
 
-def store(about: Info, arrays: Arrays, here: Path, scratch: Path, say: Callable[[str], None], **more: Any) -> None:
+def store(about: Info, arrays: Arrays, here: Path, scratch: Path, log: Callable[[str], None], **more: Any) -> None:
     """Moves a checked data set into the cache, whole or not at all; `more` goes into about.json."""
     check(about, arrays)
     new = scratch / "new"
@@ -122,8 +122,8 @@ def store(about: Info, arrays: Arrays, here: Path, scratch: Path, say: Callable[
         if not (here / "about.json").exists():  # else another process was first, with the same pixels
             raise FetchError(f"{here} is in the way and no whole data set; remove it ({error})") from None
     shutil.rmtree(old, ignore_errors=True)
-    say(f"{about.name}: {about.train:,} + {about.test:,} images in {here}")
-    say(describe_duplicates(about, facts["duplicates"]))
+    log(f"{about.name}: {about.train:,} + {about.test:,} images in {here}")
+    log(describe_duplicates(about, facts["duplicates"]))
 
 
 def duplicates(arrays: Arrays) -> dict[str, Any]:

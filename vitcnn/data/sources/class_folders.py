@@ -118,8 +118,8 @@ def _no_images_of(files: list[File]) -> str:
                 links.append(path.name)
             elif path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
                 suffixes[path.suffix.lower() or "without a suffix"] += 1
-    told = [", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())] if suffixes else []
-    return "; ".join(told + [f"the linked folder {name}" for name in sorted(links)])
+    counts = [", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())] if suffixes else []
+    return "; ".join(counts + [f"the linked folder {name}" for name in sorted(links)])
 
 
 def _raise(error: OSError) -> None:
@@ -130,8 +130,8 @@ def _check_folders(root: Path, labels: list[Path]) -> None:
     """Their names can be written, and no link makes the images of one class those of another too."""
     real: dict[Path, Path] = {}
     for label in labels:
-        if (told := plain(label.name)) != label.name:
-            raise ConfigError(f"folder:{root}: the name of the class folder {told} is no UTF-8; rename it")
+        if (shown := plain(label.name)) != label.name:
+            raise ConfigError(f"folder:{root}: the name of the class folder {shown} is no UTF-8; rename it")
         if (other := real.setdefault(label.resolve(), label)) is not label:
             raise ConfigError(f"folder:{root}: {label.name} and {other.name} are the same folder; remove the link")
     for place, label in real.items():

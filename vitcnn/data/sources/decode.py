@@ -98,16 +98,16 @@ def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple
             "at a smaller `resolution`, or choose another disk with --data-dir"
         )
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(squares), *shape))
-    beside, wrong = [], []
+    extras, wrong = [], []
     workers = min(cores(), 16) if len(squares) > 500 else 0
     for batch in DataLoader(squares, batch_size=64, num_workers=workers, collate_fn=list):
         for pixels, what in batch:
             if pixels is None:
                 wrong.append(what)
             else:
-                images[len(beside)] = pixels
-                beside.append(what)
-    return images[: len(beside)], beside, wrong
+                images[len(extras)] = pixels
+                extras.append(what)
+    return images[: len(extras)], extras, wrong
 
 
 def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +116,8 @@ def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.nd
     order = stratified_order(labels, np.arange(len(labels)), seed=0)
     test, train = np.split(order, [round(share * len(labels))])
     for label in np.setdiff1d(labels, labels[test]):  # a rare class that the share passed by: one image of it
-        mine = train[labels[train] == label][:1] if np.sum(labels == label) > 1 else train[:0]
-        test, train = np.append(test, mine), np.setdiff1d(train, mine)
+        extra = train[labels[train] == label][:1] if np.sum(labels == label) > 1 else train[:0]
+        test, train = np.append(test, extra), np.setdiff1d(train, extra)
     return np.sort(train), np.sort(test)
 
 

@@ -35,7 +35,7 @@ def fetch(
     folder: str | Path | None = None,
     *,
     skip_unreadable: bool = False,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path:
     """Puts a data set into the cache, all of it or nothing, and returns its folder there. Raises FetchError.
 
@@ -51,13 +51,13 @@ def fetch(
     except OSError as error:
         raise FetchError(f"{here.parent}: {error.strerror or error}; --data-dir chooses another data cache") from None
     cache = cache_folder(folder)
-    with scratch as text, spec.downloading(cache, say):
+    with scratch as text, spec.downloading(cache, log):
         if _is_there(here, mark):  # another process was first
             return here
-        info, arrays, more, sums = spec.prepare(cache, Path(text), say, skip_unreadable)
-        store(info, arrays, here, Path(text), say, **({"fingerprint": mark} if mark else {}), **more)
+        info, arrays, more, sums = spec.prepare(cache, Path(text), log, skip_unreadable)
+        store(info, arrays, here, Path(text), log, **({"fingerprint": mark} if mark else {}), **more)
     if sums and (got := tuple(read_about(here)["sha256"])) != sums:
-        say(f"{spec.name}: WARNING: the pixels are not the expected ones\n  got      {got}\n  expected {sums}")
+        log(f"{spec.name}: WARNING: the pixels are not the expected ones\n  got      {got}\n  expected {sums}")
     return here
 
 

@@ -56,19 +56,19 @@ class Folder(DatasetSpec):
     def fingerprint(self) -> str:
         return fingerprint(self.root)
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
         """Raises FetchError, listing them, for files that cannot be read and are not to be skipped."""
-        return _read_all(self, scratch, skip_unreadable, say)
+        return _read_all(self, scratch, skip_unreadable, log)
 
 
-def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[[str], None]) -> Prepared:
+def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, log: Callable[[str], None]) -> Prepared:
     name, resolution, root = spec.name, spec.resolution, spec.root
     found = find(root)
-    say(f"{name}: looking at {len(found):,} images")
-    for told in passed_over(root, found):
-        say(f"{name}: passed over, {told}")
+    log(f"{name}: looking at {len(found):,} images")
+    for line in passed_over(root, found):
+        log(f"{name}: passed over, {line}")
     for line in alike({file.label for file in found}):
-        say(f"{name}: WARNING: {line}; each counts as a class of its own")
+        log(f"{name}: WARNING: {line}; each counts as a class of its own")
     heads, wrong = _heads(found)
     files = [file for file, head in zip(found, heads, strict=True) if head]
     if not files:
@@ -78,7 +78,7 @@ def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[
     names = sorted({file.label for file in found})
     files = _with_test(name, files, names)
     squares = Squares(files, partial(_read, size=size, channels=channels))
-    images, beside, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
+    images, extras, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
     wrong += broken
     if wrong and not skip_unreadable:
         at = f" --resolution {resolution}" if resolution else ""
@@ -87,20 +87,20 @@ def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[
             f"{name}: {len(wrong)} of {len(found):,} images cannot be read:\n  {shown}\nMend or remove them, or leave "
             f"them out with `vitcnn data fetch {name}{at} --skip-unreadable`"
         )
-    kept = [file for file, _ in beside]
+    kept = [file for file, _ in extras]
     check_classes(root, kept, set(names))
     labels = np.array([names.index(file.label) for file in kept], np.int64)
-    lines = sorted(f"{f.split}/{f.label}/{f.path.relative_to(root)} {digest}\n" for f, digest in beside)
-    told = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may be no UTF-8
-    content = hashlib.sha256(told).hexdigest()[:16]
+    lines = sorted(f"{f.split}/{f.label}/{f.path.relative_to(root)} {digest}\n" for f, digest in extras)
+    manifest = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may be no UTF-8
+    content = hashlib.sha256(manifest).hexdigest()[:16]
     train = sum(file.split == "train" for file in kept)
-    say(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
+    log(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
     counts = np.bincount(labels[:train], minlength=len(names))
     if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
-        told = ", ".join(rare[:20])
-        say(f"{name}: WARNING: few training images of {told}: once validation has its part, subsets may hold none")
+        classes = ", ".join(rare[:20])
+        log(f"{name}: WARNING: few training images of {classes}: once validation has its part, subsets may hold none")
     if (brightest := int(images.max())) < DARK:
-        say(
+        log(
             f"{name}: WARNING: the brightest pixel of all images is {brightest} of 255; values of 16-bit files that "
             "do not fill 16 bits have to be scaled up before"
         )
@@ -119,7 +119,7 @@ def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[
         content=content,
     )
     if wrong:
-        say(f"{name}: {len(wrong)} unreadable images are left out:\n  " + "\n  ".join(wrong))
+        log(f"{name}: {len(wrong)} unreadable images are left out:\n  " + "\n  ".join(wrong))
     arrays = Arrays(images[:train], labels[:train], images[train:], labels[train:])
     return Prepared(about, arrays, {"origin": "a folder", "left_out": len(wrong)})
 

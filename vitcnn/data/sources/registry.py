@@ -44,16 +44,16 @@ class BuiltIn(DatasetSpec):
     def cache_key(self) -> str:
         return self.name
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
         """From the first of its fetchers that answers."""
         source, tried = BUILT_IN[self.name], []
         for origin, fetcher in source.fetchers:
-            say(f"{self.name}: fetching from {origin}")
+            log(f"{self.name}: fetching from {origin}")
             try:
                 return Prepared(source.info, fetcher(scratch), {"origin": origin}, source.sums)
             except Exception as error:  # whatever a host, an archive or a tool can do wrong; all of it is reported
                 tried.append(f"  {origin}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
-                say(f"{self.name}: {origin} did not work ({type(error).__name__}: {error})")
+                log(f"{self.name}: {origin} did not work ({type(error).__name__}: {error})")
         raise FetchError(
             f"{self.name} could not be fetched. Tried:\n" + "\n".join(tried) + f"\nBy hand: {source.by_hand} "
             f"({cache / self.cache_key})"

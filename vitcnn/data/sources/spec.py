@@ -67,11 +67,11 @@ class DatasetSpec:
         """Changes when its files do; None where they do not change."""
         return None
 
-    def downloading(self, cache: Path, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    def downloading(self, cache: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
         """Held while it is prepared and stored."""
         return nullcontext()
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
         """Downloads or reads every image; large arrays may lie in `scratch`. Raises FetchError."""
         raise NotImplementedError
 

@@ -68,7 +68,7 @@ class Torchvision(DatasetSpec):
         return f"torchvision/{self.short}{f'-{self.resolution}px' if self.resolution else ''}"
 
     @contextlib.contextmanager
-    def downloading(self, cache: Path, say: Callable[[str], None]) -> Iterator[None]:
+    def downloading(self, cache: Path, log: Callable[[str], None]) -> Iterator[None]:
         """One process at a time in the folder of downloads, which goes when all went well."""
         downloads = self._downloads(cache)
         downloads.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class Torchvision(DatasetSpec):
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"{self.short}: waiting for another process that downloads it")
+            log(f"{self.short}: waiting for another process that downloads it")
             lock.acquire()
         try:
             yield
@@ -84,18 +84,18 @@ class Torchvision(DatasetSpec):
         finally:
             lock.release()
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
         """Downloads it and reads every image. Raises FetchError with what torchvision said."""
-        return _read_all(self, self._downloads(cache), scratch, say)
+        return _read_all(self, self._downloads(cache), scratch, log)
 
     def _downloads(self, cache: Path) -> Path:
         return cache / "downloads" / self.short
 
 
-def _read_all(spec: Torchvision, downloads: Path, scratch: Path, say: Callable[[str], None]) -> Prepared:
+def _read_all(spec: Torchvision, downloads: Path, scratch: Path, log: Callable[[str], None]) -> Prepared:
     name, short = spec.name, spec.short
     pool, test = SETS[short]
-    say(f"{name}: torchvision downloads it to {downloads}, unless it is there")
+    log(f"{name}: torchvision downloads it to {downloads}, unless it is there")
     try:
         parts = [_open(short, downloads, split) for split in (*pool, *([test] if test else []))]
         heads = [parts[0][i][0] for i in range(min(LOOK, len(parts[0])))]
@@ -103,7 +103,7 @@ def _read_all(spec: Torchvision, downloads: Path, scratch: Path, say: Callable[[
         raise FetchError(f"{name}: torchvision could not make it: {type(error).__name__}: {error}") from error
     size = kept_size([image.size for image in heads], spec.resolution)
     channels = 1 if all(image.mode in GREY for image in heads) else 3
-    say(f"{name}: reading {sum(map(len, parts)):,} images at {size}×{size} pixels")
+    log(f"{name}: reading {sum(map(len, parts)):,} images at {size}×{size} pixels")
     items = [(part, index) for part, data in enumerate(parts) for index in range(len(data))]
     squares = Squares(items, partial(_read, parts=parts, size=size, channels=channels))
     images, raw, wrong = to_array(squares, scratch / "images.npy", (size, size, channels))

@@ -56,11 +56,11 @@ def make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tenso
 
 
 def _make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tensor:
-    state, mine = states(stream, numbers), systems.pick(numbers % how.classes)
+    state, chosen = states(stream, numbers), systems.pick(numbers % how.classes)
     steps = max(1, round(how.density * how.size**2 / CHAINS))
     words = (BURN + steps) * CHAINS // 8
-    maps = _varied(mine.maps, random_uint16(state, 2, MAPS * 6 // 4), how.vary)
-    x, y = _orbit(maps, mine, random_bytes(state, 14, words))
+    maps = _varied(chosen.maps, random_uint16(state, 2, MAPS * 6 // 4), how.vary)
+    x, y = _orbit(maps, chosen, random_bytes(state, 14, words))
     first = random_bytes(state, 0, 2)
     counts = _counted(x, y, how.size, first[:, 0] if how.flips else None)
     if how.patch > 1:

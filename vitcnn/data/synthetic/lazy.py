@@ -14,7 +14,7 @@ from vitcnn.data.synthetic.spec import TEST, Synthetic
 
 CHUNK = 1000  # images that are made at once where many are asked for
 ORIGIN = "made from seeds"
-LOOKED_AT = 10_000  # images at most, of training and of test, that the leak check and statistics of pixels look at
+SAMPLE = 10_000  # images at most, of training and of test, that the leak check and statistics of pixels look at
 
 
 class Generator(NamedTuple):
@@ -38,10 +38,10 @@ class LazyImages:
     """Stands for a tensor (N, C, H, W) uint8 on a device: images 0 … N − 1 of a stream, made when they are indexed and,
     with `remember`, once only."""
 
-    def __init__(self, made: Generator, stream: int, count: int, device: torch.device, remember: bool):
-        self.made, self.stream, self.count, self.device, self.remember = made, stream, count, device, remember
-        self.image_shape = (made.info.channels, made.info.size, made.info.size)
-        self._made = 0
+    def __init__(self, source: Generator, stream: int, count: int, device: torch.device, remember: bool):
+        self.source, self.stream, self.count, self.device, self.remember = source, stream, count, device, remember
+        self.image_shape = (source.info.channels, source.info.size, source.info.size)
+        self._generated = 0
         self._known: Tensor | None = None  # (N,) bool: which of `_images` are there
         self._images: Tensor | None = None
 
@@ -59,23 +59,23 @@ class LazyImages:
             # takes no memory of a CPU until it is written to
             self._images = torch.empty(self.count, *self.image_shape, dtype=torch.uint8, device=self.device)
             self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
-        if self._made < self.count:  # then no GPU is waited for
+        if self._generated < self.count:  # then no GPU is waited for
             index = index.to(self.device)
             new = index[~self._known[index]].unique()
             for part in new.split(CHUNK):
                 self._images[part] = self._make(part)
                 self._known[part] = True
-            self._made += len(new)
+            self._generated += len(new)
         return self._images
 
     def _make(self, index: Tensor) -> Tensor:
         if len(index):
-            return torch.cat([self.made.images(self.stream, part) for part in index.split(CHUNK)])
+            return torch.cat([self.source.images(self.stream, part) for part in index.split(CHUNK)])
         return torch.empty(0, *self.image_shape, dtype=torch.uint8, device=self.device)
 
     def labels(self) -> Tensor:
         """(N,) int64."""
-        return self.made.labels(torch.arange(self.count, device=self.device))
+        return self.source.labels(torch.arange(self.count, device=self.device))
 
 
 def subset_name(stream: int, n: int) -> str:
@@ -88,12 +88,12 @@ def facts_of(train: Any, labels: Tensor, test: LazyImages) -> dict[str, Any]:
     `train`: stands for a tensor too."""
     parts = []
     for images, of in ((train, labels), (test, test.labels())):
-        parts += [images[:LOOKED_AT].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:LOOKED_AT].cpu().numpy()]
+        parts += [images[:SAMPLE].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:SAMPLE].cpu().numpy()]
     found = duplicates(Arrays(*parts))
     found.pop("which")
     sums = [hashlib.sha256(parts[place]).hexdigest() for place in (0, 2)]
     return {"origin": ORIGIN, "sha256": sums, **found, "looked_at": [len(parts[place]) for place in (1, 3)]}
 
 
-def test_images(made: Generator, device: torch.device, remember: bool) -> LazyImages:
-    return LazyImages(made, TEST, made.info.test, device, remember)
+def test_images(source: Generator, device: torch.device, remember: bool) -> LazyImages:
+    return LazyImages(source, TEST, source.info.test, device, remember)
