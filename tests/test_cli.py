@@ -80,7 +80,7 @@ def test_a_mistake_ends_a_run_with_status_2_before_anything_is_loaded_or_written
         ("models.vit.dept=1", "did you mean 'depth'?"),
         ("sizes=[2000]", "2,000 images asked for, 1,000 are there"),
         ("sizes", "'sizes' is no override; write key=value"),
-        ("recipes=nowhere.yaml", "`vitcnn select SEARCH.yaml` writes it"),
+        ("recipes=nowhere.yaml", "`vitcnn select SEARCH.yaml` creates it"),
     ],
 )
 @pytest.mark.parametrize("command", ["status", "report", "select"])

@@ -132,7 +132,7 @@ def test_showing_says_what_is_known_and_draws_a_picture(vitcnn, tmp_path, data_f
     assert "digits: 1,297 training and 500 test images, 10 classes, 8×8×1 pixels\n" in out
     assert "validation: 297 of the training images" in out
     assert f"licence: CC BY 4.0\nsource: {info.source}\nfetched from: scikit-learn (embedded)\n" in out
-    assert f"lies in: {data_folder / 'digits'}\n" in out
+    assert f"stored in: {data_folder / 'digits'}\n" in out
     assert all(
         re.search(rf"{part} +{sha}\n", out) for part, sha in zip(("train", "test"), facts["sha256"], strict=True)
     )
@@ -248,7 +248,7 @@ def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
         (["show", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
         (["fetch", "cifar"], "unknown data set 'cifar'; did you mean 'cifar"),
         (["fetch", "torchvision:SVNH"], "torchvision:SVNH: no classification set that downloads by itself; did you me"),
-        (["show", "folder:nowhere"], "/nowhere: there is no such folder"),
+        (["show", "folder:nowhere"], "/nowhere: no such folder"),
         (
             ["fetch", "digits", "--resolution", "16"],
             "resolution: digits is kept at its own 8 pixels; `image_size` of an",

@@ -72,11 +72,11 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("sizes=[50,200,50]", "sizes: 50 stands there more than once"),
-        ("seeds=[4,1,4]", "seeds: 4 stands there more than once"),
-        ("models=[vit,cnn,vit]", "models: vit stands there more than once"),
-        ("budget={}", "budget: give images_seen or epochs, one of the two"),
-        ("budget={images_seen: 100, epochs: 2}", "budget: give images_seen or epochs, one of the two"),
+        ("sizes=[50,200,50]", "sizes: 50 appears more than once"),
+        ("seeds=[4,1,4]", "seeds: 4 appears more than once"),
+        ("models=[vit,cnn,vit]", "models: vit appears more than once"),
+        ("budget={}", "budget: give either images_seen or epochs"),
+        ("budget={images_seen: 100, epochs: 2}", "budget: give either images_seen or epochs"),
         ("sizes=[5]", "sizes: 5 images are fewer than one for each of the 10 classes"),
         ("sizes=[1298]", "sizes: 1,298 images asked for, 1,000 are there"),
         ("sizes=[1001]", "1,297 training images, 297 of them kept for validation"),
@@ -132,7 +132,7 @@ def test_a_number_of_seeds_counts_from_zero_and_a_list_is_itself_sorted(study):
 
 @pytest.mark.parametrize(("text", "found"), [("- dataset\n- sizes", "list"), ("", "NoneType"), ("digits", "str")])
 def test_yaml_that_is_no_mapping_is_refused(study, text, found):
-    assert f"small.yaml: a study is a mapping of keys to values; found {found}" in message(study, text=text)
+    assert f"small.yaml: expected a mapping of keys to values, found {found}" in message(study, text=text)
 
 
 def test_broken_yaml_is_refused_with_its_line(study):
@@ -166,7 +166,7 @@ def test_an_override_reaches_into_a_list_of_models(study):
     [
         ("recipe.lr", "'recipe.lr' is no override; write key=value"),
         ("=3", "'=3' is no override"),
-        ("dataset.name=3", "'dataset' holds no keys"),
+        ("dataset.name=3", "'dataset' has no keys"),
         ("recipe.lr=[1", "'recipe.lr=[1': not valid YAML"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_missing_recipes_file_is_named_with_the_command_that_writes_it(study):
 @pytest.mark.parametrize("text", ["", "models: {}", "[1", "- vit"])
 def test_another_file_in_place_of_recipes_is_refused(study, tmp_path, text):
     (tmp_path / "found.yaml").write_text(text)
-    assert "not a file that `vitcnn select` wrote" in message(study, "recipes=found.yaml")
+    assert "not a file written by `vitcnn select`" in message(study, "recipes=found.yaml")
 
 
 def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):

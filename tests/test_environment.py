@@ -57,7 +57,7 @@ NOWHERE = {key: "http://127.0.0.1:9" for key in ("http_proxy", "https_proxy", "H
 def test_without_a_network_a_fetch_says_what_was_tried_and_how_to_do_it_by_hand(vitcnn_in, tmp_path):
     done = vitcnn_in(NOWHERE, "data", "fetch", "cifar100", "--data-dir", "cache", before=without_network())
     assert done.returncode == 2
-    assert "vitcnn: cifar100 could not be fetched. Tried:\n  torchvision: " in done.stderr
+    assert "vitcnn: cifar100 could not be fetched. Attempts:\n  torchvision: " in done.stderr
     assert "By hand: run `vitcnn data fetch cifar100` on a machine that reaches the download, and copy" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "cache").iterdir()) == []

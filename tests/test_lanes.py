@@ -143,7 +143,7 @@ def test_lanes_that_run_out_of_memory_are_halved_and_go_on(tmp_path):
         "dataset: digits\nsizes: [50]\nseeds: 4\nmodels: {vit: {width: 576, heads: 3}}\nbudget: {images_seen: 128}"
     )
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=200)
-    assert "4 vit cells ran out of memory; half of them at a time" in done.stdout, done.stderr[-2000:]
+    assert "4 vit cells ran out of memory; training half of them at a time" in done.stdout, done.stderr[-2000:]
     assert "4 records, lanes: {" in done.stdout, done.stderr[-2000:]
     assert "{4}" not in done.stdout
 

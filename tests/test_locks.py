@@ -63,7 +63,7 @@ def test_a_file_system_without_locks_is_a_sentence(code, paths, monkeypatch):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(ConfigError, match="this file system has no locks; --runs chooses another folder"):
+    with pytest.raises(ConfigError, match="this file system does not support locks; choose another folder with --runs"):
         CellLocks(paths).take("a")
 
 

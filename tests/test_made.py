@@ -68,7 +68,7 @@ def test_a_data_set_has_one_name_whatever_order_and_defaults_are_written(name, o
         ("fractals:classes=many", "classes should be a valid integer"),
         ("fractals:vary=nan", "vary should be a finite number, not 'nan'"),
         ("fractals:channels=2", "channels should be 1 or 3, not '2'"),
-        ("fractals:classes=3,classes=4", "'classes' stands there twice"),
+        ("fractals:classes=3,classes=4", "'classes' appears twice"),
         ("fractal", "unknown data set 'fractal'; did you mean 'fractals'?"),
         ("torchvison:SVHN", "unknown data set 'torchvison:SVHN'; did you mean 'torchvision'? known: cifar10, "),
         ("folder", "behind `folder:` stands the path of a folder"),

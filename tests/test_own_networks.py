@@ -124,7 +124,7 @@ def mine(name: str) -> Imported:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("lazy", "its lazy layers have no weights yet; show it an image before it is returned"),
+        ("lazy", "its lazy layers have no weights yet; run it on an image before returning it"),
         ("frozen", "none of its parameters can be trained"),
         ("of_two", r"the output for two images in training is tuple, not logits of shape \(2, 10\)"),
         ("one_row", r"the output for two images in training is \(1, 10\), not logits of shape \(2, 10\)"),
@@ -208,7 +208,7 @@ def test_a_network_whose_package_has_changed_is_another_cell_and_is_built_anew(o
     (after,) = cells(study(text=text))
     assert after.id != before.id
     assert profile(after.arch, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
-    with pytest.raises(ConfigError, match="its code has changed since the study was begun"):
+    with pytest.raises(ConfigError, match="its code has changed since the study was started"):
         build(before.arch, DIGITS)
 
 

@@ -125,12 +125,12 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
         ("seeds=3", "models.vit-50.pretrain: before.yaml has no seed = 2; known: 0, 1"),
         ("models.vit-50.width=64", "no model of before.yaml is the network of 'vit-50'"),
         ("models.cnn-200.pretrain.model=vit", "no model of before.yaml is called 'vit' and is the network of"),
-        ("models.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; a study is a YAML file"),
+        ("models.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; expected a YAML file"),
         ("models.cnn-200.pretrain.study=after.yaml", "pretrain: after.yaml is this study itself"),
         ("models.cnn-200.pretrain.size=5", "unknown key 'size' in models.cnn-200.pretrain"),
         ("models.cnn-200.pretrain=before.yaml", "models.cnn-200.pretrain: Input should be a mapping of keys"),
-        ("models.cnn-200.init_from=cnn", "models.cnn-200: either `init_from` or `pretrain`"),
-        ("models.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
+        ("models.cnn-200.init_from=cnn", "models.cnn-200: give either `init_from` or `pretrain`"),
+        ("models.linear.pretrain={study: before.yaml, n: 50}", "linear does not support `pretrain`"),
         ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
         ("models.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
         ("dataset=cifar10", "models.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
@@ -183,7 +183,7 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
         "vitcnn: 2 cells, vit-50-n100-s0 the first, begin with the weights of cells, which kept none"
     )
     code, out, _ = vitcnn("plan", "after.yaml", *two)
-    assert (code, "`vitcnn run` will not begin yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
+    assert (code, "`vitcnn run` cannot start yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
     assert len(records) == 2
     for record in records:
         (tmp_path / record.strip()).unlink()

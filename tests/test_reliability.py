@@ -145,7 +145,7 @@ def evil(path: Path) -> None:
     [
         (of_version_2, "a checkpoint of an earlier version of vitcnn; quarantined as last.ckpt.broken"),
         (of_version_4, "not a checkpoint of this version"),
-        (evil, "not a checkpoint: it holds more than tensors and plain values"),
+        (evil, "not a checkpoint: it contains more than tensors and plain values"),
     ],
 )
 def test_a_checkpoint_of_another_version_or_a_strangers_is_refused_in_a_sentence(change, why, cell, paths):

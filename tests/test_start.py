@@ -113,7 +113,7 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
     assert len({record.subset for record in records.values()}) == 1
     assert len({record.weights for record in records.values()}) == 4
     code, out, _ = vitcnn("run", "m.yaml", "--workers", workers, "--device", "cpu", "--wandb", "off")
-    assert (code, "left out, what they begin with having failed: after-n50-s0" in out) == (0, True)
+    assert (code, "left out because their source cell failed: after-n50-s0" in out) == (0, True)
     assert "all 7 cells are done, or failed for good" in out
     again = train_cell(mine["freed-on"], paths=paths)
     assert (again.weights, again.test) == (records["freed-on"].weights, records["freed-on"].test)

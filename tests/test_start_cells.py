@@ -87,7 +87,7 @@ def test_every_cell_begins_with_one_of_its_own_size_seed_and_setting_trained_for
         ("models.cnn-on.init_from=cnn-on", "models.cnn-on.init_from: no network further up is called 'cnn-on'"),
         ("models.cnn.init_from=freed", "models.cnn.init_from: no network further up is called 'freed'"),
         ("models.vit-on.init_from=linear", "models.vit-on.init_from: no network further up is called 'linear'"),
-        ("models.linear.init_from=cnn", "models.linear.init_from: logistic regression begins with nobody's weights"),
+        ("models.linear.init_from=cnn", "models.linear.init_from: logistic regression does not support `init_from`"),
         ("models.vit-on.init_from=cnn", "'cnn' is another network; its weights do not fit 'vit-on'"),
         ("models.freed.init_from=vit", "models.freed.init_from: no network further up is called 'vit'"),
         ("models.freed.channels=[4, 16]", "'cnn' is another network; its weights do not fit 'freed'"),

@@ -211,5 +211,5 @@ def test_where_nothing_is_finished_nothing_is_exported_and_it_is_said(vitcnn, tm
     make_study(tmp_path)
     code, out, err = vitcnn("export", "trio.yaml", "--csv", "trio.csv")
     assert (code, out) == (2, "")
-    assert err == "vitcnn: trio: no cell is finished, there is nothing to export\n"
+    assert err == "vitcnn: trio: no finished cells to export\n"
     assert not (tmp_path / "trio.csv").exists()

@@ -181,7 +181,7 @@ def test_a_cell_is_read_back_where_its_weights_are_gone(one_cell, file):
     [
         (with_weights("nowhere.pth"), "models.net: weights: nowhere.pth: No such file or directory"),
         (with_weights("."), "models.net: weights: .: Is a directory"),
-        (with_weights("x.pth", "pretrained: true"), "models.net: give `pretrained` or `weights`, one of the two"),
+        (with_weights("x.pth", "pretrained: true"), "models.net: give either `pretrained` or `weights`"),
     ],
 )
 def test_weights_that_cannot_be_meant_are_refused_in_one_sentence_when_the_study_is_read(one_cell, override, said):

@@ -154,7 +154,7 @@ def test_two_processes_that_want_one_set_at_once_read_it_once(tmp_path, offline)
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ("train/AT/00.jpg", "torchvision could not make it: OSError: "),
+        ("train/AT/00.jpg", "torchvision could not load it: OSError: "),
         ("test/CH/11.jpg", r"1 images cannot be read; the first: \(2, 3\): OSError: "),
     ],
     ids=["among those whose size is looked at", "among the others"],
@@ -182,7 +182,7 @@ def test_a_class_that_the_test_set_lacks_is_refused(got, tmp_path):
 
 
 def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_stored(offline, tmp_path):
-    with pytest.raises(FetchError, match=r"SVHN: torchvision could not make it: URLError: .*Name or service not known"):
+    with pytest.raises(FetchError, match=r"SVHN: torchvision could not load it: URLError: .*Name or service not known"):
         fetch(parse_dataset("torchvision:SVHN"), tmp_path, log=lambda _: None)
     assert list((tmp_path / "torchvision").iterdir()) == []
     assert read_about(tmp_path / "torchvision" / "SVHN") is None

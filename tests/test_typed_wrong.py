@@ -76,7 +76,7 @@ def test_numbers_out_of_range_are_refused(text):
 
 
 def test_none_stands_alone():
-    with pytest.raises(ValueError, match="'none' stands alone"):
+    with pytest.raises(ValueError, match="'none' cannot be combined"):
         parse_augment("none+flip")
 
 
@@ -131,7 +131,7 @@ def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
     recipes.write_text(recipes.read_text().replace("dataset: digits", "dataset: cifar10"))
     assert make_study(tmp_path, f"recipes={recipes}", "models=[vit, cnn]")[0].search == "search, made on cifar10"
     recipes.write_text("search: x\nmodels: {vit: 3}\n")
-    with pytest.raises(ConfigError, match=r"recipes: .*recipes\.yaml: not a file that `vitcnn select` wrote"):
+    with pytest.raises(ConfigError, match=r"recipes: .*recipes\.yaml: not a file written by `vitcnn select`"):
         make_study(tmp_path, f"recipes={recipes}")
 
 
@@ -165,7 +165,7 @@ def test_a_failure_that_says_no_error_is_quarantined(tmp_path, text):
     paths.records.mkdir(parents=True, exist_ok=True)
     (line,) = quarantine(paths)
     aside = f"quarantined as {path.name}.broken, the cell is trained again if that was all there is of it"
-    assert f"{path}: says no error; {aside}" == line
+    assert f"{path}: has no `error`; {aside}" == line
     assert states(all_cells, paths)[0].kind == "waiting"
 
 

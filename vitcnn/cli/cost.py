@@ -1,4 +1,4 @@
-"""The command that measures what a study's models cost on this machine."""
+"""`vitcnn cost`: measures what a study's models cost on this machine."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ def cost(
     overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each model; the median of them counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each model; the median is reported.")] = 5,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:

@@ -1,5 +1,4 @@
-"""What a contact sheet holds: images of every class, and what augmentation makes of a subset. Drawn by
-`report.sheet`."""
+"""The contents of a contact sheet: images of every class, and an augmented subset. Drawn by `report.sheet`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -42,7 +41,7 @@ def contact_sheet(title: str, info: Info, arrays: Arrays, *, n: int, seed: int, 
 
 
 def synthetic_sheet(source: Generator, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
-    """As `contact_sheet`, of a data set whose images are made; both blocks are of the stream of `seed`."""
+    """As `contact_sheet`, of a synthetic data set; both blocks are of the stream of `seed`."""
     stream, classes = role_seed(seed, "subset"), source.info.classes
     shown = torch.from_numpy(_classes(source.info))
     numbers = (shown[:, None] + classes * torch.arange(ACROSS)).flatten()
@@ -54,7 +53,7 @@ def synthetic_sheet(source: Generator, *, n: int, seed: int, augment: str) -> tu
 
 
 def _classes(info: Info) -> np.ndarray:
-    """Those that are shown."""
+    """The classes that are shown."""
     return np.unique(np.linspace(0, info.classes - 1, min(info.classes, CLASSES)).astype(int))
 
 
@@ -70,7 +69,7 @@ def _sheet(
     seed: int,
     augment: str,
 ) -> tuple[Block, Block]:
-    """`by_class`: of each class shown, images (k, H, W, C); `said`: behind its name. `pixels` (rows, C, H, W): of the
+    """`by_class`: of each class shown, images (k, H, W, C); `suffixes`: added to its name. `pixels` (rows, C, H, W): of the
     subset."""
     shown = _classes(info)
     names = info.class_names or tuple(map(str, range(info.classes)))

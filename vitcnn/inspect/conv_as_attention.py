@@ -1,4 +1,4 @@
-"""A trained cell's convolutions rewritten as self-attention: do the two networks say the same on the whole test set?"""
+"""A trained cell's convolutions rewritten as self-attention: do both networks agree on the whole test set?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

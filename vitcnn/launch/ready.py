@@ -1,4 +1,4 @@
-"""Which waiting cells can be trained: those that begin with others' weights need these."""
+"""Which waiting cells can be trained: cells with `init_from` need the weights of their source cell."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from vitcnn.study.cell import Cell
 
 
 def with_sources(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell], list[Cell]]:
-    """Those that can be trained, and those whose starter failed for good. Raises ConfigError where a starter's weights
-    are missing and no cell that is waiting will leave them."""
+    """(cells that can be trained, cells whose source cell failed for good). Raises ConfigError if the weights of a source
+    cell are missing and no waiting cell will produce them."""
     coming = {cell.id for cell in waiting}
     lost: set[str] = set()
     kept_none: list[Cell] = []
@@ -35,7 +35,7 @@ def with_sources(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell]
         records = sorted({str(paths.of(cell.init_from_study).record(cell.init_from)) for cell in kept_none})
         again = " by a run of that study with --keep-weights" if any(cell.init_from_study for cell in kept_none) else ""
         raise ConfigError(
-            f"{_describe(kept_none)}, which kept none; delete these records, and they are trained again{again}:\n  "
+            f"{_describe(kept_none)}, which were not kept; delete these records to train the cells again{again}:\n  "
             + "\n  ".join(records)
         )
     return [cell for cell in waiting if cell.id not in lost], [cell for cell in waiting if cell.id in lost]
@@ -43,5 +43,5 @@ def with_sources(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell]
 
 def _describe(cells: Sequence[Cell]) -> str:
     if len(cells) == 1:
-        return f"{cells[0].title} begins with the weights of cell {cells[0].init_from}"
-    return f"{len(cells)} cells, {cells[0].title} the first, begin with the weights of cells"
+        return f"{cells[0].title} needs the weights of cell {cells[0].init_from}"
+    return f"{len(cells)} cells ({cells[0].title} and others) need the weights of cells"

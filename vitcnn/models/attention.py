@@ -1,12 +1,12 @@
 """Self-attention as the lecture note writes it, step by step.
 
-    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       a token asks, is found, and speaks
+    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       query, key and value of each token
     α_ij = q^i · k^j                                    a score for every pair, a token with itself included
     α'_i = softmax(α_i)                                 the scores of one token become weights
-    b^i = Σ_j α'_ij v^j                                 what it takes from all tokens
+    b^i = Σ_j α'_ij v^j                                 the weighted sum of values
 
-All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so side by side, each with
-its own part of q, k and v and blind to the others; W^O mixes what they bring.
+All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so in parallel, each with
+its own part of q, k and v; W^O mixes their outputs.
 
 Shapes: B images, N tokens, D numbers a token, h heads of d = D / h numbers; q, k, v are (B, h, N, d).
 """
@@ -26,7 +26,7 @@ class SelfAttention(nn.Module):
 
     The only things learned are W^q, W^k, W^v (one matrix, `qkv`), W^O (`out`) and, for the additive score, w. Tokens
     have no positions here: permuting them permutes the output. `mask` (N, N) bool: token i sees token j only where it is
-    true, the adjacency of any graph. Raises ValueError where the heads do not divide D, or a token sees none.
+    true, the adjacency of any graph. Raises ValueError if the heads do not divide D, or a token sees none.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
         return self.out(b.transpose(1, 2).reshape(a.shape))  # concatenate the heads, then W^O
 
     def attention(self, a: Tensor) -> Tensor:
-        """α' (B, h, N, N): how much token i takes from token j, to be looked at."""
+        """α' (B, h, N, N): the attention of token i to token j, for inspection."""
         q, k, _ = self._project(a)
         return weigh(scores(q, k, self.score, self.w), self.weights, self.mask)
 

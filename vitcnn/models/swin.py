@@ -1,4 +1,4 @@
-"""Local-window self-attention: timm's Swin Transformer (Liu et al. 2021), cut to a small size."""
+"""Local-window self-attention: timm's Swin Transformer (Liu et al. 2021), in a small size."""
 
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn

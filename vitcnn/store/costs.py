@@ -1,4 +1,4 @@
-"""What `vitcnn cost` leaves behind: results/<study>/cost.json. Files only; loads neither torch nor timm."""
+"""The file that `vitcnn cost` writes: results/<study>/cost.json. Files only; loads neither torch nor timm."""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def write_costs(costs: Costs, paths: StudyPaths) -> Path:
 
 
 def read_costs(paths: StudyPaths) -> Costs | None:
-    """None where nothing was measured. Raises ConfigError, naming the file, where it is no such thing."""
+    """None if nothing was measured. Raises ConfigError, naming the file, if it is not valid."""
     path = cost_file(paths)
     try:
         return Costs.model_validate_json(path.read_bytes())
@@ -74,4 +74,4 @@ def read_costs(paths: StudyPaths) -> Costs | None:
         return None
     except ValidationError as error:
         what = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
-        raise ConfigError(f"{path}: no costs ({what}); `vitcnn cost` writes it anew") from None
+        raise ConfigError(f"{path}: not a valid cost file ({what}); run `vitcnn cost` again") from None

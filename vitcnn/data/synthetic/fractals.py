@@ -1,12 +1,12 @@
-"""`fractals`: images of random iterated function systems, after FractalDB (Kataoka et al., ACCV 2020), without end.
+"""`fractals`: unlimited images of random iterated function systems, after FractalDB (Kataoka et al., ACCV 2020).
 
 A category is a system of 2 to 8 affine maps of the plane, their six parameters uniform in [−1, 1], accepted where its
 picture fills enough of the frame. An image is an orbit that applies a map a point, chosen with a probability in
 proportion to its |determinant|; instances vary in the parameters, in flips, in the patch that a point is drawn as.
 
 What differs from the paper, and why. Each map is drawn until it contracts (largest singular value ≤ 0.95): the paper
-drops orbits that run away, here none can. Every parameter of an image's maps varies by itself (the paper varies one
-of the six, in all maps alike). The filling rate is asked for at 32 pixels and 1,024 points instead of 512 and 100,000:
+drops orbits that run away, here none can. Every parameter of an image's maps varies independently (the paper varies
+one of the six, equally in all maps). The filling rate is measured at 32 pixels and 1,024 points instead of 512 and 100,000:
 a uniform cloud fills 0.63 of that frame (0.32 of theirs), and what fills more than 0.45 shows no shape. Pixels are
 brighter where more points fall, since a small image has few to show a shape with.
 

@@ -12,9 +12,9 @@ from vitcnn.data.sources.cache import Arrays, Info, duplicates
 from vitcnn.data.synthetic import fractals
 from vitcnn.data.synthetic.spec import TEST, Synthetic
 
-CHUNK = 1000  # images that are made at once where many are asked for
+CHUNK = 1000  # images generated at once
 ORIGIN = "made from seeds"
-SAMPLE = 10_000  # images at most, of training and of test, that the leak check and statistics of pixels look at
+SAMPLE = 10_000  # training and test images used for the leak check and pixel statistics
 
 
 class Generator(NamedTuple):
@@ -35,8 +35,8 @@ def generator(spec: Synthetic, device: torch.device) -> Generator:
 
 
 class LazyImages:
-    """Stands for a tensor (N, C, H, W) uint8 on a device: images 0 … N − 1 of a stream, made when they are indexed and,
-    with `remember`, once only."""
+    """Like a tensor (N, C, H, W) uint8 on a device: images 0 … N − 1 of a stream, generated when indexed and, with
+    `remember`, kept."""
 
     def __init__(self, source: Generator, stream: int, count: int, device: torch.device, remember: bool):
         self.source, self.stream, self.count, self.device, self.remember = source, stream, count, device, remember
@@ -54,12 +54,12 @@ class LazyImages:
         return self.kept(index)[index] if self.remember else self._make(index)
 
     def kept(self, index: Tensor) -> Tensor:
-        """(N, C, H, W), where those of `index` (M,) are made by now; the same tensor at every call."""
+        """(N, C, H, W), in which images `index` (M,) are filled in; the same tensor at every call."""
         if self._images is None:
-            # takes no memory of a CPU until it is written to
+            # on a CPU takes no memory until written to
             self._images = torch.empty(self.count, *self.image_shape, dtype=torch.uint8, device=self.device)
             self._known = torch.zeros(self.count, dtype=torch.bool, device=self.device)
-        if self._generated < self.count:  # then no GPU is waited for
+        if self._generated < self.count:  # afterwards no synchronisation with a GPU is needed
             index = index.to(self.device)
             new = index[~self._known[index]].unique()
             for part in new.split(CHUNK):
@@ -79,13 +79,13 @@ class LazyImages:
 
 
 def subset_name(stream: int, n: int) -> str:
-    """16 hexadecimal digits that stand for images 0 … n − 1 of a stream."""
+    """16 hexadecimal digits that identify images 0 … n − 1 of a stream."""
     return hashlib.sha256(f"{stream}:{n}".encode()).hexdigest()[:16]
 
 
 def facts_of(train: Any, labels: Tensor, test: LazyImages) -> dict[str, Any]:
-    """What a record says of images that are made: sums and duplicates of the first 10,000 of training and of test.
-    `train`: stands for a tensor too."""
+    """A record's facts on synthetic images: checksums and duplicates of the first 10,000 training and test images.
+    `train`: like a tensor."""
     parts = []
     for images, of in ((train, labels), (test, test.labels())):
         parts += [images[:SAMPLE].cpu().permute(0, 2, 3, 1).contiguous().numpy(), of[:SAMPLE].cpu().numpy()]
