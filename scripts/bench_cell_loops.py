@@ -1,4 +1,4 @@
-"""What `bench_cell` holds a cell against: bare steps on one batch, the usual Lightning loop, and timm's own loop.
+"""The baselines of `bench_cell`: bare steps on one batch, the usual Lightning loop, and timm's own loop.
 
 All train the same network in the same precision by the same recipe: AdamW, cosine, label smoothing, clipping, mirrored
 images. Speeds are images a second, over steps that begin when `WARM` steps are done.
@@ -40,7 +40,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 class Task:
-    """A cell's network, recipe and data, for loops of one's own; `folder` takes what they want to have on disk."""
+    """A cell's network, recipe and data, for other training loops; `folder` is for their files on disk."""
 
     def __init__(self, cell: Cell, where: torch.device, folder: Path):
         self.cell, self.recipe, self.where, self.folder = cell, cell.recipe, where, folder
@@ -238,7 +238,7 @@ def configurations(task: Task, modes: Sequence[str], turn: float) -> tuple[list[
             bare.speed("fused", 1)
             built[mode, layout] = bare, time.perf_counter() - began
             bare.speed("foreach", WARM)
-        except Exception as error:  # there is no compiler, or it cannot do it: the others are measured
+        except Exception as error:  # no compiler, or it fails: the other ways are measured
             failed.append(f"{mode}, {layout}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}")
             built.pop((mode, layout), None)
     seen: dict[tuple[str, str, str], list[float]] = {(*key, o): [] for key in built for o in OPTIMIZERS}

@@ -1,4 +1,4 @@
-"""What `bench_cell` measured, as it is kept (cell.json) and as it is told (cell.md)."""
+"""The results of `bench_cell`: cell.json and cell.md."""
 
 import statistics
 from collections.abc import Sequence

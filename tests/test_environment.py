@@ -58,7 +58,7 @@ def test_without_a_network_a_fetch_says_what_was_tried_and_how_to_do_it_by_hand(
     done = vitcnn_in(NOWHERE, "data", "fetch", "cifar100", "--data-dir", "cache", before=without_network())
     assert done.returncode == 2
     assert "vitcnn: cifar100 could not be fetched. Attempts:\n  torchvision: " in done.stderr
-    assert "By hand: run `vitcnn data fetch cifar100` on a machine that reaches the download, and copy" in done.stderr
+    assert "By hand: run `vitcnn data fetch cifar100` on a machine with access to the download, and copy" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -80,7 +80,7 @@ def test_images_for_which_the_disk_has_no_room_are_refused_before_one_is_read(vi
             Image.new("RGB", (8, 8), (k, 0, ord(label))).save(tmp_path / "pets" / label / f"{k}.png")
     done = vitcnn_in({}, "data", "fetch", "folder:pets", "--resolution", "30000000000", "--data-dir", "cache")
     assert done.returncode == 2
-    assert "GB are free; make room, keep images at a smaller `resolution`, or choose another disk" in done.stderr
+    assert "GB are free; free disk space, use a smaller `resolution`, or choose another disk" in done.stderr
 
 
 def in_the_way(tmp_path: Path) -> Path:
@@ -113,7 +113,7 @@ def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_train
     done = vitcnn_in(home | {"PYTHONPATH": path}, "run", "small.yaml", "--device", "cpu", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("results/small/records/*.json"))) == 1
-    assert "goes on without W&B" in done.stdout + done.stderr
+    assert "continues without W&B" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -130,7 +130,7 @@ def test_a_broken_about_json_is_fetched_again(content, tmp_path):
 def test_arrays_that_are_not_whole_are_told_with_the_folder_to_delete(tmp_path):
     here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     (here / "train_images.npy").write_bytes((here / "train_images.npy").read_bytes()[:5000])
-    with pytest.raises(FetchError, match=rf"{here}: .*; delete this folder, and the data set is fetched again"):
+    with pytest.raises(FetchError, match=rf"{here}: .*; delete this folder to fetch the data set again"):
         load(parse_dataset("digits"), tmp_path)
 
 

@@ -64,7 +64,7 @@ def test_a_cells_data_set_has_its_one_name_and_the_id_does_not_depend_on_how_it_
 
 def test_an_unknown_option_in_a_study_is_one_sentence(study):
     with pytest.raises(
-        ConfigError, match=r"small\.yaml: dataset: fractals:noize=1: 'noize=1' is no option=value; did y"
+        ConfigError, match=r"small\.yaml: dataset: fractals:noize=1: 'noize=1' is not a valid option=value; did y"
     ):
         study("dataset=fractals:noize=1", text=TEXT)
     with pytest.raises(ConfigError, match="a mirrored image of fractals:flips=0 is not of the same class"):

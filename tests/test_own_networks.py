@@ -125,7 +125,7 @@ def mine(name: str) -> Imported:
     ("name", "says"),
     [
         ("lazy", "its lazy layers have no weights yet; run it on an image before returning it"),
-        ("frozen", "none of its parameters can be trained"),
+        ("frozen", "no parameter is trainable"),
         ("of_two", r"the output for two images in training is tuple, not logits of shape \(2, 10\)"),
         ("one_row", r"the output for two images in training is \(1, 10\), not logits of shape \(2, 10\)"),
         ("one_more", r"the output for two images in training is \(2, 11\), not logits of shape \(2, 10\)"),
@@ -240,5 +240,5 @@ def test_a_module_of_one_file_keeps_the_hash_that_its_records_have(own):
 
 @pytest.mark.parametrize("name", ["mixer_s32_224", "resmlp_12_224"])
 def test_timms_mixers_see_whole_tokens_or_are_refused(name):
-    with pytest.raises(ConfigError, match=r"is not made of whole .* tokens; try image_size: "):
+    with pytest.raises(ConfigError, match=r"cannot be cut into whole .* tokens; try image_size: "):
         profile(Timm(name=f"timm/{name}", image_size=40), DIGITS)

@@ -114,7 +114,9 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
     weights = build(arch, data)[0].state_dict()
     more = data.model_copy(update={"classes": 37})
     assert build(arch, more, weights=weights, own_head=True)[0].head.out_features == 37
-    with pytest.raises(ConfigError, match=r"pretrain: vit: the weights do not fit at .*: the same image_size for both"):
+    with pytest.raises(
+        ConfigError, match=r"pretrain: vit: the weights do not fit at .*; check that both have the same image_size"
+    ):
         build(arch.model_copy(update={"image_size": 96}), more, weights=weights, own_head=True)
 
 
@@ -134,7 +136,7 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
         ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
         ("models.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
         ("dataset=cifar10", "models.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
-        ("before={}", "'before' is filled in from the file that `pretrain` names"),
+        ("before={}", "'before' cannot be set; it is filled in from the file that `pretrain` names"),
     ],
 )
 def test_a_wrong_pretrain_is_refused_before_anything_is_trained(override, said, pair):
@@ -179,9 +181,7 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
     code, _, err = vitcnn("run", "after.yaml", *two, *how)
     said, *records = err.splitlines()
     assert code == 2
-    assert said.startswith(
-        "vitcnn: 2 cells, vit-50-n100-s0 the first, begin with the weights of cells, which kept none"
-    )
+    assert said.startswith("vitcnn: 2 cells (vit-50-n100-s0 and others) need the weights of cells, which were not kept")
     code, out, _ = vitcnn("plan", "after.yaml", *two)
     assert (code, "`vitcnn run` cannot start yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
     assert len(records) == 2

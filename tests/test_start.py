@@ -215,7 +215,7 @@ def test_other_weights_and_weights_without_a_record_are_refused(paths, cell):
     weights = load_weights(source.id, paths)
     weights["head.bias"][3] += 1e-6
     torch.save(weights, paths.weights(source.id))
-    with pytest.raises(ConfigError, match=f"{source.id}.pt: not the weights that .*{source.id}.json was made with"):
+    with pytest.raises(ConfigError, match=f"{source.id}.pt: does not match the weights of .*{source.id}.json"):
         train_cell(one, paths=paths)
     paths.record(source.id).unlink()
     with pytest.raises(ConfigError, match=f"cell {source.id}, whose trained weights are needed, is not finished"):

@@ -166,7 +166,7 @@ def read(file) -> pd.DataFrame:
 
 
 def same(got: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """Equal, where a CSV file knows no difference between nothing, an empty text and a number that is none."""
+    """Equal, where a CSV file knows no difference between nothing, an empty text and a number that is not finite."""
     assert got.columns.to_list() == expected.columns.to_list()
     expected = expected.replace("", np.nan)
     assert got.isna().equals(expected.isna())

@@ -117,6 +117,6 @@ def test_a_resnet_of_features_alone_is_not_told_of_a_stem_that_nobody_asked_for(
 
 def test_a_cifar_stem_for_what_is_no_resnet_is_refused():
     with pytest.raises(
-        ConfigError, match="timm/test_vit: stem: cifar is for timm's ResNets, not for VisionTransformer"
+        ConfigError, match="timm/test_vit: stem: cifar works for timm's ResNets only, not for VisionTransformer"
     ):
         build(of("test_vit", stem="cifar"), RGB)

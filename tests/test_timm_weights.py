@@ -99,10 +99,10 @@ def test_pixels_are_scaled_with_one_number_a_channel_of_the_data(data, tmp_path)
     ("name", "options", "said"),
     [
         ("test_vit4", {}, "no weights from .*size mismatch"),
-        ("test_vit2", {}, "holds other weights: 26 of 36 tensors fit"),  # what is there fits: 6 blocks of 8
-        ("test_vit", {"depth": 7}, "holds other weights: 27 of 32 tensors fit"),
+        ("test_vit2", {}, "has weights of another network: 26 of 36 tensors fit"),  # what is there fits: 6 blocks of 8
+        ("test_vit", {"depth": 7}, "has weights of another network: 27 of 32 tensors fit"),
         ("test_convnext", {}, "no weights from .*KeyError"),
-        ("test_efficientnet", {}, "holds other weights: 0 of"),
+        ("test_efficientnet", {}, "has weights of another network: 0 of"),
     ],
 )
 def test_the_weights_of_another_architecture_are_refused(name, options, said, file):

@@ -119,7 +119,7 @@ def test_another_resolution_is_kept_beside_the_first(got, tmp_path):
 def test_what_was_downloaded_is_removed_once_it_is_in_the_cache_and_not_asked_for_again(got, tmp_path):
     got("EuroSAT", eurosat)
     assert not (tmp_path / "downloads" / "EuroSAT").exists()
-    assert any("downloads it to" in line for line in got.said)
+    assert any("downloading to" in line for line in got.said)
     again = []
     fetch(parse_dataset("torchvision:EuroSAT"), tmp_path, log=again.append)
     assert again == []
@@ -199,7 +199,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path):
 
 
 def test_a_set_that_has_to_be_downloaded_by_hand_is_not_known(tmp_path):
-    with pytest.raises(ConfigError, match=r"torchvision:ImageNet: no classification set that downloads by itself"):
+    with pytest.raises(
+        ConfigError, match=r"torchvision:ImageNet: not a classification set that downloads automatically"
+    ):
         parse_dataset("torchvision:ImageNet")
 
 

@@ -238,7 +238,7 @@ def test_the_baseline_keeps_the_c_that_is_best_on_validation(tiny, paths):
 
 def test_a_baseline_that_needs_more_memory_than_is_free_is_refused_with_what_to_change(tiny, paths, monkeypatch):
     monkeypatch.setattr("vitcnn.training.linear.BYTES", 10**9)  # a pixel: a terabyte in all
-    with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; leave out `linear`"):
+    with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; remove `linear`"):
         train_cell(tiny("linear"), paths=paths)
 
 

@@ -15,7 +15,7 @@ def file_hash(path: Path) -> str:
 
 
 def find_source(module: str) -> Path:
-    """The file of a module, found without running it or its parents. Raises ValueError where there is none."""
+    """The file of a module, found without running it or its parents. Raises ValueError if there is none."""
     path: list[str] = [str(Path.cwd()), *sys.path]
     parts = module.split(".")
     for depth in range(len(parts)):

@@ -76,8 +76,8 @@ def resident(images: Images, index: Tensor) -> tuple[Tensor, Tensor] | None:
 
 @dataclass(frozen=True)
 class CellData:
-    """Training, validation and test images of one cell. `facts`: origin, checksums and duplicates of the data set (of the
-    first images if they are synthetic)."""
+    """Training, validation and test images of one cell. `facts`: origin, checksums and duplicates of the data set (of
+    the first images if they are synthetic)."""
 
     info: Info
     facts: dict[str, Any]

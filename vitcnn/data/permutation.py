@@ -41,13 +41,14 @@ def tokens_along(size: int, patch: int = 16) -> int:
 
 
 def patch_side(size: int, permutation: Permutation) -> int:
-    """Native pixels along a patch of an image of `size` × `size`. Raises ConfigError where patches are not whole."""
+    """Native pixels along a patch of an image of `size` × `size`. Raises ConfigError if patches are not whole."""
     patches = tokens_along(size)
     side = permutation.patch or size // patches
     if not side or size % side or not (permutation.patch or size == side * patches):
         want = f"patches of {side}×{side}" if permutation.patch else f"{patches}×{patches} whole patches"
         raise ConfigError(
-            f"permutation: an image of {size} pixels cannot be cut into {want}; set `patch` to the native pixels along a side"
+            f"permutation: an image of {size} pixels cannot be cut into {want}; "
+            "set `patch` to the native pixels along a side"
         )
     return side
 

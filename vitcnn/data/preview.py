@@ -69,8 +69,8 @@ def _sheet(
     seed: int,
     augment: str,
 ) -> tuple[Block, Block]:
-    """`by_class`: of each class shown, images (k, H, W, C); `suffixes`: added to its name. `pixels` (rows, C, H, W): of the
-    subset."""
+    """`by_class`: of each class shown, images (k, H, W, C); `suffixes`: added to its name. `pixels` (rows, C, H, W): of
+    the subset."""
     shown = _classes(info)
     names = info.class_names or tuple(map(str, range(info.classes)))
     augment = augment_for(augment, info.size, info.flip, info.name)

@@ -39,7 +39,7 @@ def _order(labels: np.ndarray, pool: np.ndarray, seed: int, balanced: bool) -> n
 def split(labels: np.ndarray, validation: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(training indices (n,), validation indices (validation,)), disjoint; both in their nested order.
 
-    Validation depends on `labels` alone, so it is the same for every n, seed and model. Raises ValueError where
+    Validation depends on `labels` alone, so it is the same for every n, seed and model. Raises ValueError if
     `labels` has too few.
     """
     if n + validation > len(labels):

@@ -45,7 +45,8 @@ Kind = Literal["training", "inference"]
 
 
 class Runner:
-    """A cell's network as `train_cell` builds it, to be timed on noise; on a GPU with a captured step after `start`. `batch`: images of a step, by default the recipe's."""
+    """A cell's network as `train_cell` builds it, to be timed on noise; on a GPU with a captured step after `start`.
+    `batch`: images of a step, by default the recipe's."""
 
     def __init__(self, cell: Cell, data: Info, where: torch.device, batch: int | None = None):
         generator, recipe = torch.Generator().manual_seed(0), cell.recipe
@@ -138,7 +139,7 @@ def measure_costs(
     log: Callable[[str], None] = lambda _: None,
 ) -> Costs:
     """Every model with its recipe at the largest n, in turns of about `turn` seconds, so that a machine that drifts
-    drifts for all. Sets torch's threads. Raises ConfigError where a model or the device is not to be had."""
+    drifts for all. Sets torch's threads. Raises ConfigError if a model or the device is not available."""
     where, load = pick_device(device), os.getloadavg()[0]
     torch.set_num_threads(threads)
     counted = {model.name: profile(model.arch, data) for model in study.models}

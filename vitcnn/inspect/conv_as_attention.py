@@ -27,7 +27,7 @@ class Rewritten:
 
 
 def as_attention(cell: Cell, paths: StudyPaths, data_folder: str | Path | None = None) -> Rewritten:
-    """Raises ConfigError where the weights were not kept, or the network has no convolution that can be rewritten."""
+    """Raises ConfigError if the weights were not kept, or the network has no convolution that can be rewritten."""
     network, look, data = trained(cell, paths, data_folder)
     both = []
     for dtype in (torch.float32, torch.float64):

@@ -19,8 +19,8 @@ def wait_for(where: torch.device) -> None:
 
 
 def peak_during(work: Callable[[], object], where: torch.device) -> int | None:
-    """The peak of memory during `work` above that before, in bytes: allocated on a GPU, else resident. None if the system
-    cannot tell (no VmHWM that can be set back, and an earlier peak that was higher)."""
+    """The peak of memory during `work` above that before, in bytes: allocated on a GPU, else resident. None if the
+    system cannot tell (no VmHWM that can be set back, and an earlier peak that was higher)."""
     return (_allocated if where.type == "cuda" else _resident)(work, where)
 
 

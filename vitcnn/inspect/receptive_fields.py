@@ -22,7 +22,7 @@ def receptive_fields(cell: Cell, paths: StudyPaths, data_folder: str | Path | No
     """For each layer of attention, (heads, 2H − 1, 2W − 1): the share of a head's attention that falls on each offset
     (down, right) from the query, the mean over queries and over `IMAGES` test images.
 
-    Raises ConfigError where the weights were not kept, or the network has no such layer.
+    Raises ConfigError if the weights were not kept, or the network has no such layer.
     """
     network, look, data = trained(cell, paths, data_folder)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, SelfAttention | ConvAttention)}

@@ -27,8 +27,8 @@ class OpenStudy(NamedTuple):
 def open_study(
     path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
 ) -> OpenStudy:
-    """Reads a study. Raises ConfigError for user errors, and FetchError if the data set is known only from its images and
-    these are missing."""
+    """Reads a study. Raises ConfigError for user errors, and FetchError if the data set is known only from its images
+    and these are missing."""
     study = load_study(path, overrides)
     return _opened(study, StudyPaths(study.name, results, runs), data_folder)
 
@@ -36,8 +36,8 @@ def open_study(
 def fetch_and_open(
     path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
 ) -> OpenStudy:
-    """As `open_study`, but fetches a data set that is known only from its images and keeps its `Info` beside the records,
-    so that these can be read without the images."""
+    """As `open_study`, but fetches a data set that is known only from its images and keeps its `Info` beside the
+    records, so that these can be read without the images."""
     study = load_study(path, overrides)
     paths = StudyPaths(study.name, results, runs)
     if not study.dataset_spec.info:

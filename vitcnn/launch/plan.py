@@ -45,7 +45,7 @@ def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
 
 
 def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int) -> RenderableType:
-    """A rich renderable; `where`: of all cells. Raises ConfigError where a model does not fit the data."""
+    """A rich renderable; `where`: of all cells. Raises ConfigError if a model does not fit the data."""
     _check_inputs(study, about)
     cost = {model.name: profile(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]

@@ -8,8 +8,8 @@ from vitcnn.study.cell import Cell
 
 
 def with_sources(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell], list[Cell]]:
-    """(cells that can be trained, cells whose source cell failed for good). Raises ConfigError if the weights of a source
-    cell are missing and no waiting cell will produce them."""
+    """(cells that can be trained, cells whose source cell failed for good). Raises ConfigError if the weights of a
+    source cell are missing and no waiting cell will produce them."""
     coming = {cell.id for cell in waiting}
     lost: set[str] = set()
     kept_none: list[Cell] = []
@@ -28,8 +28,8 @@ def with_sources(waiting: Sequence[Cell], paths: StudyPaths) -> tuple[list[Cell]
     if untrained:
         studies = sorted({paths.of(cell.init_from_study).study for cell in untrained})
         raise ConfigError(
-            f"{_describe(untrained)} of {', '.join(studies)}, which {'are' if len(untrained) > 1 else 'is'} not trained "
-            "yet: `vitcnn run` that study first, with --keep-weights"
+            f"{_describe(untrained)} of {', '.join(studies)}, which {'are' if len(untrained) > 1 else 'is'} not "
+            "trained yet: `vitcnn run` that study first, with --keep-weights"
         )
     if kept_none:
         records = sorted({str(paths.of(cell.init_from_study).record(cell.init_from)) for cell in kept_none})

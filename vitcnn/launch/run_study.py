@@ -108,7 +108,8 @@ def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
 
 
 class Progress:
-    """Shows a running study: a live table on a terminal, else a line every half minute. Also stops it after `minutes`."""
+    """Shows a running study: a live table on a terminal, else a line every half minute. Also stops it after
+    `minutes`."""
 
     def __init__(self, opened: OpenStudy, workers: int, minutes: float | None, console: Console):
         self.opened, self.workers, self.minutes, self.console = opened, workers, minutes, console

@@ -5,8 +5,8 @@
     α'_i = softmax(α_i)                                 the scores of one token become weights
     b^i = Σ_j α'_ij v^j                                 the weighted sum of values
 
-All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so in parallel, each with
-its own part of q, k and v; W^O mixes their outputs.
+All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so in parallel, each
+with its own part of q, k and v; W^O mixes their outputs.
 
 Shapes: B images, N tokens, D numbers a token, h heads of d = D / h numbers; q, k, v are (B, h, N, d).
 """
@@ -25,8 +25,8 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017): (B, N, D) -> (B, N, D).
 
     The only things learned are W^q, W^k, W^v (one matrix, `qkv`), W^O (`out`) and, for the additive score, w. Tokens
-    have no positions here: permuting them permutes the output. `mask` (N, N) bool: token i sees token j only where it is
-    true, the adjacency of any graph. Raises ValueError if the heads do not divide D, or a token sees none.
+    have no positions here: permuting them permutes the output. `mask` (N, N) bool: token i sees token j only where it
+    is true, the adjacency of any graph. Raises ValueError if the heads do not divide D, or a token sees none.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ def window_mask(grid: int, window: int) -> Tensor:
 
 def sinusoidal(places: Tensor, width: int) -> Tensor:
     """Sines, then cosines, of places (N,) at `width` / 2 wavelengths from 2π to 10,000 · 2π: (N, width) (Vaswani et al.
-    2017). Raises ValueError where the width is odd."""
+    2017). Raises ValueError if the width is odd."""
     if width % 2:
         raise ValueError(f"sinusoidal positions come in pairs of sine and cosine: a width of {width} is odd")
     angle = places[:, None].float() * 10_000 ** -torch.linspace(0, 1, width // 2)

@@ -141,8 +141,8 @@ def preprocess(arch: Arch, data: Info, images: Images, size: int, permutation: P
 def check_input(arch: Arch, data: Info, permutation: Permutation | None) -> None:
     if permutation and not isinstance(arch, Linear) and (size := image_size(arch, data)) < data.size:
         raise ConfigError(
-            f"permutation: {arch.name} shrinks images from {data.size} to {size} pixels, which would mix permuted pixels; "
-            f"set image_size: {data.size} or more"
+            f"permutation: {arch.name} shrinks images from {data.size} to {size} pixels, which would mix permuted "
+            f"pixels; set image_size: {data.size} or more"
         )
 
 
@@ -163,8 +163,9 @@ def memory_layout(network: nn.Module) -> torch.memory_format:
     """The memory format for training: channels last, which is faster for convolutions.
 
     Not for a user's network, which may call `view` (LeNet's `x.view(-1, 400)`). Not if the only convolution is a patch
-    embedding: converting the images costs more than it saves. Nor if a 1×1 convolution with a stride has fewer than 8 channels: its backward then writes past its memory on the CPU (torch
-    2.14.1 with AVX2: "free(): invalid pointer", from 2 to 6 channels).
+    embedding: converting the images costs more than it saves. Nor if a 1×1 convolution with a stride has fewer than 8
+    channels: its backward then writes past its memory on the CPU (torch 2.14.1 with AVX2: "free(): invalid pointer",
+    from 2 to 6 channels).
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     unsafe = any(c.in_channels < 8 and c.kernel_size == (1, 1) and c.stride != (1, 1) for c in convolutions)
@@ -173,8 +174,8 @@ def memory_layout(network: nn.Module) -> torch.memory_format:
 
 
 def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """(parameters with weight decay, parameters without), by name. Matrices and kernels have it; biases, norms, position
-    embeddings, bias tables and what the network lists in `no_weight_decay` (timm's do) have not."""
+    """(parameters with weight decay, parameters without), by name. Matrices and kernels have it; biases, norms,
+    position embeddings, bias tables and what the network lists in `no_weight_decay` (timm's do) have not."""
     spared = ("positions", "relative_position_bias_table")
     named_by_it = getattr(network, "no_weight_decay", ())  # a method, or names
     named_by_it = set(named_by_it() if callable(named_by_it) else named_by_it)

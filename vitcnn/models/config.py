@@ -20,7 +20,7 @@ class TokenArch(Frozen):
     width: Positive = 96
     depth: Positive = 4
     patch_size: Positive = 16
-    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 tokens
+    image_size: Positive | None = None  # None: the smallest that covers the image, has 4×4 tokens and whole patches
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     drop_path: Rate = 0.0
 
@@ -137,7 +137,8 @@ class Linear(Frozen):
 
 
 class InputSpec(Frozen):
-    """The network's input size in pixels; tokens of its first layer (None: no tokens), and native pixels along a token."""
+    """The network's input size in pixels; tokens of its first layer (None: no tokens), and native pixels along a
+    token."""
 
     image_size: int
     tokens: int | None = None

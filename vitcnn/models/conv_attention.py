@@ -33,7 +33,7 @@ class ConvAttention(nn.Module):
     `sharpness` is α at the start: `EXACT`, or `FREED` with a gate. A kernel is then blurred from the start, each pixel
     keeping 1 − 4·e^-α of its weight (α = 4: 93 %), but an α much larger has no gradient left for Δ.
 
-    Raises ValueError where the sharpness or the head width is not positive, and on images smaller than the kernel.
+    Raises ValueError if the sharpness or the head width is not positive, and on images smaller than the kernel.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ConvAttention(nn.Module):
     def of(
         cls, conv: nn.Conv2d, gate: float | None = None, sharpness: float | None = None, head_width: int = 8
     ) -> "ConvAttention":
-        """`conv` with its trained weights. Raises ValueError where it has groups, is not padded with a given number of
+        """`conv` with its trained weights. Raises ValueError if it has groups, is not padded with a given number of
         zeros, or is a subclass, which may compute something else."""
         if type(conv) is not nn.Conv2d:
             raise ValueError(f"{type(conv).__name__} is not a plain Conv2d and may compute something else")
@@ -134,8 +134,9 @@ class ConvAttention(nn.Module):
     def content(self, a: Tensor, rows: int, columns: int) -> Tensor:
         """softmax(q·k/√d) of each head applied to the tokens: (B, H, W, C) -> (B, H', W', h, C).
 
-        (W^q p)·(W^k s) = (W^kᵀ W^q p)·s: with W^k moved to the queries, the keys of all heads are the tokens themselves,
-        as the values are, and the heads of a query are h queries more. A query in the padding attends uniformly.
+        (W^q p)·(W^k s) = (W^kᵀ W^q p)·s: with W^k moved to the queries, the keys of all heads are the tokens
+        themselves, as the values are, and the heads of a query are h queries more. A query in the padding attends
+        uniformly.
         """
         B, _, _, C = a.shape
         q = self._queries(a, rows, columns).reshape(B, 1, -1, C)
@@ -151,7 +152,8 @@ class ConvAttention(nn.Module):
         return torch.einsum("bijc,hdc,hde->bijhe", p, *self.qk)
 
     def attention(self, images: Tensor) -> Tensor:
-        """Attention of each head to each token of the image, (B, h, H'·W', H·W), for inspection; without the padding."""
+        """Attention of each head to each token of the image, (B, h, H'·W', H·W), for inspection; without the
+        padding."""
         a = images.permute(0, 2, 3, 1)
         (B, H, W, C), (top, left) = a.shape, self.padding
         rows, columns = self.positional(H, W)
@@ -176,8 +178,8 @@ def rewrite(
 ) -> nn.Module:
     """A copy of the network with every Conv2d replaced by a ConvAttention of the same name.
 
-    Without a gate, outputs are equal up to rounding (Cordonnier et al. 2020), and torch's generator is not used. With one
-    (d'Ascoli et al. 2021), outputs are close, and W^q and W^k are drawn at random. Raises ValueError if there is no
+    Without a gate, outputs are equal up to rounding (Cordonnier et al. 2020), and torch's generator is not used. With
+    one (d'Ascoli et al. 2021), outputs are close, and W^q and W^k are drawn at random. Raises ValueError if there is no
     convolution, or one that cannot be rewritten.
     """
     box, new = nn.Sequential(copy.deepcopy(network)), {}  # boxed: the network may itself be a convolution

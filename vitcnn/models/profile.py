@@ -32,8 +32,8 @@ class ModelProfile:
 
 
 def profile(arch: Arch, data: Info) -> ModelProfile:
-    """Counted over one forward image by torch's FLOP counter, two FLOPs per MAC. If the counter sees none in a recurrent
-    layer (run by a library), its weights are counted once per token."""
+    """Counted over one forward image by torch's FLOP counter, two FLOPs per MAC. If the counter sees none in a
+    recurrent layer (run by a library), its weights are counted once per token."""
     if isinstance(arch, Linear):
         inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
         return ModelProfile((inputs + 1) * rows, inputs * rows, InputSpec(image_size=data.size))

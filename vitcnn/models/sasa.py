@@ -16,7 +16,7 @@ class NeighbourhoodAttention(nn.Module):
     α_ij = q^i · (k^j + r^{j − i}) / √d with a vector r learned for every offset (the paper: half of it for the row,
     half for the column, and no √d), softmax over the neighbourhood. Computed by tiles: 4×4 pixels and the (3 + window)²
     around and in them (Vaswani et al. 2021), so the cost is O(H·W·window²).
-    Raises ValueError where `head_width` does not divide C'.
+    Raises ValueError if `head_width` does not divide C'.
     """
 
     def __init__(self, channels: int, out: int, window: int, head_width: int):

@@ -21,7 +21,7 @@ def swin(
 
     Each stage after the first joins 2×2 tokens and doubles the width. A stage whose grid is no larger than the window
     is attention over everything. Where windows do not divide a grid, zeros fill them up, which timm's unshifted blocks
-    attend to as to tokens. Raises ValueError where tokens or heads do not come out whole.
+    attend to as to tokens. Raises ValueError if tokens or heads do not come out whole.
     """
     if len(depths) != len(heads):
         raise ValueError(f"{len(depths)} depths and {len(heads)} heads: one of each per stage")

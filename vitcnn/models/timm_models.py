@@ -91,11 +91,11 @@ def _with_weights(arch: Timm, name: str, common: dict[str, Any], fresh: nn.Modul
         raise ConfigError(f"{arch.name}: {where} has changed since the study was started")
     try:
         model = timm.create_model(name, pretrained=True, **file, **common)
-    except Exception as error:  # whatever a host or a file can do wrong
+    except Exception as error:  # any error of a host or a file
         reason = UNREADABLE if arch.weights and not _readable(arch.weights) else _format_error(error)
         raise ConfigError(f"{arch.name}: no weights from {where}: {reason}") from error
     pairs = zip(fresh.parameters(), model.parameters(), strict=True)
-    pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # drawn, not constant to begin with
+    pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # randomly initialised, not constant
     loaded = sum(not torch.equal(p, q) for p, q in pairs)
     if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
         raise ConfigError(f"{arch.name}: {where} has weights of another network: {loaded} of {len(pairs)} tensors fit")

@@ -100,9 +100,9 @@ def vit(
     convolutions: bool = False,
     **rest: float,
 ) -> TokenNetwork:
-    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each token sees that many tokens a
-    side; `convolutions`: a convolutional stem (Xiao et al. 2021). Raises ValueError where tokens, heads or positions do
-    not come out whole."""
+    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each token sees that many tokens
+    a side; `convolutions`: a convolutional stem (Xiao et al. 2021). Raises ValueError if tokens, heads or positions
+    do not come out whole."""
     grid = _grid(image_size, patch_size)
     mask = window_mask(grid, window) if window else None
     embed = conv_stem(channels, width, patch_size) if convolutions else patches(channels, width, patch_size)
@@ -117,7 +117,7 @@ def vit(
 
 
 def rnn(*, image_size: int, patch_size: int, channels: int, width: int, **rest: float) -> TokenNetwork:
-    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError where tokens do
+    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError if tokens do
     not come out whole or the width is odd."""
     return TokenNetwork(
         embed=patches(channels, width, patch_size),
@@ -142,7 +142,7 @@ def mixer(
     drop_path: float,
 ) -> nn.Module:
     """(B, C, S, S) -> logits (B, classes): timm's MLP-Mixer (Tolstikhin et al. 2021), with learned weights between all
-    pairs of positions. Raises ValueError where tokens do not come out whole."""
+    pairs of positions. Raises ValueError if tokens do not come out whole."""
     _grid(image_size, patch_size)
     return MlpMixer(
         img_size=image_size,
@@ -163,13 +163,13 @@ def patches(channels: int, width: int, patch_size: int) -> nn.Module:
 
 def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
     """(B, C, S, S) -> tokens (B, D, g, g), g = S / patch_size: 3×3 convolutions of stride 2 that double the channels up
-    to `width` at the grid of tokens, then 1×1 (Xiao et al. 2021). Raises ValueError where the patch is no power of two
+    to `width` at the grid of tokens, then 1×1 (Xiao et al. 2021). Raises ValueError if the patch is no power of two
     from 2 on, or the width cannot be halved so often."""
     steps = int(math.log2(patch_size))
     if 2**steps != patch_size or not steps or width % 2 ** (steps - 1):
         raise ValueError(
-            f"a convolutional stem halves the image until a token is one pixel: patch_size {patch_size} must be a power "
-            f"of two, and the width {width} divisible by half of it"
+            f"a convolutional stem halves the image until a token is one pixel: patch_size {patch_size} must be a "
+            f"power of two, and the width {width} divisible by half of it"
         )
     layers, inside = [], channels
     for out in (width // 2 ** (steps - 1 - k) for k in range(steps)):

@@ -20,7 +20,7 @@ class Speed(Frozen):
 
 class ModelCost(Frozen):
     """What one model costs. Parameters and multiply-accumulates (of one forward image) are counted, the rest is
-    measured; None where there is nothing to measure (linear) or where it could not be.
+    measured; None if there is nothing to measure (linear) or where it could not be.
 
     `memory`: bytes that training takes at its peak above what lay there before the first step, when the network's
     weights and the batch were in place: activations, gradients and the optimiser's moments.
@@ -50,7 +50,7 @@ class Costs(Frozen):
     made_by: dict[str, Any]  # versions, git revision, device, date
 
     def of(self, name: str, arch: Arch) -> ModelCost | None:
-        """None where no model of this name was measured, or another model was."""
+        """None if no model of this name was measured, or another model was."""
         cost = self.models.get(name)
         return cost if cost and cost.arch == identity(arch) else None
 

@@ -57,8 +57,8 @@ class StudyPaths:
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
-    """Writes a file completely or leaves it unchanged; `durable`: also across a power failure (costs some milliseconds).
-    Raises OSError."""
+    """Writes a file completely or leaves it unchanged; `durable`: also across a power failure (costs some
+    milliseconds). Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:

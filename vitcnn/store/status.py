@@ -23,7 +23,7 @@ SILENCE = 600  # seconds without progress after which a worker counts as gone
 
 
 def check_writable(paths: StudyPaths) -> None:
-    """Raises ConfigError where results or runs cannot be written to, before anything is trained."""
+    """Raises ConfigError if results or runs cannot be written to, before anything is trained."""
     for folder, option in ((paths.records, "--results"), (paths.run, "--runs")):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,8 @@ def check_writable(paths: StudyPaths) -> None:
 
 
 def quarantine(paths: StudyPaths) -> list[str]:
-    """Renames invalid records and failures (truncated, edited), so that their cells are trained again. Returns messages."""
+    """Renames invalid records and failures (truncated, edited), so that their cells are trained again. Returns
+    messages."""
     messages = []
     for scratch in paths.records.glob(".*.json.*"):  # of a process that was killed while it wrote
         with contextlib.suppress(FileNotFoundError):

@@ -36,7 +36,8 @@ class Budget(Frozen):
 
 
 class BudgetCheck(Frozen):
-    """Trains the pair again at the smallest and largest n with `factor` times the images, to see whether the gap moves."""
+    """Trains the pair again at the smallest and largest n with `factor` times the images, to see whether the gap
+    moves."""
 
     factor: Annotated[float, Field(gt=1, le=100)] = 2.0
     seeds: tuple[int, ...] = (0,)

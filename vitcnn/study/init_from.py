@@ -36,8 +36,9 @@ def source_above(cell: Cell, name: str | None, above: Sequence[Cell]) -> str | N
 def source_cells(
     model: StudyModel, study: Study, data: Info, before: Sequence[Cell], other_data: Info
 ) -> dict[int, Cell]:
-    """The source cells of `model` by seed. `before`, `other_data`: the cells and the data set of the other study. Raises
-    ConfigError if there is none of this network, or if one may have been trained on this study's validation images."""
+    """The source cells of `model` by seed. `before`, `other_data`: the cells and the data set of the other study.
+    Raises ConfigError if there is none of this network, or if one may have been trained on this study's validation
+    images."""
     where, how = f"models.{model.name}.pretrain", model.pretrain
     if isinstance(model.arch, Linear | Imported | CNNAttention):
         raise ConfigError(f"{where}: {model.arch.name} does not support `pretrain`")
@@ -47,7 +48,8 @@ def source_cells(
         raise ConfigError(f"{where}: no model of {how.study} {named}has the same network as {model.name!r}")
     if len({c.model for c in same}) > 1 or len({c.permutation for c in same}) > 1:
         raise ConfigError(
-            f"{where}: {how.study} has several models or settings of that network; name the `model`, in a study with one permutation"
+            f"{where}: {how.study} has several models or settings of that network; "
+            "name the `model`, in a study with one permutation"
         )
     for key, wanted in (("n", how.n), *(("seed", seed) for seed in study.seeds)):
         known = sorted({getattr(c, key) for c in same})

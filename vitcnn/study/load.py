@@ -98,8 +98,8 @@ def _name_of(path: Path) -> str:
 
 
 def _truth(value: Any, *keys: str) -> str | None:
-    """An error message for misplaced booleans, or None. True would be read as 1 where a number is meant, and in `options`
-    the strings yes and no would count as true. Only `pretrained` and `options` may be true or false."""
+    """An error message for misplaced booleans, or None. True would be read as 1 where a number is meant, and in
+    `options` the strings yes and no would count as true. Only `pretrained` and `options` may be true or false."""
     if "options" in keys and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
         return f"{'.'.join(keys)}: {value} is a string; write true or false"
     if isinstance(value, bool) and "options" not in keys and keys[-1:] != ("pretrained",):

@@ -113,8 +113,8 @@ def _check_permutation(study: Study, data: Info) -> None:
 
 
 def _trainings(study: Study, data: Info, model: StudyModel, n: int) -> list[dict[str, Any]]:
-    """The training fields (recipe, budget, …) of each cell of a model at one n and seed. Logistic regression has one cell
-    and none of these fields; permutations do not affect it."""
+    """The training fields (recipe, budget, …) of each cell of a model at one n and seed. Logistic regression has one
+    cell and none of these fields; permutations do not affect it."""
     if isinstance(model.arch, Linear):
         if model.recipe:
             raise ConfigError(

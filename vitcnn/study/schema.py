@@ -89,7 +89,7 @@ class Study(Frozen):
 
     @cached_property
     def dataset_spec(self) -> DatasetSpec:
-        """Of `dataset` at `resolution`. Raises ConfigError where this data set has no choice of resolution."""
+        """Of `dataset` at `resolution`. Raises ConfigError if this data set has no choice of resolution."""
         return parse_dataset(self.dataset, self.resolution)
 
     def found(self, model: StudyModel) -> dict[int, dict[str, Any]]:

@@ -15,8 +15,8 @@ LIMIT = 2**18  # bytes of a file, and characters with all aliases expanded
 DEPTH = 50  # of nested lists and mappings
 PLAINLY = {  # ruamel.yaml's messages: what to change
     r"found character '\\t'": "a tab; indent with spaces",
-    r"mapping values are not allowed here": "`key: value` is not allowed here; check the indentation, or quote text that"
-    " contains a colon",
+    r"mapping values are not allowed here": "`key: value` is not allowed here; check the indentation, or quote text"
+    " that contains a colon",
     r"expected <block end>, but found '(<block|\?)": "the indentation differs from the lines above",
     r"but found another document": "a second document begins here (`---`); only one is allowed",
     r"expected ',' or '[]}]'": "a comma or a closing bracket is missing here or above",

@@ -30,8 +30,8 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Loads to the CPU: tensors and plain values only, so no code is run. Raises ValueError if the file is damaged: every
-    part has a checksum (CRC-32), as in any zip."""
+    """Loads to the CPU: tensors and plain values only, so no code is run. Raises ValueError if the file is damaged:
+    every part has a checksum (CRC-32), as in any zip."""
     content = path.read_bytes()
     if content.startswith(EARLIER):
         raise ValueError("a checkpoint of an earlier version of vitcnn")
@@ -58,8 +58,8 @@ def _check(content: bytes) -> None:
 
 
 def last_good(path: Path) -> tuple[int, list[str]]:
-    """(the step of the last valid checkpoint, moved to `path` if necessary, or 0; messages about damaged ones, which are
-    quarantined)."""
+    """(the step of the last valid checkpoint, moved to `path` if necessary, or 0; messages about damaged ones, which
+    are quarantined)."""
     messages = []
     for file in (path, path.with_name("before.ckpt")):
         if not file.exists():

@@ -30,8 +30,8 @@ class Lane(nn.Module):
     """AdamW, warm-up and cosine, label smoothing; every random number of step t is a function of `seed` and t alone.
 
     `program` is a whole step. Its inputs are on the device: `feed` has the batches of the next steps, `rates` their
-    learning rates, `cursor` the index of the next one. It returns nothing and never waits for the device, so that it can
-    be captured as a CUDA graph (`training.capture`).
+    learning rates, `cursor` the index of the next one. It returns nothing and never waits for the device, so that it
+    can be captured as a CUDA graph (`training.capture`).
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, recipe: Recipe, steps: int, seed: int):
@@ -138,8 +138,8 @@ class Lane(nn.Module):
         return self.recipe.lr * schedule_at(self.recipe.warmup, self.steps, step)
 
     def add_point(self, val_accuracy: float, val_nll: float) -> Point:
-        """Adds a point to the curve, with the mean training loss since the last one. Raises NotFiniteLoss, with the step and
-        the learning rate, if one of the two losses is not finite."""
+        """Adds a point to the curve, with the mean training loss since the last one. Raises NotFiniteLoss, with the
+        step and the learning rate, if one of the two losses is not finite."""
         train_loss = (self.loss_sum / self.loss_count).item()
         for which, loss in (("training", train_loss), ("validation", val_nll)):
             if not math.isfinite(loss):

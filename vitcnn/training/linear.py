@@ -29,8 +29,8 @@ def train_linear(cell: Cell, data: CellData, paths: StudyPaths, workers: int, st
     Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so at the
     largest C the fit may stop before the optimum; the record has the iterations.
 
-    Pixels are centred and scaled by one number over the whole subset. `workers`: how many share the memory. Where
-    images are made, it is fitted on the first `MADE_IMAGES` at most, and the record has their number. Raises
+    Pixels are centred and scaled by one number over the whole subset. `workers`: how many share the memory. Of
+    synthetic images at most the first `SYNTHETIC_IMAGES` are used, and the record has their number. Raises
     `InterruptedCell` once `stop()` is true after a fit.
     """
     began, classes = time.monotonic(), data.info.classes

@@ -42,7 +42,8 @@ class CellsModule(LightningModule):
         """Each lane has its own."""
 
     def on_fit_start(self) -> None:
-        """Captures here, after Lightning has moved the module (which replaces an LSTM's tensors) and cleared CUDA's caches."""
+        """Captures here, after Lightning has moved the module (which replaces an LSTM's tensors) and cleared CUDA's
+        caches."""
         self.not_deterministic = capture_all(self.lanes)
 
     def on_train_start(self) -> None:

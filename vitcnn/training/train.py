@@ -79,7 +79,8 @@ def train_cells(
     """As `train_cell`, of cells on one data set with equal numbers of steps, in parallel lanes; yields each with
     its record or, if its loss is not finite, the error. Results are the same as if trained separately.
 
-    Cells interrupted at different steps resume one group after the other. If memory runs out, the lanes are halved. Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
+    Cells interrupted at different steps resume one group after the other. If memory runs out, the lanes are halved.
+    Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
     """
     where, waiting = pick_device(device), deque(_groups(cells, paths))
     while waiting:

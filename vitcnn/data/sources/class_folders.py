@@ -38,9 +38,9 @@ def find(root: Path) -> list[File]:
     """Every image under `root`, sorted by path. Raises ConfigError if there are fewer than two class folders, or if one
     cannot be read, is inside another (a link), or has a name that is not valid UTF-8.
 
-    If `root` has `train` and `test` (or `train` and `val`, which then is the test set; also `Training`, `valid` …), these
-    are the splits, and other folders beside them are skipped. With `train`, `val` and `test`, `val` joins `train`.
-    Other files, and names that begin with a dot, are skipped too.
+    If `root` has `train` and `test` (or `train` and `val`, which then is the test set; also `Training`, `valid` …),
+    these are the splits, and other folders beside them are skipped. With `train`, `val` and `test`, `val` joins
+    `train`. Other files, and names that begin with a dot, are skipped too.
     """
     try:
         if not root.is_dir():
@@ -80,7 +80,8 @@ def _splits(root: Path) -> dict[str, Path]:
     if tops and "train" not in tops:
         name = next(iter(tops.values())).name
         raise ConfigError(
-            f"folder:{root}: {name} is among the class folders; move the classes into a folder called train, or rename {name}"
+            f"folder:{root}: {name} is among the class folders; move the classes into a folder called train, "
+            f"or rename {name}"
         )
     return tops
 

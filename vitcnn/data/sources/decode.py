@@ -80,7 +80,7 @@ class Squares:
     def __getitem__(self, index: int) -> tuple[np.ndarray, Any] | tuple[None, str]:
         try:
             return self.read(self.items[index])
-        except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
+        except Exception as error:  # decoders raise many types on broken files; all are reported
             return None, f"{self.items[index]}: {type(error).__name__}: {error}"
 
 

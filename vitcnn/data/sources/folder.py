@@ -131,8 +131,8 @@ def _with_test(name: str, files: list[File], names: list[str]) -> list[File]:
         if single := [label for label in names if counts[label] == 1]:
             what = "; ".join(["add images or remove the class", *alike(set(names))])
             raise FetchError(
-                f"{name}: only one image of {', '.join(single)}; without a test folder, a fifth of each class and at least "
-                f"one image becomes the test set; {what}"
+                f"{name}: only one image of {', '.join(single)}; without a test folder, a fifth of each class and at "
+                f"least one image becomes the test set; {what}"
             )
         _, test = split_off(np.array([names.index(file.label) for file in files]))
         tested = set(test.tolist())
@@ -155,7 +155,7 @@ def _heads(files: list[File]) -> tuple[list[tuple[int, int, str] | None], list[s
                 raise OSError("not a file, or a broken link")
             with opened(file.path) as image:
                 heads.append((*image.size, image.mode))
-        except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
+        except Exception as error:  # decoders raise many types on broken files; all are reported
             heads.append(None)
             wrong.append(f"{file}: {type(error).__name__}: {error}")
     return heads, wrong

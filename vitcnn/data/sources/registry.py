@@ -51,7 +51,7 @@ class BuiltIn(DatasetSpec):
             log(f"{self.name}: fetching from {origin}")
             try:
                 return Prepared(source.info, fetcher(scratch), {"origin": origin}, source.sums)
-            except Exception as error:  # whatever a host, an archive or a tool can do wrong; all of it is reported
+            except Exception as error:  # any error of a host, an archive or a tool; all are reported
                 tried.append(f"  {origin}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
                 log(f"{self.name}: {origin} failed ({type(error).__name__}: {error})")
         raise FetchError(

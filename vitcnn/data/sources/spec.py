@@ -10,8 +10,8 @@ from vitcnn.data.sources.cache import Arrays, Info, cache_folder
 
 
 class Prepared(NamedTuple):
-    """A data set that was read: its `Info`, its images, further keys of about.json (`origin`, …), and the expected SHA-256
-    of the train and test pixels, if known."""
+    """A data set that was read: its `Info`, its images, further keys of about.json (`origin`, …), and the expected
+    SHA-256 of the train and test pixels, if known."""
 
     info: Info
     arrays: Arrays

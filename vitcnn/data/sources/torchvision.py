@@ -99,7 +99,7 @@ def _read_all(spec: Torchvision, downloads: Path, scratch: Path, log: Callable[[
     try:
         parts = [_open(short, downloads, split) for split in (*pool, *([test] if test else []))]
         heads = [parts[0][i][0] for i in range(min(LOOK, len(parts[0])))]
-    except Exception as error:  # whatever a host, an archive or a disk can do wrong; reported as it is
+    except Exception as error:  # any error of a host, an archive or a disk
         raise FetchError(f"{name}: torchvision could not load it: {type(error).__name__}: {error}") from error
     size = kept_size([image.size for image in heads], spec.resolution)
     channels = 1 if all(image.mode in GREY for image in heads) else 3
