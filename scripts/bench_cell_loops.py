@@ -1,4 +1,4 @@
-"""What `bench_cell` holds a cell against: bare steps on one batch, the usual Lightning loop, and timm's own loop.
+"""The baselines of `bench_cell`: bare steps on one batch, the usual Lightning loop, and timm's own loop.
 
 All train the same network in the same precision by the same recipe: AdamW, cosine, label smoothing, clipping, mirrored
 images. Speeds are images a second, over steps that begin when `WARM` steps are done.
@@ -40,7 +40,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 class Task:
-    """A cell's network, recipe and data, for loops of one's own; `folder` takes what they want to have on disk."""
+    """A cell's network, recipe and data, for other training loops; `folder` is for their files on disk."""
 
     def __init__(self, cell: Cell, where: torch.device, folder: Path):
         self.cell, self.recipe, self.where, self.folder = cell, cell.recipe, where, folder
@@ -196,9 +196,9 @@ def timm_loop(task: Task, workers: int, steps: int) -> float:
     schedule, _ = create_scheduler_v2(optimizer, num_epochs=1, step_on_epochs=False, updates_per_epoch=len(loader))
     loss_of, losses, data_time = LabelSmoothingCrossEntropy(recipe.label_smoothing), AverageMeter(), AverageMeter()
     network.train()
-    began = told = time.perf_counter()
+    began = now = time.perf_counter()
     for step, (images, labels) in enumerate(loader, start=1):
-        data_time.update(time.perf_counter() - told)
+        data_time.update(time.perf_counter() - now)
         with task.precision():
             loss = loss_of(network(images), labels)
         loss.backward()
@@ -208,12 +208,12 @@ def timm_loop(task: Task, workers: int, steps: int) -> float:
         losses.update(loss.item(), len(images))
         wait_for(task.where)  # as train.py: its meters tell the time of every step
         schedule.step_update(num_updates=step, metric=losses.avg)
-        told = time.perf_counter()
+        now = time.perf_counter()
         if step == WARM:
-            began = told
+            began = now
         if step == WARM + steps:
             break
-    return steps * recipe.batch_size / (told - began)
+    return steps * recipe.batch_size / (now - began)
 
 
 class Configuration(Frozen):
@@ -228,7 +228,7 @@ class Configuration(Frozen):
 
 def configurations(task: Task, modes: Sequence[str], turn: float) -> tuple[list[Configuration], list[str], Bare]:
     """(every configuration, the fastest first, by the median of three turns; what failed and why; the fastest one)."""
-    made: dict[tuple[str, str], tuple[Bare, float]] = {}
+    built: dict[tuple[str, str], tuple[Bare, float]] = {}
     failed = []
     for mode, layout in itertools.product(modes, LAYOUTS):
         torch._dynamo.reset()
@@ -236,23 +236,23 @@ def configurations(task: Task, modes: Sequence[str], turn: float) -> tuple[list[
         try:
             bare = Bare(task, layout, mode)
             bare.speed("fused", 1)
-            made[mode, layout] = bare, time.perf_counter() - began
+            built[mode, layout] = bare, time.perf_counter() - began
             bare.speed("foreach", WARM)
-        except Exception as error:  # there is no compiler, or it cannot do it: the others are measured
+        except Exception as error:  # no compiler, or it fails: the other ways are measured
             failed.append(f"{mode}, {layout}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}")
-            made.pop((mode, layout), None)
-    seen: dict[tuple[str, str, str], list[float]] = {(*key, o): [] for key in made for o in OPTIMIZERS}
+            built.pop((mode, layout), None)
+    seen: dict[tuple[str, str, str], list[float]] = {(*key, o): [] for key in built for o in OPTIMIZERS}
     for _ in range(3):
         for (mode, layout, optimizer), values in seen.items():
-            bare = made[mode, layout][0]
+            bare = built[mode, layout][0]
             expected = values[0] if values else bare.speed(optimizer, 1)
             values.append(bare.speed(optimizer, max(1, round(turn * expected / task.recipe.batch_size))))
     found = [
-        Configuration(layout=key[1], mode=key[0], optimizer=key[2], speed=statistics.median(v), first=made[key[:2]][1])
+        Configuration(layout=key[1], mode=key[0], optimizer=key[2], speed=statistics.median(v), first=built[key[:2]][1])
         for key, v in seen.items()
     ]
     found.sort(key=lambda c: -c.speed)
-    return found, failed, made[found[0].mode, found[0].layout][0]
+    return found, failed, built[found[0].mode, found[0].layout][0]
 
 
 def peak(where: torch.device, precision: str) -> float:

@@ -1,4 +1,4 @@
-"""What `bench_cell` measured, as it is kept (cell.json) and as it is told (cell.md)."""
+"""The results of `bench_cell`: cell.json and cell.md."""
 
 import statistics
 from collections.abc import Sequence
@@ -151,8 +151,8 @@ def section(name: str, group: Sequence[Measured]) -> str:
     by_way = {(m.model, c.mode, c.layout, c.optimizer): c for m in group for c in m.configurations}
     rows = []
     for way in sorted(ways):
-        mine = [by_way.get((m.model, *way)) for m in group]
-        rows.append([", ".join(way), *(f"{c.speed:,.0f} ({c.first:.1f})" if c else "–" for c in mine)])
+        found = [by_way.get((m.model, *way)) for m in group]
+        rows.append([", ".join(way), *(f"{c.speed:,.0f} ({c.first:.1f})" if c else "–" for c in found)])
     out += [markdown(["configuration", *(m.model for m in group)], rows)]
     out += [f"{m.model} could not be had: {line}\n" for m in group for line in m.failed]
     rows = [[f"({k}), {w}", *(f"{m.workers[k][w]:,.0f}" for m in group)] for k in "cd" for w in WORKERS]

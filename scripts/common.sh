@@ -8,7 +8,7 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 
-# The stamp holds what the environment was made from; it is written last, so a broken install is made again.
+# The stamp identifies the environment; it is written last, so that a broken install is repeated.
 wanted="$("$PYTHON" --version) $(cksum < pyproject.toml) $(pwd)"
 if [ "$(cat .venv/made-from 2>/dev/null)" != "$wanted" ]; then
     echo "Setting up .venv (PyTorch and friends: several minutes and some 6 GB the first time) …"

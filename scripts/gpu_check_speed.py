@@ -94,10 +94,10 @@ def speed(
     arch: object, where: torch.device, augment: str, precision: str, count: int, capture: bool, seconds: float
 ) -> float:
     """Images/s of `count` lanes in the loop of `train_cells`, without Lightning around it."""
-    made = lanes(arch, where, AUGMENT[augment], precision, count)
+    built = lanes(arch, where, AUGMENT[augment], precision, count)
     if capture:
-        capture_all(made)
-    module = CellsModule(made, [None] * count, val_every=10**9)
+        capture_all(built)
+    module = CellsModule(built, [None] * count, val_every=10**9)
     spans, began, done = iter(Spans(module)), 0.0, 0
     while not began or time.perf_counter() - began < seconds:
         first, last = next(spans)
@@ -117,15 +117,15 @@ def speed_row(
 ) -> tuple[None, str]:
     found = speed(arch, where, augment, precision, count, capture, 1.5)
     flops = 6 * profile(arch, NOISE).macs * found
-    said = f"{found:,.0f} images/s, {100 * flops / peaks['flops']:.1f} % of the matrix peak"
+    text = f"{found:,.0f} images/s, {100 * flops / peaks['flops']:.1f} % of the matrix peak"
     if count == 1 and not capture:
         (lane,) = lanes(arch, where, AUGMENT[augment], precision)
         lane.load(0, 1)
         with Traffic() as traffic:
             lane.program()
-        said += f"; a step's operations move {traffic.bytes / BATCH / 1e6:.2f} MB an image one by one: "
-        said += f"{100 * traffic.bytes / BATCH * found / peaks['bytes']:.0f} % of the bandwidth"
-    return None, said
+        text += f"; a step's operations move {traffic.bytes / BATCH / 1e6:.2f} MB an image one by one: "
+        text += f"{100 * traffic.bytes / BATCH * found / peaks['bytes']:.0f} % of the bandwidth"
+    return None, text
 
 
 def peaks_of(where: torch.device) -> tuple[None, dict[str, float]]:

@@ -38,7 +38,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     gc.collect()
     gc.freeze()  # a training ends with a collection, which need not look at all that was imported each time
     folder = tmp_path_factory.mktemp("data")
-    fetch(parse_dataset("digits"), folder, say=lambda _: None)
+    fetch(parse_dataset("digits"), folder, log=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITCNN_DATA", str(folder))
         yield folder
@@ -120,7 +120,7 @@ def read(tmp_path: Path) -> Callable[..., DataSet]:
 
     def call(folder: Path, resolution: int | None = None, **how) -> DataSet:
         call.said.clear()
-        fetch(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache", say=call.said.append, **how)
+        fetch(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache", log=call.said.append, **how)
         return load(parse_dataset(f"folder:{folder}", resolution), tmp_path / "cache")
 
     call.said = []

@@ -213,7 +213,9 @@ def test_augment_strings_are_read(text, parsed):
 )
 def test_other_augment_strings_raise_with_the_known_ones(text):
     known = "basic, cutmix:A, erase:P, flip, mixup:A, none, shift:K, strong, trivial"
-    with pytest.raises(ValueError, match=rf"is no augmentation;.* known: {known} \(K ≥ 1 pixels, 0 < P ≤ 1, A > 0\)"):
+    with pytest.raises(
+        ValueError, match=rf"is not a valid augmentation;.* known: {known} \(K ≥ 1 pixels, 0 < P ≤ 1, A > 0\)"
+    ):
         parse_augment(text)
 
 

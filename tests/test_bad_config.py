@@ -40,13 +40,13 @@ def said(study):
     [
         ({"sizes": None}, "sizes: is missing"),
         ({"budget": None}, "budget: is missing"),
-        ({"models": None}, "models: is missing; a list of names, such as [vit, cnn, linear]"),
+        ({"models": None}, "models: is missing; give a list of names, such as [vit, cnn, linear]"),
         ({"models": "[]"}, "models: give at least one"),
         ({"models": "{}"}, "models: give at least one"),
         ({"seeds": "[]"}, "seeds: give at least one"),
         ({"grid": "{lr: []}"}, "grid.lr: give at least one (got [])"),
         ({"pair": "[vit]"}, "pair.1: is missing"),
-        ({"pair": "[vit, vit]"}, "pair: two models, not 'vit' twice"),
+        ({"pair": "[vit, vit]"}, "pair: give two different models, not 'vit' twice"),
         ({"sizes": "50"}, "sizes: Input should be a list, such as [1, 2] (got 50)"),
         ({"sizes": "[50.5]"}, "sizes.0: Input should be a valid integer"),
         ({"sizes": "[.nan]"}, "sizes.0: Input should be a finite number (got nan)"),
@@ -56,10 +56,10 @@ def said(study):
         ({"recipe": "fast"}, "recipe: Input should be a mapping of keys to values (got 'fast')"),
         ({"recipe": ""}, "recipe: Input should be a mapping of keys to values (got None)"),
         ({"budget": "100"}, "budget: a budget such as {images_seen: 20_000}, or a list of them, not 100"),
-        ({"seeds": "-3"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not -3"),
+        ({"seeds": "-3"}, "seeds: give a list of seeds, or their number: 1 to 10,000, not -3"),
         ({"seeds": "[-3]"}, "seeds.0: Input should be greater than or equal to 0 (got -3)"),
-        ({"models": "[[vit]]"}, "models: a list of names, or names with options, not [['vit']]"),
-        ({"models": "{vit: [1]}"}, "models: vit: options are a mapping of keys to values, not [1]"),
+        ({"models": "[[vit]]"}, "models: give a list of names, or names with options, not [['vit']]"),
+        ({"models": "{vit: [1]}"}, "models: vit: options must be a mapping of keys to values, not [1]"),
         ({"models": "{vit: {arch: [1]}}"}, "models: unknown architecture [1]; known: cnn"),
         ({"models": "{true: {arch: vit}}"}, "models: True is no name; write it in quotes"),
         ({"models": "{1: {arch: vit}, '1': {arch: cnn}}"}, "models: 1 is no name; write it in quotes"),
@@ -68,7 +68,7 @@ def said(study):
         ({"models": '{"a\\nb": {arch: vit}}'}, "a model's name begins with one of A-Z, a-z, 0-9"),
         (
             {"name": "../../x"},
-            "name: a study's name names a folder, or folders joined by '/': letters, digits, '.', '_' and '-'",
+            "name: not a valid name: use letters, digits, digits, '.', '_' and '-'",
         ),
         ({"name": '"a\\n"'}, "name: a study's name names a folder"),
         ({"dataset": "'folder:'"}, "'folder:': behind `folder:` stands the path of a folder"),
@@ -84,12 +84,12 @@ def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"seeds": "1_000_000_000"}, "seeds: a list of seeds, or how many of them: 1 to 10,000, not 1,000,000,000"),
+        ({"seeds": "1_000_000_000"}, "seeds: give a list of seeds, or their number: 1 to 10,000, not 1,000,000,000"),
         ({"seeds": f"[{10**50}]"}, "line 3, column 9: not a number of at most 64 bits"),
         ({"sizes": f"[{'9' * 5000}]"}, "line 2, column 9: not a number of at most 64 bits"),
         (
             {"recipe": "{batch_size: 2000}"},
-            "recipe.batch_size: one batch of 2,000 images is more than budget.images_seen",
+            "recipe.batch_size: a batch of 2,000 images exceeds budget.images_seen",
         ),
         ({"recipe": "{batch_size: 1_000_000_000}"}, "recipe.batch_size: Input should be less than or equal to 1048576"),
         ({"budget": f"{{images_seen: {10**15}}}"}, "budget.images_seen: Input should be less than or equal to 1000000"),
@@ -99,15 +99,15 @@ def test_a_wrong_value_is_refused_with_where_and_why(changed, why, said):
         ),
         (
             {"budget": f"{{images_seen: {10**12}}}", "budget_check": "{factor: 2}"},
-            "budget_check.factor: 2 times this budget is more than there may be",
+            "budget_check.factor: 2 times this budget exceeds the maximum",
         ),
         ({"budget_check": "{factor: 1.0e308}"}, "budget_check.factor: Input should be less than or equal to 100"),
         (
             {"grid": f"{{lr: {[i / 1000 for i in range(1, 999)]}, weight_decay: {[i / 1000 for i in range(999)]}}}"},
-            "the study has 11,964,024 cells; fewer sizes, seeds or trials: at most 100,000",
+            "the study has 11,964,024 cells, more than 100,000; use fewer sizes, seeds or trials",
         ),
-        ({"sizes": str([50] * 60_000)}, "sizes: 50 stands there more than once"),
-        ({"models": str(["vit"] * 30_000)}, "models: vit stands there more than once"),
+        ({"sizes": str([50] * 60_000)}, "sizes: 50 appears more than once"),
+        ({"models": str(["vit"] * 30_000)}, "models: vit appears more than once"),
     ],
 )
 def test_huge_numbers_are_refused_at_once(changed, why, said):
@@ -136,31 +136,31 @@ def test_a_long_value_is_cut_short_in_the_message(said):
         (text().encode("utf-16"), "byte 0 is not UTF-8; save the file as UTF-8 text"),
         (b"# caf\xe9\n" + text().encode(), "byte 5 is not UTF-8"),
         (text().encode() + b"\0", "not valid YAML: unacceptable character"),
-        (b"", "a study is a mapping of keys to values; found NoneType"),
+        (b"", "expected a mapping of keys to values, found NoneType"),
         (text().encode() + b"---\na: 1\n", "line 6, column 1: a second document begins here"),
-        (text().encode() + b"#" * LIMIT, "larger than 256 KiB; that is no study"),
-        (text().encode() + b"sizes: [70]\n", "not valid YAML: line 6, column 1: 'sizes' stands there twice"),
-        (text(models="{vit: {depth: 2, depth: 4}}").encode(), "line 4, column 26: 'depth' stands there twice"),
+        (text().encode() + b"#" * LIMIT, "larger than 256 KiB, too large for a study"),
+        (text().encode() + b"sizes: [70]\n", "not valid YAML: line 6, column 1: 'sizes' appears twice"),
+        (text(models="{vit: {depth: 2, depth: 4}}").encode(), "line 4, column 26: 'depth' appears twice"),
         (
             text(validation="!!int abc").encode(),
-            "line 6, column 13: a tag (tag:yaml.org,2002:int); only plain values can stand here",
+            "line 6, column 13: a tag (tag:yaml.org,2002:int); only plain values are allowed",
         ),
         (
             text(validation="2026-99-99").encode(),
             "validation: Input should be a valid integer, unable to parse string as an integer (got '2026-99-99')",
         ),
         (text(recipe="*nope").encode(), "line 6, column 9: found undefined alias 'nope'"),
-        (text(models="&a [*a]").encode(), "line 4, column 13: an alias inside of what it stands for"),
-        (text(recipe="&a {lr: *a}").encode(), "line 6, column 17: an alias inside of what it stands for"),
+        (text(models="&a [*a]").encode(), "line 4, column 13: an alias inside its own anchor"),
+        (text(recipe="&a {lr: *a}").encode(), "line 6, column 17: an alias inside its own anchor"),
         (text(recipe="[" * 20_000).encode(), "nested more than 50 deep"),
         (text(recipe="{a: " * 3000).encode(), "nested more than 50 deep"),
         (text(recipe="&a {lr: &a 1}").encode(), "line 6, column 17: a second anchor &a"),
         (b"%YAML 1.1\n---\n" + text().encode(), "leave out the line `%YAML`"),
-        (text(recipe="\n\tlr: 1").encode(), "line 7, column 1: a tab stands here; indent with spaces"),
+        (text(recipe="\n\tlr: 1").encode(), "line 7, column 1: a tab; indent with spaces"),
         (text(recipe="\n    lr: 1\n  warmup: 0").encode(), "line 8, column 3: the indentation differs from that of"),
         (
             text(recipe="fast\n  lr: 1").encode(),
-            "line 7, column 5: no `key: value` can stand here; check the indentation",
+            "line 7, column 5: `key: value` is not allowed here; check the indentation",
         ),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_study_is_refused_with_the_line(content, why, tmp_path
 
 def test_a_folder_given_for_a_study_is_said(vitcnn, tmp_path):
     code, _, err = vitcnn("plan", tmp_path)
-    assert (code, err) == (2, f"vitcnn: {tmp_path}: Is a directory; a study is a YAML file\n")
+    assert (code, err) == (2, f"vitcnn: {tmp_path}: Is a directory; expected a YAML file\n")
 
 
 def bomb(of: str, levels: int = 12) -> str:
@@ -232,17 +232,17 @@ def test_anchors_aliases_and_merges_are_read_as_ever(study):
 def test_yaml_that_would_run_code_is_refused_and_runs_none(tag, where, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = said(text(**{where: f"{tag} [pwned]"}))
-    assert "only plain values can stand here" in message
+    assert "only plain values are allowed" in message
     assert os.listdir() == ["small.yaml"]
 
 
 @pytest.mark.parametrize(
     ("override", "why"),
     [
-        ("sizes=!!python/name:os.system", "only plain values can stand here"),
+        ("sizes=!!python/name:os.system", "only plain values are allowed"),
         ("sizes=[1", "not valid YAML"),
         (f"sizes=[{10**50}]", "not a number of at most 64 bits"),
-        ("recipe={lr: 1, lr: 2}", "'lr' stands there twice"),
+        ("recipe={lr: 1, lr: 2}", "'lr' appears twice"),
     ],
 )
 def test_an_override_is_read_with_the_same_care(override, why, study):
@@ -259,5 +259,5 @@ def test_a_strangers_recipes_are_read_with_the_same_care(study, tmp_path):
         "{search: a, models: {vit: {1: 3}}}",
     ):
         (tmp_path / "r.yaml").write_text(content)
-        with pytest.raises(ConfigError, match="not a file that `vitcnn select` wrote"):
+        with pytest.raises(ConfigError, match="not a file written by `vitcnn select`"):
             study("recipes=r.yaml")

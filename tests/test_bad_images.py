@@ -37,7 +37,7 @@ def read(tmp_path):
 
     def call(root: Path, **how):
         said = []
-        fetch(parse_dataset(f"folder:{root}"), tmp_path / "cache", say=said.append, **how)
+        fetch(parse_dataset(f"folder:{root}"), tmp_path / "cache", log=said.append, **how)
         return "\n".join(said), load(parse_dataset(f"folder:{root}"), tmp_path / "cache")
 
     return call
@@ -121,7 +121,7 @@ def test_links_to_nothing_and_pipes_called_jpg_are_told_by_path(root, read):
         read(root)
     assert "3 of 13 images cannot be read" in str(caught.value)
     for name in ("cat/loop.jpg", "cat/gone.jpg", "dog/pipe.png"):
-        assert f"  {root}/{name}: OSError: no file, or a link to none" in str(caught.value)
+        assert f"  {root}/{name}: OSError: not a file, or a broken link" in str(caught.value)
     assert read(root, skip_unreadable=True)[1].info.train == 8
 
 
@@ -138,7 +138,7 @@ def test_one_broken_image_among_10_000_is_told_by_path_before_anything_is_traine
     assert code == 2
     assert "1 of 10,001 images cannot be read:\n" in err
     assert f"\n  {broken}: " in err
-    assert "leave them out with `vitcnn data fetch folder:pets --skip-unreadable`" in err
+    assert "skip them with `vitcnn data fetch folder:pets --skip-unreadable`" in err
     assert not (tmp_path / "runs").exists()
     assert not list(tmp_path.glob("results/*/records/*"))
     assert time.monotonic() - began < 120
@@ -171,7 +171,7 @@ def test_classes_that_differ_by_case_only_are_kept_apart_with_a_warning(root, re
     (root / "cat").rename(root / "DOG")
     said, data = read(root)
     assert (
-        "WARNING: DOG and dog differ by upper and lower case, or by how an accent is encoded, only; each counts" in said
+        "WARNING: DOG and dog differ only by upper and lower case, or by how an accent is encoded; they count" in said
     )
     assert data.info.class_names == ("DOG", "dog")
 
@@ -182,7 +182,7 @@ def test_train_and_test_whose_classes_differ_by_case_or_accent_only_are_told_so(
         (tmp_path / "all" / part).mkdir(parents=True)
         for label, to in (("cat", "cat"), ("dog", name)):
             (tmp_path / "all" / part / to).symlink_to(root / label)
-    with pytest.raises(ConfigError, match=r"not have the same classes \(only train: .*; only test: .* differ by upper"):
+    with pytest.raises(ConfigError, match=r"have different classes \(only train: .*; only test: .* differ by upper"):
         read(tmp_path / "all")
 
 
@@ -201,9 +201,9 @@ def test_names_that_are_no_utf_8_are_told_as_far_as_they_can_be_written(root, re
     assert "half\\udce9.png" in said
     said.encode()  # can be printed
     (root / "cat").rename(root / os.fsdecode(b"caf\xe9"))
-    with pytest.raises(ConfigError, match=r"the name of the class folder caf\\udce9 is no UTF-8; rename it"):
+    with pytest.raises(ConfigError, match=r"the name of the class folder caf\\udce9 is not valid UTF-8; rename it"):
         read(root)
-    with pytest.raises(ConfigError, match=r"stands the path of a folder, in printable characters"):
+    with pytest.raises(ConfigError, match=r"write folder:PATH, in printable characters"):
         parse_dataset("folder:" + os.fsdecode(b"/caf\xe9"))
 
 

@@ -23,7 +23,7 @@ def plant(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
 
 def said(root: Path, cache: Path) -> list[str]:
     lines: list[str] = []
-    fetch(parse_dataset(f"folder:{root}"), cache, say=lines.append)
+    fetch(parse_dataset(f"folder:{root}"), cache, log=lines.append)
     return lines
 
 
@@ -46,21 +46,21 @@ def test_what_is_no_image_by_its_name_and_linked_folders_are_counted_and_named(t
     (root / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
     (told,) = passed_over(root, find(root))
     assert told in (
-        "by their names no images: 2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked",
-        "by their names no images: 2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked",
+        "not images by their suffix: 2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked",
+        "not images by their suffix: 2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked",
     )
     (line,) = [line for line in said(root, tmp_path / "cache") if "passed over" in line]
-    assert line.startswith(f"folder:{root}: passed over, by their names no images: 2 .txt, ")
+    assert line.startswith(f"folder:{root}: skipped: not images by their suffix: 2 .txt, ")
 
 
 def test_images_and_folders_beside_the_class_folders_are_passed_over_and_said(tmp_path):
     flat = plant(tmp_path / "flat", {"cat": 5, "dog": 5, "": 1})
-    assert passed_over(flat, find(flat)) == ["1 image outside of any class folder"]
+    assert passed_over(flat, find(flat)) == ["1 image outside the class folders"]
     deep = plant(
         tmp_path / "deep", {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1, "owl": 4, "train": 2}
     )
     assert passed_over(deep, find(deep)) == [
-        "2 images outside of any class folder",
+        "2 images outside the class folders",
         "the folder owl beside test and train",
     ]
     assert len([line for line in said(deep, tmp_path / "cache") if f"folder:{deep}: passed over, " in line]) == 2
@@ -87,7 +87,7 @@ def test_where_no_image_is_found_the_suffixes_of_images_are_said(tmp_path):
     for where in ("cat", "dog"):
         (tmp_path / where).mkdir()
         (tmp_path / where / "a.heic").write_text("x")
-    with pytest.raises(ConfigError, match=r"found 0 with images \(none\); an image's name ends in \.avif, \.bmp, "):
+    with pytest.raises(ConfigError, match=r"found 0 with images \(none\); image files end in \.avif, \.bmp, "):
         find(tmp_path)
 
 
@@ -95,14 +95,16 @@ def test_where_no_image_is_found_the_suffixes_of_images_are_said(tmp_path):
 @pytest.mark.parametrize("counts", [{"{}/cat": 2, "{}/dog": 2}, {"{}": 3}])
 def test_a_test_folder_beside_class_folders_is_no_class(tmp_path, name, counts):
     plant(tmp_path, {"cat": 5, "dog": 5} | {where.format(name): n for where, n in counts.items()})
-    with pytest.raises(ConfigError, match=f"{name} stands where classes stand; move these into a folder called train"):
+    with pytest.raises(
+        ConfigError, match=f"{name} is among the class folders; move the classes into a folder called train"
+    ):
         find(tmp_path)
 
 
 @pytest.mark.parametrize(("one", "other"), [("train", "training"), ("val", "valid"), ("test", "Test")])
 def test_two_folders_of_one_split_are_refused(tmp_path, one, other):
     plant(tmp_path, {f"{split}/{label}": 2 for split in {"train", one, other} for label in ("cat", "dog")})
-    with pytest.raises(ConfigError, match=f"({one} and {other}|{other} and {one}) both are .* images; keep one"):
+    with pytest.raises(ConfigError, match=f"({one} and {other}|{other} and {one}) are both .* images; keep one"):
         find(tmp_path)
 
 
@@ -114,7 +116,7 @@ def test_one_folder_called_train_is_still_a_class_among_vehicles(tmp_path):
 def test_classes_of_a_few_images_are_warned_of_and_of_one_image_refused(tmp_path):
     root = plant(tmp_path / "pets", {"cat": 30, "dog": 30, "fox": 3})
     (line,) = [line for line in said(root, tmp_path / "cache") if "WARNING: few" in line]
-    assert "WARNING: few training images of fox (2): once validation has its part, subsets may hold none" in line
+    assert "WARNING: few training images of fox (2); after validation is held out, subsets may have none" in line
     plant(root, {"bird": 1})
-    with pytest.raises(FetchError, match="one image only of bird: without a test folder"):
+    with pytest.raises(FetchError, match="only one image of bird; without a test folder"):
         said(root, tmp_path / "cache")

@@ -78,9 +78,9 @@ def test_a_mistake_ends_a_run_with_status_2_before_anything_is_loaded_or_written
         ("dataset=digit", "unknown data set 'digit'; did you mean 'digits'?"),
         ("recipe.lrr=1", "unknown key 'lrr' in recipe; did you mean 'lr'?"),
         ("models.vit.dept=1", "did you mean 'depth'?"),
-        ("sizes=[2000]", "2,000 images asked for, 1,000 are there"),
-        ("sizes", "'sizes' is no override; write key=value"),
-        ("recipes=nowhere.yaml", "`vitcnn select SEARCH.yaml` writes it"),
+        ("sizes=[2000]", "2,000 images requested, 1,000 available"),
+        ("sizes", "'sizes' is not a valid override; write key=value"),
+        ("recipes=nowhere.yaml", "`vitcnn select SEARCH.yaml` creates it"),
     ],
 )
 @pytest.mark.parametrize("command", ["status", "report", "select"])
@@ -97,7 +97,7 @@ def test_a_mistake_in_a_study_is_one_message_that_says_what_to_change(vitcnn, tm
 def test_an_image_size_that_gives_no_whole_tokens_is_refused_before_anything_is_trained(vitcnn, tmp_path):
     make_study(tmp_path)
     code, _, err = vitcnn("run", "trio.yaml", "models={vit: {image_size: 72}, cnn: {}}")
-    assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels is not made of whole 16×16 tokens\n")
+    assert (code, err) == (2, "vitcnn: vit: an image of 72 pixels cannot be cut into whole 16×16 tokens\n")
 
 
 def test_a_study_that_is_not_there_is_named(vitcnn):
@@ -110,7 +110,7 @@ def test_curves_without_runs_say_which_folder_is_missing(vitcnn, tmp_path):
     make_study(tmp_path)
     code, _, err = vitcnn("curves", "trio.yaml")
     assert code == 2
-    assert "runs/trio/wandb: no W&B runs there" in err
+    assert "runs/trio/wandb: no W&B runs found" in err
 
 
 def test_files_that_cannot_be_written_are_named(vitcnn, tmp_path):

@@ -53,8 +53,8 @@ def test_the_list_names_what_torchvision_has_and_ones_own_folders(vitcnn):
     assert set(re.findall(r"\w+", line.partition(": ")[2])) == set(SETS)
     assert "folder:PATH, your own images" in out
     assert (
-        "\nfractals:OPTIONS, made from seeds, without end; "
-        "options, their defaults and ranges: classes=100 (2 to 10,000), " in out
+        "\nfractals:OPTIONS, unlimited synthetic images; "
+        "options with defaults and ranges: classes=100 (2 to 10,000), " in out
     )
     assert (
         " flips=1 (0 or 1), patch=1 (1 to 3), density=1 (more than 0 to 8), noise=0 (0 to 1), channels=1 (1 or 3)"
@@ -91,7 +91,7 @@ def test_fetching_says_what_it_does_and_that_there_is_nothing_to_do(vitcnn, tmp_
     assert re.fullmatch(rf"{name} is already in cache/folder/pets-\w+\n", out)
     plant(tmp_path / "pets", 11)
     _, out, _ = vitcnn("data", "fetch", name, "--data-dir", "cache")
-    assert "looking at 23 images" in out
+    assert "reading 23 images" in out
     assert "already" not in out
 
 
@@ -118,7 +118,7 @@ def test_leaving_out_broken_images_means_nothing_where_there_are_none_to_read(vi
 def test_of_a_data_set_that_is_made_nothing_is_fetched(vitcnn, tmp_path):
     code, out, _ = vitcnn("data", "fetch", "fractals:vary=0.1,classes=50", "--data-dir", "new")
     assert code == 0
-    assert out.startswith("fractals:classes=50,vary=0.1: its images are made from seeds when they are needed;")
+    assert out.startswith("fractals:classes=50,vary=0.1: images are generated from seeds on demand;")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,7 +132,7 @@ def test_showing_says_what_is_known_and_draws_a_picture(vitcnn, tmp_path, data_f
     assert "digits: 1,297 training and 500 test images, 10 classes, 8×8×1 pixels\n" in out
     assert "validation: 297 of the training images" in out
     assert f"licence: CC BY 4.0\nsource: {info.source}\nfetched from: scikit-learn (embedded)\n" in out
-    assert f"lies in: {data_folder / 'digits'}\n" in out
+    assert f"stored in: {data_folder / 'digits'}\n" in out
     assert all(
         re.search(rf"{part} +{sha}\n", out) for part, sha in zip(("train", "test"), facts["sha256"], strict=True)
     )
@@ -148,7 +148,7 @@ def test_showing_fetches_first_and_draws_where_it_is_told(vitcnn, tmp_path):
     words = ("--data-dir", "cache", "--n", "7", "--out", "deep/er/sheet.png", "--resolution", "10")
     code, out, _ = vitcnn("data", "show", f"folder:{root}", *words)
     assert code == 0
-    assert "looking at 11 images" in out
+    assert "reading 11 images" in out
     assert "2 classes, 10×10×3 pixels" in out
     assert "drawn: deep/er/sheet.png" in out
     with Image.open(tmp_path / "deep" / "er" / "sheet.png") as image:
@@ -161,7 +161,7 @@ def test_showing_a_data_set_that_is_made_says_so_and_draws_its_classes(vitcnn, t
     code, out, err = vitcnn("data", "show", name, "--n", "3", "--augment", "shift:1")
     assert (code, err) == (0, "")
     info = about_data(parse_dataset(name))
-    assert f"{name}: training images without end, 50 test images, {info.classes} classes, {info.size}×" in out
+    assert f"{name}: unlimited training images, 50 test images, {info.classes} classes, {info.size}×" in out
     assert f"\n{info.made}\n" in out
     assert (
         f"{name}: none of the first 50 test images are among the first 10,000 training images of this seed (0 " in out
@@ -243,15 +243,21 @@ def test_of_many_classes_twenty_are_shown_and_long_names_are_cut():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "digits", "--augment", "flop"], "--augment: 'flop' is no augmentation; did you mean 'flip'? known: "),
-        (["show", "digits", "--augment", "shift:0"], "--augment: 'shift:0' is no augmentation"),
+        (
+            ["show", "digits", "--augment", "flop"],
+            "--augment: 'flop' is not a valid augmentation; did you mean 'flip'? known: ",
+        ),
+        (["show", "digits", "--augment", "shift:0"], "--augment: 'shift:0' is not a valid augmentation"),
         (["show", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
         (["fetch", "cifar"], "unknown data set 'cifar'; did you mean 'cifar"),
-        (["fetch", "torchvision:SVNH"], "torchvision:SVNH: no classification set that downloads by itself; did you me"),
-        (["show", "folder:nowhere"], "/nowhere: there is no such folder"),
+        (
+            ["fetch", "torchvision:SVNH"],
+            "torchvision:SVNH: not a classification set that downloads automatically; did you me",
+        ),
+        (["show", "folder:nowhere"], "/nowhere: no such folder"),
         (
             ["fetch", "digits", "--resolution", "16"],
-            "resolution: digits is kept at its own 8 pixels; `image_size` of a model",
+            "resolution: digits has a fixed size of 8 pixels; `image_size` of a model",
         ),
     ],
 )
@@ -278,14 +284,14 @@ def test_a_folder_of_which_validation_takes_all_is_a_mistake_in_a_sentence(vitcn
             Image.new("RGB", (8, 8), (40 * ord(label) % 256, 100, 200)).save(path)
     code, _, err = vitcnn("data", "show", f"folder:{tmp_path / 'pets'}")
     assert code == 2
-    assert "of its 4 training images validation takes 4, which leaves none to train on; add training images" in err
+    assert "validation takes 4 of the 4 training images, so none are left to train on; add training images" in err
 
 
 def test_a_subset_larger_than_the_data_set_is_a_mistake_too(vitcnn, tmp_path):
     code, _, err = vitcnn("data", "show", "digits", "--n", "1001")
     assert code == 2
     assert err == (
-        "vitcnn: --n: 1,001 images asked for, 1,000 are there (digits has 1,297 training images, 297 of them kept for "
-        "validation)\n"
+        "vitcnn: --n: 1,001 images requested, 1,000 available (digits has 1,297 training images, 297 of them held out "
+        "for validation)\n"
     )
     assert list(tmp_path.iterdir()) == []

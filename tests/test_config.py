@@ -72,29 +72,32 @@ def test_an_unknown_data_set_names_the_nearest_one(study):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("sizes=[50,200,50]", "sizes: 50 stands there more than once"),
-        ("seeds=[4,1,4]", "seeds: 4 stands there more than once"),
-        ("models=[vit,cnn,vit]", "models: vit stands there more than once"),
-        ("budget={}", "budget: give images_seen or epochs, one of the two"),
-        ("budget={images_seen: 100, epochs: 2}", "budget: give images_seen or epochs, one of the two"),
+        ("sizes=[50,200,50]", "sizes: 50 appears more than once"),
+        ("seeds=[4,1,4]", "seeds: 4 appears more than once"),
+        ("models=[vit,cnn,vit]", "models: vit appears more than once"),
+        ("budget={}", "budget: give either images_seen or epochs"),
+        ("budget={images_seen: 100, epochs: 2}", "budget: give either images_seen or epochs"),
         ("sizes=[5]", "sizes: 5 images are fewer than one for each of the 10 classes"),
-        ("sizes=[1298]", "sizes: 1,298 images asked for, 1,000 are there"),
-        ("sizes=[1001]", "1,297 training images, 297 of them kept for validation"),
+        ("sizes=[1298]", "sizes: 1,298 images requested, 1,000 available"),
+        ("sizes=[1001]", "1,297 training images, 297 of them held out for validation"),
         ("sizes=[0]", "sizes.0: Input should be greater than 0 (got 0)"),
         ("sizes=[]", "sizes: give at least one"),
-        ("seeds=0", "seeds: a list of seeds, or how many of them: 1 to 10,000, not 0"),
-        ("validation=1297", "validation: 1,297 images of 1,297 leave none to train on"),
+        ("seeds=0", "seeds: give a list of seeds, or their number: 1 to 10,000, not 0"),
+        ("validation=1297", "validation: 1,297 of 1,297 images leave none to train on"),
         ("validation=9", "validation: 9 images are fewer than the 10 classes"),
         ("recipe.augment=flip", "'flip': a mirrored image of digits is not of the same class"),
         ("recipe.augment=shift:1+flip", "a mirrored image of digits is not of the same class"),
-        ("recipe.augment=rotate", "recipe.augment: 'rotate' is no augmentation; known: basic, cutmix:A, erase:P, flip"),
-        ("recipe.augment=strnog", "'strnog' is no augmentation; did you mean 'strong'?"),
-        ("recipe.augment=shift:0", "'shift:0' is no augmentation"),
+        (
+            "recipe.augment=rotate",
+            "recipe.augment: 'rotate' is not a valid augmentation; known: basic, cutmix:A, erase:P, flip",
+        ),
+        ("recipe.augment=strnog", "'strnog' is not a valid augmentation; did you mean 'strong'?"),
+        ("recipe.augment=shift:0", "'shift:0' is not a valid augmentation"),
         ("recipe.lr=fast", "recipe.lr: Input should be a valid number"),
         ("recipe.lr=-1", "recipe.lr: Input should be greater than 0 (got -1)"),
-        ("models.linear.recipe.lr=0.1", "models.linear.recipe: logistic regression has none"),
+        ("models.linear.recipe.lr=0.1", "models.linear.recipe: logistic regression has no recipe"),
         ("models.vit.recipe.warmpu=0.2", "model 'vit', recipe warmpu: unknown recipe field 'warmpu'; did you mean"),
-        ("chosen={}", "'chosen' is filled in from the file that `recipes` names"),
+        ("chosen={}", "'chosen' cannot be set; it is filled in from the file that `recipes` names"),
     ],
 )
 def test_a_wrong_value_is_refused_with_where_and_why(study, override, said):
@@ -113,7 +116,7 @@ def test_a_budget_check_needs_both_of_its_pair(study):
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a//b", "a/../b", "a/", "/etc", "..", ".hidden", "a\\b", ""])
 def test_a_name_that_could_leave_the_results_folder_is_refused(study, name):
-    assert "name: a study's name names a folder, or folders joined by '/': letters" in message(study, f"name='{name}'")
+    assert "name: not a valid name: use letters, digits" in message(study, f"name='{name}'")
 
 
 def test_a_study_is_called_like_its_file_unless_it_says_otherwise(study, tmp_path):
@@ -132,7 +135,7 @@ def test_a_number_of_seeds_counts_from_zero_and_a_list_is_itself_sorted(study):
 
 @pytest.mark.parametrize(("text", "found"), [("- dataset\n- sizes", "list"), ("", "NoneType"), ("digits", "str")])
 def test_yaml_that_is_no_mapping_is_refused(study, text, found):
-    assert f"small.yaml: a study is a mapping of keys to values; found {found}" in message(study, text=text)
+    assert f"small.yaml: expected a mapping of keys to values, found {found}" in message(study, text=text)
 
 
 def test_broken_yaml_is_refused_with_its_line(study):
@@ -164,9 +167,9 @@ def test_an_override_reaches_into_a_list_of_models(study):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("recipe.lr", "'recipe.lr' is no override; write key=value"),
-        ("=3", "'=3' is no override"),
-        ("dataset.name=3", "'dataset' holds no keys"),
+        ("recipe.lr", "'recipe.lr' is not a valid override; write key=value"),
+        ("=3", "'=3' is not a valid override"),
+        ("dataset.name=3", "'dataset' has no keys"),
         ("recipe.lr=[1", "'recipe.lr=[1': not valid YAML"),
     ],
 )
@@ -192,7 +195,7 @@ def test_a_missing_recipes_file_is_named_with_the_command_that_writes_it(study):
 @pytest.mark.parametrize("text", ["", "models: {}", "[1", "- vit"])
 def test_another_file_in_place_of_recipes_is_refused(study, tmp_path, text):
     (tmp_path / "found.yaml").write_text(text)
-    assert "not a file that `vitcnn select` wrote" in message(study, "recipes=found.yaml")
+    assert "not a file written by `vitcnn select`" in message(study, "recipes=found.yaml")
 
 
 def test_recipes_are_those_of_the_size_nearest_in_log_n(study, tmp_path):
@@ -215,7 +218,7 @@ def test_recipes_of_several_searches_serve_the_sizes_that_each_was_made_at(study
     assert {n: recipe.lr for n, recipe in recipes_of(loaded, "cnn").items()} == {50: 0.02, 100: 0.02, 1000: 0.03}
     (tmp_path / "much.yaml").write_text("search: much\nmodels: {vit: {100: {lr: 0.003}}}")
     said = message(study, "recipes=[little.yaml, much.yaml]")
-    assert "much.yaml: another of these files has 'vit' at n = 100, too" in said
+    assert "much.yaml: another of these files also has 'vit' at n = 100" in said
     assert "recipes" in message(study, "recipes=[little.yaml, 3]")
     assert recipes_of(study("recipes=[]"), "vit")
 
@@ -233,7 +236,7 @@ def test_a_size_in_the_middle_of_two_takes_the_smaller_ones_recipe_whatever_thei
 def test_a_recipe_that_a_found_one_would_silently_replace_is_refused(study, tmp_path):
     (tmp_path / "found.yaml").write_text(RECIPES)
     said = message(study, "recipes=found.yaml", "recipe.lr=0.5")
-    assert "recipe.lr: 0.5 is asked for, but found.yaml gives 'vit' 0.01; set models.vit.recipe.lr" in said
+    assert "recipe.lr: the study sets 0.5, but found.yaml gives 'vit' 0.01; set models.vit.recipe.lr" in said
 
 
 def test_a_models_own_recipe_beats_the_found_one_and_other_names_take_their_models(study, tmp_path):

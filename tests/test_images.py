@@ -130,9 +130,9 @@ def test_a_folder_whose_sixteen_bits_are_not_filled_is_said_to_be_dark(tmp_path,
 @pytest.mark.parametrize(
     ("pixels", "said"),
     [
-        (np.zeros((2, 2), np.float32), "floating-point pixels, whose range is not known"),
-        (np.array([[0, 65536]], np.int32), "32-bit pixels, whose range is not known"),
-        (np.array([[-1, 100]], np.int32), "32-bit pixels, whose range is not known"),
+        (np.zeros((2, 2), np.float32), "floating-point pixels of unknown range"),
+        (np.array([[0, 65536]], np.int32), "32-bit pixels of unknown range"),
+        (np.array([[-1, 100]], np.int32), "32-bit pixels of unknown range"),
     ],
 )
 def test_pixels_without_a_known_range_are_refused_and_not_guessed(pixels, said):

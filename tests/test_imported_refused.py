@@ -58,11 +58,11 @@ NAMES += " import:..nets:build import:nets.py:build import:nets/deep:build"
     ("code", "said"),
     [
         ("import sys\nbuild = None\nsys.exit(0)\n",
-         r"import:ends:build: it ends the program \(SystemExit: 0\) when it is imported or called \(ends.py, line 3\)"),
+         r"import:ends:build: it exits \(SystemExit: 0\) when imported or called \(ends.py, line 3\)"),
         ("def build(**_):\n    raise SystemExit('bye')\n", r"SystemExit: bye\) .* \(ends.py, line 2\)"),
         ("def build(**_):\n    return {}['x']\n", r"import:ends:build: KeyError: 'x' \(ends.py, line 2\)"),
         ("import torch\n\n\nclass N(torch.nn.Linear):\n    def forward(self, x):\n        raise SystemExit\n\n\n"
-         "def build(**_):\n    return N(1, 1)\n", r"import:ends:build at 8 pixels: it ends the program .*line 6"),
+         "def build(**_):\n    return N(1, 1)\n", r"import:ends:build at 8 pixels: it exits .*line 6"),
     ],
 )  # fmt: skip
 def test_a_script_that_ends_the_program_is_refused_with_the_line(own, study, code, said):

@@ -164,7 +164,7 @@ def test_lanes_that_run_out_of_memory_are_halved_and_go_on(tmp_path):
     )
     command = [sys.executable, "-c", LIMITED, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path)
-    assert "4 heavy cells ran out of memory; half of them at a time" in done.stdout, done.stderr[-2000:]
+    assert "4 heavy cells ran out of memory; training half of them at a time" in done.stdout, done.stderr[-2000:]
     assert "4 records, lanes: {" in done.stdout, done.stderr[-2000:]
     assert "{4}" not in done.stdout
 

@@ -99,7 +99,7 @@ def test_a_killed_worker_costs_a_retry_and_nothing_else(file, paths, tmp_path):
             killed.append(pid)
 
     said: list[str] = []
-    outcome = run_jobs([(cell,), (other,)], paths, OPTIONS, workers=1, tick=tick, say=said.append)
+    outcome = run_jobs([(cell,), (other,)], paths, OPTIONS, workers=1, tick=tick, log=said.append)
     assert killed
     assert "worker died" in said[0]
     assert not outcome.failed
@@ -126,7 +126,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_the_same(how, file, 
         os.kill(run.pid if how == "SIGTERM" else worker, signal.SIGTERM)
     out, _ = run.communicate(timeout=300)
     assert run.returncode == 130
-    assert "goes on from here" in out
+    assert "Run the same command to continue" in out
     assert [s.kind for s in states([cell], paths)] == ["stopped"]
 
     assert subprocess.run(command(file, *only), capture_output=True, timeout=300).returncode == 0
@@ -240,9 +240,9 @@ def test_a_cell_that_fails_is_tried_once_more(file, paths, monkeypatch):
     monkeypatch.chdir(file.parent)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     cell, said = named(file, "mine", "models={mine: {arch: 'import:once:build'}}"), []
-    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, say=said.append)
+    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, log=said.append)
     assert (outcome.done, outcome.failed) == ([cell], {})
-    assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried once more at the end"]
+    assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried again at the end"]
 
 
 def test_a_lock_that_cannot_be_had_ends_the_run_while_its_cells_save_themselves(file, paths, monkeypatch):

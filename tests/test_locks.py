@@ -63,7 +63,7 @@ def test_a_file_system_without_locks_is_a_sentence(code, paths, monkeypatch):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(ConfigError, match="this file system has no locks; --runs chooses another folder"):
+    with pytest.raises(ConfigError, match="this file system does not support locks; choose another folder with --runs"):
         CellLocks(paths).take("a")
 
 
@@ -81,7 +81,9 @@ def test_no_more_files_can_be_opened_is_a_sentence(paths):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        with pytest.raises(ConfigError, match="Too many open files; the same command goes on once that is mended"):
+        with pytest.raises(
+            ConfigError, match="Too many open files; fix this and run the same command again to continue"
+        ):
             CellLocks(paths).take("a")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -16,7 +16,7 @@ GB = 10**9
 def groups(tmp_path, monkeypatch):
     """`groups("0::/job", {"job/memory.max": "5"})`: the process's control groups, and their files."""
     monkeypatch.setattr(machine, "GROUPS", tmp_path)
-    monkeypatch.setattr(machine, "MINE", tmp_path / "mine")
+    monkeypatch.setattr(machine, "OWN_GROUP", tmp_path / "mine")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * GB))
 
     def put(mine: str, files: dict[str, object]) -> None:

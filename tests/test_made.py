@@ -50,7 +50,7 @@ def some(count: int, seed: int = 0, below: int = 10**12) -> Tensor:
 )
 def test_a_data_set_has_one_name_whatever_order_and_defaults_are_written(name, one):
     if one is None:
-        with pytest.raises(ConfigError, match="no option=value"):
+        with pytest.raises(ConfigError, match="not a valid option=value"):
             parse_dataset(name)
     else:
         assert parse_dataset(name) == parse_dataset(one)
@@ -60,18 +60,21 @@ def test_a_data_set_has_one_name_whatever_order_and_defaults_are_written(name, o
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("fractals:clases=3", "'clases=3' is no option=value; did you mean 'classes'? known: channels, classes"),
-        ("fractals:classes", "'classes' is no option=value"),
-        ("fractals:base=digits", "'base=digits' is no option=value"),
+        (
+            "fractals:clases=3",
+            "'clases=3' is not a valid option=value; did you mean 'classes'? known: channels, classes",
+        ),
+        ("fractals:classes", "'classes' is not a valid option=value"),
+        ("fractals:base=digits", "'base=digits' is not a valid option=value"),
         ("fractals,classes=3", "unknown data set 'fractals,classes=3'; did you mean 'fractals'"),
         ("fractals:classes=1", "classes should be greater than or equal to 2, not '1'"),
         ("fractals:classes=many", "classes should be a valid integer"),
         ("fractals:vary=nan", "vary should be a finite number, not 'nan'"),
         ("fractals:channels=2", "channels should be 1 or 3, not '2'"),
-        ("fractals:classes=3,classes=4", "'classes' stands there twice"),
+        ("fractals:classes=3,classes=4", "'classes' appears twice"),
         ("fractal", "unknown data set 'fractal'; did you mean 'fractals'?"),
         ("torchvison:SVHN", "unknown data set 'torchvison:SVHN'; did you mean 'torchvision'? known: cifar10, "),
-        ("folder", "behind `folder:` stands the path of a folder"),
+        ("folder", "write folder:PATH"),
     ],
 )
 def test_a_name_that_cannot_be_meant_says_what_to_change(name, said):

@@ -8,7 +8,7 @@ import torch
 
 from vitcnn.data import cell_data as module
 from vitcnn.data.batches import TrainStream
-from vitcnn.data.cell_data import Picked, cells_data, looked_at
+from vitcnn.data.cell_data import Picked, cells_data, statistics_sample
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.data.synthetic.lazy import LazyImages
@@ -64,7 +64,7 @@ def test_a_cells_data_set_has_its_one_name_and_the_id_does_not_depend_on_how_it_
 
 def test_an_unknown_option_in_a_study_is_one_sentence(study):
     with pytest.raises(
-        ConfigError, match=r"small\.yaml: dataset: fractals:noize=1: 'noize=1' is no option=value; did y"
+        ConfigError, match=r"small\.yaml: dataset: fractals:noize=1: 'noize=1' is not a valid option=value; did y"
     ):
         study("dataset=fractals:noize=1", text=TEXT)
     with pytest.raises(ConfigError, match="a mirrored image of fractals:flips=0 is not of the same class"):
@@ -116,16 +116,16 @@ def test_cells_that_share_a_stream_get_what_each_gets_alone():
 
 
 def test_statistics_are_those_of_the_first_ten_thousand_images_alone_or_shared(monkeypatch):
-    monkeypatch.setattr(module, "LOOKED_AT", 70)
+    monkeypatch.setattr(module, "SAMPLE", 70)
     subsets = [(100, role_seed(0, "subset")), (200, role_seed(0, "subset"))]
     few, many = (data.train[0] for data in cells_data(parse_dataset(FRACTALS), subsets, **HOW))
     assert isinstance(few, Picked)
     assert isinstance(many, LazyImages)
     for images in (few, many):
-        assert torch.equal(looked_at(images), many[:70])
-    assert torch.equal(Preprocess.of(looked_at(few), 16).mean, Preprocess.of(many[:70], 16).mean)
+        assert torch.equal(statistics_sample(images), many[:70])
+    assert torch.equal(Preprocess.of(statistics_sample(few), 16).mean, Preprocess.of(many[:70], 16).mean)
     usual = torch.zeros(100, 1, 2, 2, dtype=torch.uint8)
-    assert looked_at(usual) is usual
+    assert statistics_sample(usual) is usual
 
 
 def test_more_images_than_memory_can_number_are_refused_before_anything_is_made():
@@ -204,7 +204,7 @@ def test_one_cell_after_the_other_leaves_no_images_behind(of, paths):
 
 
 def test_the_linear_baseline_takes_no_more_images_than_it_may_and_says_so(of, paths, monkeypatch):
-    monkeypatch.setattr(linear, "MADE_IMAGES", 50)
+    monkeypatch.setattr(linear, "SYNTHETIC_IMAGES", 50)
     few, many = (train_cell(cell, paths=paths) for cell in of("linear", "seeds=1"))
     assert (few.cell.n, many.cell.n) == (50, 300)
     assert few.found["images"] == many.found["images"] == 50
@@ -212,7 +212,7 @@ def test_the_linear_baseline_takes_no_more_images_than_it_may_and_says_so(of, pa
 
 
 def test_a_report_says_what_the_images_are_and_what_the_baseline_was_fitted_on(study, of, paths, monkeypatch):
-    monkeypatch.setattr(linear, "MADE_IMAGES", 50)
+    monkeypatch.setattr(linear, "SYNTHETIC_IMAGES", 50)
     mine = study("models={linear: {C: [1.0]}}", "seeds=1", text=TEXT)
     for cell in cells(mine):
         write_record(train_cell(cell, paths=paths), paths)

@@ -113,8 +113,8 @@ def test_a_size_that_the_study_gives_is_taken():
 @pytest.mark.parametrize(
     ("arch", "said"),
     [
-        (ViT(image_size=48), "image_size 48 holds fewer than 4×4 tokens of 16×16 pixels; enlarge the image to 64"),
-        (ViT(image_size=72), "vit: an image of 72 pixels is not made of whole 16×16 tokens"),
+        (ViT(image_size=48), "image_size 48 has fewer than 4×4 tokens of 16×16 pixels; set it to 64"),
+        (ViT(image_size=72), "vit: an image of 72 pixels cannot be cut into whole 16×16 tokens"),
         (ViT(heads=5), "vit: 5 heads do not divide a width of 96"),
         (ViT(width=90, positions="sinusoidal"), "vit: sinusoidal positions need a width divisible by 4, not 90"),
         (Swin(image_size=72), "swin: an image of 72 pixels cannot be cut into 8×8 tokens and halved 1 times"),
@@ -169,7 +169,7 @@ def test_xavier_fills_its_bounds_and_normal_has_deviation_002(arch):
 @pytest.mark.parametrize("arch", [ViT(width=10**8, heads=1), ViT(image_size=1_600_000)], ids=["wide", "large"])
 def test_a_network_that_no_memory_holds_is_refused_with_its_size(arch):
     with pytest.raises(
-        ConfigError, match=r"^vit: no network of these options fits into memory: one tensor .* [\d,]+ GB$"
+        ConfigError, match=r"^vit: a network with these options does not fit into memory: one tensor .* [\d,]+ GB$"
     ):
         made(arch)
 

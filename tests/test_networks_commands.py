@@ -143,7 +143,7 @@ def test_weights_that_were_not_kept_are_missed_in_a_sentence(command, nets, vitc
 def test_where_no_cnn_was_kept_it_is_said_how_to_keep_one(nets, vitcnn, tmp_path):
     code, _, err = vitcnn("as-attention", *nets.where[:-1], tmp_path / "elsewhere")
     assert code == 2
-    assert "no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them" in err
+    assert "no weights of a CNN found; `vitcnn run --keep-weights` keeps them" in err
 
 
 def test_a_network_that_is_attention_already_is_refused(nets, vitcnn):
@@ -218,7 +218,7 @@ def test_a_freed_head_looks_everywhere_and_gives_the_image_at_most_everything(ne
 def test_a_network_without_attention_has_no_receptive_fields_to_draw(name, nets, vitcnn):
     code, _, err = vitcnn("receptive-fields", *nets.where, "--cell", f"{name}-n50-s0")
     assert code == 2
-    assert f"{name}-n50-s0: {name} has no attention over tokens on a grid to look at" in err
+    assert f"{name}-n50-s0: {name} has no attention over a grid of tokens" in err
 
 
 def test_receptive_fields_are_drawn_a_row_a_layer_a_column_a_head(nets, vitcnn):

@@ -124,8 +124,8 @@ def mine(name: str) -> Imported:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("lazy", "its lazy layers have no weights yet; show it an image before it is returned"),
-        ("frozen", "none of its parameters can be trained"),
+        ("lazy", "its lazy layers have no weights yet; run it on an image before returning it"),
+        ("frozen", "no parameter is trainable"),
         ("of_two", r"the output for two images in training is tuple, not logits of shape \(2, 10\)"),
         ("one_row", r"the output for two images in training is \(1, 10\), not logits of shape \(2, 10\)"),
         ("one_more", r"the output for two images in training is \(2, 11\), not logits of shape \(2, 10\)"),
@@ -208,7 +208,7 @@ def test_a_network_whose_package_has_changed_is_another_cell_and_is_built_anew(o
     (after,) = cells(study(text=text))
     assert after.id != before.id
     assert profile(after.arch, DIGITS).parameters == 64 * 8 + 8 + 16 + 80 + 10
-    with pytest.raises(ConfigError, match="its code has changed since the study was begun"):
+    with pytest.raises(ConfigError, match="its code has changed since the study was started"):
         build(before.arch, DIGITS)
 
 
@@ -240,5 +240,5 @@ def test_a_module_of_one_file_keeps_the_hash_that_its_records_have(own):
 
 @pytest.mark.parametrize("name", ["mixer_s32_224", "resmlp_12_224"])
 def test_timms_mixers_see_whole_tokens_or_are_refused(name):
-    with pytest.raises(ConfigError, match=r"is not made of whole .* tokens; try image_size: "):
+    with pytest.raises(ConfigError, match=r"cannot be cut into whole .* tokens; try image_size: "):
         profile(Timm(name=f"timm/{name}", image_size=40), DIGITS)

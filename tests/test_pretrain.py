@@ -12,7 +12,7 @@ from synthetic import every, make_study, write
 from vitcnn.analysis.results import Results
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
-from vitcnn.launch.ready import with_starters
+from vitcnn.launch.ready import with_sources
 from vitcnn.models.build import build
 from vitcnn.report.report import write_report
 from vitcnn.report.transfer import families, transfer_figure
@@ -114,7 +114,9 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
     weights = build(arch, data)[0].state_dict()
     more = data.model_copy(update={"classes": 37})
     assert build(arch, more, weights=weights, own_head=True)[0].head.out_features == 37
-    with pytest.raises(ConfigError, match=r"pretrain: vit: the weights do not fit at .*: the same image_size for both"):
+    with pytest.raises(
+        ConfigError, match=r"pretrain: vit: the weights do not fit at .*; check that both have the same image_size"
+    ):
         build(arch.model_copy(update={"image_size": 96}), more, weights=weights, own_head=True)
 
 
@@ -125,16 +127,16 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
         ("seeds=3", "models.vit-50.pretrain: before.yaml has no seed = 2; known: 0, 1"),
         ("models.vit-50.width=64", "no model of before.yaml is the network of 'vit-50'"),
         ("models.cnn-200.pretrain.model=vit", "no model of before.yaml is called 'vit' and is the network of"),
-        ("models.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; a study is a YAML file"),
+        ("models.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; expected a YAML file"),
         ("models.cnn-200.pretrain.study=after.yaml", "pretrain: after.yaml is this study itself"),
         ("models.cnn-200.pretrain.size=5", "unknown key 'size' in models.cnn-200.pretrain"),
         ("models.cnn-200.pretrain=before.yaml", "models.cnn-200.pretrain: Input should be a mapping of keys"),
-        ("models.cnn-200.init_from=cnn", "models.cnn-200: either `init_from` or `pretrain`"),
-        ("models.linear.pretrain={study: before.yaml, n: 50}", "linear cannot begin with another study's weights"),
+        ("models.cnn-200.init_from=cnn", "models.cnn-200: give either `init_from` or `pretrain`"),
+        ("models.linear.pretrain={study: before.yaml, n: 50}", "linear does not support `pretrain`"),
         ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
         ("models.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
         ("dataset=cifar10", "models.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
-        ("before={}", "'before' is filled in from the file that `pretrain` names"),
+        ("before={}", "'before' cannot be set; it is filled in from the file that `pretrain` names"),
     ],
 )
 def test_a_wrong_pretrain_is_refused_before_anything_is_trained(override, said, pair):
@@ -179,11 +181,9 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
     code, _, err = vitcnn("run", "after.yaml", *two, *how)
     said, *records = err.splitlines()
     assert code == 2
-    assert said.startswith(
-        "vitcnn: 2 cells, vit-50-n100-s0 the first, begin with the weights of cells, which kept none"
-    )
+    assert said.startswith("vitcnn: 2 cells (vit-50-n100-s0 and others) need the weights of cells, which were not kept")
     code, out, _ = vitcnn("plan", "after.yaml", *two)
-    assert (code, "`vitcnn run` will not begin yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
+    assert (code, "`vitcnn run` cannot start yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
     assert len(records) == 2
     for record in records:
         (tmp_path / record.strip()).unlink()
@@ -338,7 +338,7 @@ def test_weights_of_another_study_are_not_waited_for_in_this_one(study, tmp_path
     )
     waiting = cells(study(*both, "seeds=1", text=AFTER, name="after.yaml"))
     with pytest.raises(ConfigError, match=r"of before, which is not trained yet"):
-        with_starters(waiting, StudyPaths("after", tmp_path / "results", tmp_path / "runs"))
+        with_sources(waiting, StudyPaths("after", tmp_path / "results", tmp_path / "runs"))
 
 
 def test_a_study_without_pretraining_has_no_such_section(tmp_path):

@@ -80,7 +80,7 @@ def test_a_broken_checkpoint_is_quarantined_and_the_one_before_serves(damage, ce
     last = interrupted(cell, paths, 9)
     assert last.with_name("before.ckpt").exists()
     damage(last)
-    with pytest.warns(UserWarning, match=r"vit-n50-s0 goes on: .*quarantined as last\.ckpt\.broken"):
+    with pytest.warns(UserWarning, match=r"vit-n50-s0 continues: .*quarantined as last\.ckpt\.broken"):
         record = train_cell(cell, paths=paths)
     assert result(record) == result(undisturbed)
     assert record.cost.resumed == 1  # by the one that was saved first
@@ -91,7 +91,7 @@ def test_where_no_checkpoint_is_whole_a_cell_begins_anew(cell, paths, tmp_path):
     undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
     last = interrupted(cell, paths, 5)
     cut(last)
-    with pytest.warns(UserWarning, match="vit-n50-s0 begins anew"):
+    with pytest.warns(UserWarning, match="vit-n50-s0 starts again"):
         record = train_cell(cell, paths=paths)
     assert result(record) == result(undisturbed)
     assert record.cost.resumed == 0
@@ -145,13 +145,13 @@ def evil(path: Path) -> None:
     [
         (of_version_2, "a checkpoint of an earlier version of vitcnn; quarantined as last.ckpt.broken"),
         (of_version_4, "not a checkpoint of this version"),
-        (evil, "not a checkpoint: it holds more than tensors and plain values"),
+        (evil, "not a checkpoint: it contains more than tensors and plain values"),
     ],
 )
 def test_a_checkpoint_of_another_version_or_a_strangers_is_refused_in_a_sentence(change, why, cell, paths):
     last = interrupted(cell, paths, 5)
     change(last)
-    with pytest.warns(UserWarning, match=f"vit-n50-s0 begins anew: .*{why}"):
+    with pytest.warns(UserWarning, match=f"vit-n50-s0 starts again: .*{why}"):
         record = train_cell(cell, paths=paths)
     assert record.cost.resumed == 0
     assert not last.with_name("pwned").exists()
@@ -226,7 +226,7 @@ def limited(folder: Path, limit: int) -> subprocess.CompletedProcess:
 def test_no_room_for_a_checkpoint_costs_the_checkpoint_and_not_the_cell(cell, paths, tmp_path):
     done = limited(tmp_path, 60_000)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "no checkpoint: File too large; training goes on" in done.stderr
+    assert "cannot save a checkpoint: File too large; training continues" in done.stderr
     undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path / "o", tmp_path / "o"))
     assert result(read_record(paths.record(cell.id))) == result(undisturbed)
 
@@ -273,7 +273,7 @@ def test_a_trial_that_explodes_is_recorded_as_failed_and_never_chosen(study, pat
     assert "learning rate" in report.partition("## Failed cells")[2]
     code, out, _ = vitcnn(*run)  # it would fail again
     assert code == 0
-    assert "failed for good, the loss not being a number: 1 of the cells" in out
+    assert "1 cells failed for good because the loss is not finite" in out
     assert "all 2 cells are done, or failed for good" in out
 
 

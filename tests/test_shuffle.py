@@ -29,7 +29,8 @@ def by_tokens(size: int, side: int) -> np.ndarray:
 
 
 def taken_apart(size: int, permutation: Permutation) -> tuple[np.ndarray, np.ndarray]:
-    """(the patch that comes to stand at each patch's place, the pixel at each pixel's place in it); patches stay whole."""
+    """(the patch that comes to stand at each patch's place, the pixel at each pixel's place in it); patches stay
+    whole."""
     side, moved = patch_side(size, permutation), order(size, permutation)
     assert sorted(moved) == list(range(size**2))
     paths = by_tokens(size, side)
@@ -123,7 +124,11 @@ def test_tokens_are_those_that_a_vit_of_16_pixel_patches_is_shown(size, side, pa
 @pytest.mark.parametrize(
     ("size", "patch", "said"),
     [
-        (100, None, "an image of 100 pixels is not made of 7×7 whole patches; give `patch`, its native pixels a side"),
+        (
+            100,
+            None,
+            "an image of 100 pixels cannot be cut into 7×7 whole patches; set `patch` to the native pixels along a side",
+        ),
         (30, None, "an image of 30 pixels is not made of 4×4 whole patches"),
         (15, None, "an image of 15 pixels is not made of 4×4 whole patches"),
         (3, None, "an image of 3 pixels is not made of 4×4 whole patches"),
@@ -168,8 +173,8 @@ def test_without_a_shuffle_images_are_resized_bilinearly_and_with_an_empty_one_b
 
 @pytest.mark.parametrize(("size", "shown"), [(28, 64), (28, 32), (8, 64), (8, 32), (96, 128), (32, 32), (28, 30)])
 def test_tokens_stay_whole_at_whatever_size_they_are_shown(size, shown):
-    """Enlarging and then moving the patches is moving them and then enlarging; where they end between two of the enlarged
-    image's pixels (28 at 30), at least no colour is mixed."""
+    """Enlarging and then moving the patches is moving them and then enlarging; where they end between two of the
+    enlarged image's pixels (28 at 30), at least no colour is mixed."""
     images, permutation = pictures(2, size=size), Permutation(patches=1)
     patches, grid = taken_apart(size, permutation)[0], size // patch_side(size, permutation)
     straight, moved = (Preprocess.of(images, shown, moving(size, s))(images) for s in (Permutation(), permutation))

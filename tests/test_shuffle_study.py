@@ -99,7 +99,7 @@ def test_the_budget_check_is_made_at_every_setting(study):
     [
         (
             "permutation=[{patches: 1},{pixels: 1},{patches: 1.0}]",
-            "permutation: the same setting stands there more than once",
+            "permutation: the same setting appears more than once",
         ),
         ("permutation={patches: 1.5}", "patches: Input should be less than or equal to 1 (got 1.5)"),
         (
@@ -109,10 +109,13 @@ def test_the_budget_check_is_made_at_every_setting(study):
         ("permutation={patches: most}", "patches: Input should be a valid number"),
         ("permutation={seed: -1}", "seed: Input should be greater than or equal to 0 (got -1)"),
         ("permutation={patch: 0}", "patch: Input should be greater than 0 (got 0)"),
-        ("permutation={patch: 3}", "permutation: an image of 8 pixels is not made of patches of 3×3; give `patch`"),
+        ("permutation={patch: 3}", "permutation: an image of 8 pixels cannot be cut into patches of 3×3; set `patch`"),
         ("permutation=1", "permutation: a setting such as {patches: 1}, or a list of them, not 1"),
-        ("permutation={patches: 0.05}", "permutation: 0.05 of 16 patches is fewer than two: nothing can change places"),
-        ("permutation=[{patches: 0}, {patches: 0, seed: 1}]", "two settings put every pixel in the same place"),
+        (
+            "permutation={patches: 0.05}",
+            "permutation: 0.05 of 16 patches is fewer than two, so nothing can be permuted",
+        ),
+        ("permutation=[{patches: 0}, {patches: 0, seed: 1}]", "two settings give the same permutation"),
         ("permutation={patches: 1, patch: 8}", "permutation: 1 of 1 patches is fewer than two"),
     ],
 )
@@ -129,9 +132,7 @@ def test_an_unknown_key_of_a_setting_names_the_nearest_one(study):
 
 def test_a_search_is_made_at_one_setting(study):
     grid = "grid={lr: [0.001, 0.002]}"
-    with pytest.raises(
-        ConfigError, match="permutation: a search is made at one setting; the recipes that it finds serve all"
-    ):
+    with pytest.raises(ConfigError, match="permutation: a search takes one setting; its recipes apply to all"):
         cells(study(grid, "permutation=[{patches: 0},{patches: 1}]"))
     assert Counter(settings_of(cells(study(grid, "permutation={patches: 1}")), "vit")) == {Permutation(patches=1): 8}
 

@@ -111,7 +111,7 @@ def test_a_run_trains_starters_first_keeps_what_is_needed_and_ends_where_a_start
     assert len({record.subset for record in records.values()}) == 1
     assert len({record.weights for record in records.values()}) == 4
     code, out, _ = vitcnn(*run)
-    assert (code, "left out, what they begin with having failed: after-n50-s0" in out) == (0, True)
+    assert (code, "left out because their source cell failed: after-n50-s0" in out) == (0, True)
     assert "all 7 cells are done, or failed for good" in out
     again = train_cell(mine["freed-on"], paths=paths)
     assert (again.weights, again.test) == (records["freed-on"].weights, records["freed-on"].test)
@@ -213,7 +213,7 @@ def test_other_weights_and_weights_without_a_record_are_refused(paths, cell):
     weights = load_weights(source.id, paths)
     weights["head.bias"][3] += 1e-6
     torch.save(weights, paths.weights(source.id))
-    with pytest.raises(ConfigError, match=f"{source.id}.pt: not the weights that .*{source.id}.json was made with"):
+    with pytest.raises(ConfigError, match=f"{source.id}.pt: does not match the weights of .*{source.id}.json"):
         train_cell(one, paths=paths)
     paths.record(source.id).unlink()
     with pytest.raises(ConfigError, match=f"cell {source.id}, whose trained weights are needed, is not finished"):

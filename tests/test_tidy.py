@@ -166,7 +166,7 @@ def read(file) -> pd.DataFrame:
 
 
 def same(got: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """Equal, where a CSV file knows no difference between nothing, an empty text and a number that is none."""
+    """Equal, where a CSV file knows no difference between nothing, an empty text and a number that is not finite."""
     assert got.columns.to_list() == expected.columns.to_list()
     expected = expected.replace("", np.nan)
     assert got.isna().equals(expected.isna())
@@ -211,5 +211,5 @@ def test_where_nothing_is_finished_nothing_is_exported_and_it_is_said(vitcnn, tm
     make_study(tmp_path)
     code, out, err = vitcnn("export", "trio.yaml", "--csv", "trio.csv")
     assert (code, out) == (2, "")
-    assert err == "vitcnn: trio: no cell is finished, there is nothing to export\n"
+    assert err == "vitcnn: trio: no finished cells to export\n"
     assert not (tmp_path / "trio.csv").exists()

@@ -32,7 +32,7 @@ def test_an_option_that_timm_does_not_know_is_no_matter_of_the_images_size(tmp_p
     with pytest.raises(ConfigError, match=r"unexpected keyword argument 'drop_rat'$"):
         profile(of("resnet18", image_size=32, options={"drop_rat": 0.1}), DIGITS)
     (tmp_path / "notes.yaml").write_text("a: 1")
-    with pytest.raises(ConfigError, match=r"notes.yaml: no file of weights, as torch.save or safetensors write them$"):
+    with pytest.raises(ConfigError, match=r"notes.yaml: not a weights file of torch.save or safetensors$"):
         profile(of("resnet18", weights=str(tmp_path / "notes.yaml")), DIGITS)
 
 
@@ -41,7 +41,7 @@ def test_an_option_that_timm_does_not_know_is_no_matter_of_the_images_size(tmp_p
     [("test_vit", 72, 16, 80), ("eva02_tiny_patch14_224", None, 14, 70)],
 )
 def test_a_size_at_whose_border_timm_would_cut_off_pixels_is_refused(name, size, token, fits):
-    said = f"an image of {size or 64} pixels is not made of whole {token}×{token} tokens; try image_size: {fits}"
+    said = f"an image of {size or 64} pixels cannot be cut into whole {token}×{token} tokens; try image_size: {fits}"
     with pytest.raises(ConfigError, match=said):
         build(of(name, image_size=size), DIGITS)
     network = shaken(made(of(name, image_size=fits), DIGITS)).eval()
@@ -117,6 +117,6 @@ def test_a_resnet_of_features_alone_is_not_told_of_a_stem_that_nobody_asked_for(
 
 def test_a_cifar_stem_for_what_is_no_resnet_is_refused():
     with pytest.raises(
-        ConfigError, match="timm/test_vit: stem: cifar is for timm's ResNets, not for VisionTransformer"
+        ConfigError, match="timm/test_vit: stem: cifar works for timm's ResNets only, not for VisionTransformer"
     ):
         build(of("test_vit", stem="cifar"), RGB)

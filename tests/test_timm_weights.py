@@ -99,10 +99,10 @@ def test_pixels_are_scaled_with_one_number_a_channel_of_the_data(data, tmp_path)
     ("name", "options", "said"),
     [
         ("test_vit4", {}, "no weights from .*size mismatch"),
-        ("test_vit2", {}, "holds other weights: 26 of 36 tensors fit"),  # what is there fits: 6 blocks of 8
-        ("test_vit", {"depth": 7}, "holds other weights: 27 of 32 tensors fit"),
+        ("test_vit2", {}, "has weights of another network: 26 of 36 tensors fit"),  # what is there fits: 6 blocks of 8
+        ("test_vit", {"depth": 7}, "has weights of another network: 27 of 32 tensors fit"),
         ("test_convnext", {}, "no weights from .*KeyError"),
-        ("test_efficientnet", {}, "holds other weights: 0 of"),
+        ("test_efficientnet", {}, "has weights of another network: 0 of"),
     ],
 )
 def test_the_weights_of_another_architecture_are_refused(name, options, said, file):
@@ -181,7 +181,7 @@ def test_a_cell_is_read_back_where_its_weights_are_gone(one_cell, file):
     [
         (with_weights("nowhere.pth"), "models.net: weights: nowhere.pth: No such file or directory"),
         (with_weights("."), "models.net: weights: .: Is a directory"),
-        (with_weights("x.pth", "pretrained: true"), "models.net: give `pretrained` or `weights`, one of the two"),
+        (with_weights("x.pth", "pretrained: true"), "models.net: give either `pretrained` or `weights`"),
     ],
 )
 def test_weights_that_cannot_be_meant_are_refused_in_one_sentence_when_the_study_is_read(one_cell, override, said):

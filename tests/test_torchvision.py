@@ -24,7 +24,7 @@ def got(tmp_path, offline):
     def call(name: str, lay: Callable[[Path], None], resolution: int | None = None):
         call.said.clear()
         lay(tmp_path / "downloads" / name)
-        fetch(parse_dataset(f"torchvision:{name}", resolution), tmp_path, say=call.said.append)
+        fetch(parse_dataset(f"torchvision:{name}", resolution), tmp_path, log=call.said.append)
         return load(parse_dataset(f"torchvision:{name}", resolution), tmp_path)
 
     call.said = []
@@ -108,9 +108,9 @@ def test_another_resolution_is_kept_beside_the_first(got, tmp_path):
 def test_what_was_downloaded_is_removed_once_it_is_in_the_cache_and_not_asked_for_again(got, tmp_path):
     got("EuroSAT", eurosat)
     assert not (tmp_path / "downloads" / "EuroSAT").exists()
-    assert any("downloads it to" in line for line in got.said)
+    assert any("downloading to" in line for line in got.said)
     again = []
-    fetch(parse_dataset("torchvision:EuroSAT"), tmp_path, say=again.append)
+    fetch(parse_dataset("torchvision:EuroSAT"), tmp_path, log=again.append)
     assert again == []
     info = load(parse_dataset("torchvision:EuroSAT"), tmp_path).info
     assert info.source.startswith("torchvision.datasets.EuroSAT, https://")
@@ -121,7 +121,7 @@ def fetch_at_once(folder: Path, start, out) -> None:
     start.wait()
     said = []
     try:
-        fetch(parse_dataset("torchvision:EuroSAT"), folder, say=said.append)
+        fetch(parse_dataset("torchvision:EuroSAT"), folder, log=said.append)
         out.put(sum("reading" in line for line in said))
     except Exception as error:
         out.put(repr(error))
@@ -143,7 +143,7 @@ def test_two_processes_that_want_one_set_at_once_read_it_once(tmp_path, offline)
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ("train/AT/00.jpg", "torchvision could not make it: OSError: "),
+        ("train/AT/00.jpg", "torchvision could not load it: OSError: "),
         ("test/CH/11.jpg", r"1 images cannot be read; the first: \(2, 3\): OSError: "),
     ],
     ids=["among those whose size is looked at", "among the others"],
@@ -171,8 +171,8 @@ def test_a_class_that_the_test_set_lacks_is_refused(got, tmp_path):
 
 
 def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_stored(offline, tmp_path):
-    with pytest.raises(FetchError, match=r"SVHN: torchvision could not make it: URLError: .*Name or service not known"):
-        fetch(parse_dataset("torchvision:SVHN"), tmp_path, say=lambda _: None)
+    with pytest.raises(FetchError, match=r"SVHN: torchvision could not load it: URLError: .*Name or service not known"):
+        fetch(parse_dataset("torchvision:SVHN"), tmp_path, log=lambda _: None)
     assert list((tmp_path / "torchvision").iterdir()) == []
     assert read_about(tmp_path / "torchvision" / "SVHN") is None
 
@@ -183,12 +183,14 @@ def test_a_download_that_fails_is_told_in_torchvisions_tokens_and_nothing_is_sto
 @pytest.mark.parametrize(("name", "nearest"), [("EuroSat", "EuroSAT"), ("SVNH", "SVHN"), ("Food", "Food101")])
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest, tmp_path):
     with pytest.raises(ConfigError, match=f"torchvision:{name}: .*did you mean '{nearest}'"):
-        fetch(parse_dataset(f"torchvision:{name}"), tmp_path, say=lambda _: None)
+        fetch(parse_dataset(f"torchvision:{name}"), tmp_path, log=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_set_that_has_to_be_downloaded_by_hand_is_not_known(tmp_path):
-    with pytest.raises(ConfigError, match=r"torchvision:ImageNet: no classification set that downloads by itself"):
+    with pytest.raises(
+        ConfigError, match=r"torchvision:ImageNet: not a classification set that downloads automatically"
+    ):
         parse_dataset("torchvision:ImageNet")
 
 

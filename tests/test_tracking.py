@@ -69,7 +69,7 @@ def test_a_place_where_wandb_cannot_write_costs_a_warning_and_not_the_cell(cell,
     undisturbed = train_cell(cell, paths=paths, tracking="off")
     paths.run.mkdir(parents=True, exist_ok=True)
     (paths.run / "wandb").write_text("in the way")
-    with pytest.warns(UserWarning, match="goes on without W&B"):
+    with pytest.warns(UserWarning, match="continues without W&B"):
         record = train_cell(cell, paths=paths, tracking="offline")
     assert record.weights == undisturbed.weights
 

@@ -216,7 +216,7 @@ def test_a_device_that_is_not_there_is_an_error_that_says_so(device, tiny, paths
 def test_devices_that_nobody_has_tried_are_said_to_be_so_and_train_in_float32():
     assert "untried" in caveat(torch.device("mps"), ["float32"])
     assert caveat(torch.device("cpu"), ["bf16"]) is None
-    with pytest.raises(ConfigError, match="float32 only, and the study asks for bf16"):
+    with pytest.raises(ConfigError, match="only float32 is supported, not bf16"):
         caveat(torch.device("xpu"), ["bf16"])
 
 
@@ -238,7 +238,7 @@ def test_the_baseline_keeps_the_c_that_is_best_on_validation(tiny, paths):
 
 def test_a_baseline_that_needs_more_memory_than_is_free_is_refused_with_what_to_change(tiny, paths, monkeypatch):
     monkeypatch.setattr("vitcnn.training.linear.BYTES", 10**9)  # a pixel: a terabyte in all
-    with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; leave out `linear`"):
+    with pytest.raises(ConfigError, match=r"on 50 images of 8×8 pixels needs .* GB are free; remove `linear`"):
         train_cell(tiny("linear"), paths=paths)
 
 

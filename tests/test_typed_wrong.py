@@ -24,12 +24,15 @@ from vitcnn.study.matrix import cells
     ("override", "says"),
     [
         ("recipe.lr=yes", "recipe.lr: Input should be a valid number, unable to parse string as a number"),
-        ("recipe.batch_size=true", "recipe.batch_size: true and false are no value for it"),
+        ("recipe.batch_size=true", "recipe.batch_size: true and false are not valid values"),
         ("sizes=[50, on]", r"sizes\.1: Input should be a valid integer, unable to parse"),
         ("models.vit.depth=no", "models.vit.depth: Input should be a valid integer"),
         ("sizes=[1:40]", "sizes.0: Input should be a valid integer"),
         ("recipe.lr=0:00.5", "recipe.lr: Input should be a valid number"),
-        ("models.net={arch: timm/test_vit, options: {qkv_bias: no}}", "options.qkv_bias: no is text; write true or"),
+        (
+            "models.net={arch: timm/test_vit, options: {qkv_bias: no}}",
+            "options.qkv_bias: no is a string; write true or",
+        ),
     ],
 )
 def test_what_yaml_takes_for_another_number_is_refused(tmp_path, override, says):
@@ -71,19 +74,19 @@ def test_numbers_of_augmentations_may_be_written_as_people_do(text, parsed):
 
 @pytest.mark.parametrize("text", ["erase:1.1", "erase:2", "erase:0", "erase:0.0", "erase:.", "mixup:0.", "cutmix:.0"])
 def test_numbers_out_of_range_are_refused(text):
-    with pytest.raises(ValueError, match="is no augmentation"):
+    with pytest.raises(ValueError, match="is not a valid augmentation"):
         parse_augment(text)
 
 
 def test_none_stands_alone():
-    with pytest.raises(ValueError, match="'none' stands alone"):
+    with pytest.raises(ValueError, match="'none' cannot be combined"):
         parse_augment("none+flip")
 
 
 @pytest.mark.parametrize(
     ("augment", "says"),
     [
-        ("shift:8", "'shift:8': digits's images are 8 pixels wide, none would be left in sight"),
+        ("shift:8", "'shift:8': digits's images are 8 pixels wide; the shift must be smaller"),
         ("flip", "'flip': a mirrored image of digits is not of the same class"),
     ],
 )
@@ -113,7 +116,7 @@ def test_a_network_without_stages_is_refused(tmp_path, override):
 def test_a_file_whose_name_names_no_folder_is_told_of_name(tmp_path):
     path = tmp_path / "my study.yaml"
     path.write_text(TRIO)
-    with pytest.raises(ConfigError, match=r"a study's name names a folder: .* \(without `name:` it is the file's\)"):
+    with pytest.raises(ConfigError, match=r"not a valid name: .* \(default: the file's name\)"):
         load_study(path)
 
 
@@ -131,7 +134,7 @@ def test_recipes_found_on_another_data_set_are_said_to_be(tmp_path, vitcnn):
     recipes.write_text(recipes.read_text().replace("dataset: digits", "dataset: cifar10"))
     assert make_study(tmp_path, f"recipes={recipes}", "models=[vit, cnn]")[0].search == "search, made on cifar10"
     recipes.write_text("search: x\nmodels: {vit: 3}\n")
-    with pytest.raises(ConfigError, match=r"recipes: .*recipes\.yaml: not a file that `vitcnn select` wrote"):
+    with pytest.raises(ConfigError, match=r"recipes: .*recipes\.yaml: not a file written by `vitcnn select`"):
         make_study(tmp_path, f"recipes={recipes}")
 
 
@@ -164,8 +167,8 @@ def test_a_failure_that_says_no_error_is_quarantined(tmp_path, text):
     path.write_text(text)
     paths.records.mkdir(parents=True, exist_ok=True)
     (line,) = quarantine(paths)
-    aside = f"quarantined as {path.name}.broken, the cell is trained again if that was all there is of it"
-    assert f"{path}: says no error; {aside}" == line
+    aside = f"quarantined as {path.name}.broken; the cell is trained again unless it has another record"
+    assert f"{path}: has no `error`; {aside}" == line
     assert states(all_cells, paths)[0].kind == "waiting"
 
 

@@ -1,7 +1,7 @@
 """How much data does a Vision Transformer need before it beats a CNN?
 
-`run_study` runs a study as `vitcnn run` does, `train_cell` trains one of its cells, `load_records` reads what a study
-left.
+`run_study` runs a study as `vitcnn run` does, `train_cell` trains one of its cells, `load_records` reads a study's
+records.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ __all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when asked for: they load torch or pandas."""
+    """Imports lazily: these modules load torch or pandas."""
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'vitcnn' has no attribute {name!r}")

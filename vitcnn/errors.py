@@ -1,4 +1,4 @@
-"""What a study's parts are made of: models that refuse what they do not know, and errors that a person can mend."""
+"""Shared base classes: frozen models that reject unknown keys, and the errors shown to users."""
 
 import difflib
 import itertools
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class ConfigError(Exception):
-    """A mistake in a study that a person can mend; the message says where it is and what to change."""
+    """A user error; the message says where it is and what to change."""
 
 
 class NotFiniteLoss(Exception):
-    """The loss is no longer a number: in training, or on the images that a network is scored on."""
+    """The loss is not finite, in training or in evaluation."""
 
 
 RENAMED = {  # keys and names of studies written for earlier versions
@@ -46,13 +46,13 @@ def suggest(word: str, known: Any, all_of_them: bool = True) -> str:
 
 
 def evenly(items: Sequence[T], most: int) -> list[Sequence[T]]:
-    """In parts of like size, in order, none larger than `most`."""
+    """Splits into parts of similar size, in order, none larger than `most`."""
     parts = math.ceil(len(items) / most)
     ends = [round(part * len(items) / parts) for part in range(parts + 1)]
     return [items[start:end] for start, end in itertools.pairwise(ends)]
 
 
 class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error."""
+    """Immutable; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

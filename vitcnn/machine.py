@@ -1,4 +1,4 @@
-"""What of the machine is ours: all of it, or what a container, a scheduler or `taskset` leaves us.
+"""The cores and memory available to this process, within limits of containers, schedulers and `taskset`.
 
 Limits of memory are read from Linux's control groups, of both versions; elsewhere there are none.
 """
@@ -6,18 +6,18 @@ Limits of memory are read from Linux's control groups, of both versions; elsewhe
 from collections.abc import Iterator
 from pathlib import Path
 
-GROUPS, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cores() -> int:
-    """Processor cores: those that the machine has, this process may use, and its container pays for."""
+    """CPU cores that this process may use, within the limits of its container."""
     import joblib
 
     return joblib.cpu_count()
 
 
 def free_bytes() -> int:
-    """Bytes of memory that can still be had, what would be dropped from the file cache for them included."""
+    """Bytes of memory available, including the reclaimable file cache."""
     import psutil
 
     free = psutil.virtual_memory().available
@@ -33,7 +33,7 @@ def free_bytes() -> int:
 
 def _groups(controller: str) -> Iterator[Path]:
     """The control group of this process and those above it; "": version 2's, which has all controllers."""
-    for line in _read(MINE).splitlines():
+    for line in _read(OWN_GROUP).splitlines():
         _, controllers, name = line.split(":", 2)
         if controller in controllers.split(","):
             root = GROUPS / controller
@@ -42,7 +42,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _read(file: Path) -> str:
-    """Nothing where there is no such file."""
+    """The empty string if there is no such file."""
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

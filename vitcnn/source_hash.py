@@ -1,4 +1,4 @@
-"""The files behind a function of one's own that a study names: found and read, not run."""
+"""Hashes the source files of a user's function that a study names; they are read, not run."""
 
 import hashlib
 import importlib.util
@@ -15,13 +15,13 @@ def file_hash(path: Path) -> str:
 
 
 def find_source(module: str) -> Path:
-    """The file of a module, found without running it or its parents. Raises ValueError where there is none."""
+    """The file of a module, found without running it or its parents. Raises ValueError if there is none."""
     path: list[str] = [str(Path.cwd()), *sys.path]
     parts = module.split(".")
     for depth in range(len(parts)):
         spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
         if spec is None and not depth:
-            spec = importlib.util.find_spec(parts[0])  # of what is installed to be edited, another finder may know
+            spec = importlib.util.find_spec(parts[0])  # another finder may know editable installs
         if spec is None:
             raise ValueError(f"no module {module!r} on Python's path or in {Path.cwd()}")
         path = list(spec.submodule_search_locations or [])
@@ -42,7 +42,7 @@ def sources(module: str) -> dict[str, Path]:
     finder = ModuleFinder([str(root)], excludes=["vitcnn"])
     try:
         finder.import_hook(module)
-    except (ImportError, SyntaxError):  # a folder without __init__.py, code that does not compile: as it is
+    except (ImportError, SyntaxError):  # a folder without __init__.py, or code that does not compile
         return own
     return {name: Path(found.__file__) for name, found in finder.modules.items() if found.__file__} | own
 

@@ -31,20 +31,20 @@ def plan(
     study: StudyFile,
     overrides: Overrides = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="For the estimate of the time; by default one a core.")
+        int | None, typer.Option(min=1, help="Worker processes for the time estimate; default: one per core.")
     ] = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Shows the cells, what is done, what each model costs and how long it may take. Trains nothing."""
+    """Shows the cells, their state, the cost of each model and an estimate of the time. Trains nothing."""
     from rich.console import Console
 
     from vitcnn.analysis.results import Results
     from vitcnn.errors import ConfigError
     from vitcnn.launch.plan import check_same_tokens
     from vitcnn.launch.plan import plan as render
-    from vitcnn.launch.ready import with_starters
+    from vitcnn.launch.ready import with_sources
     from vitcnn.report.power import power_text
     from vitcnn.store.records import read_records
     from vitcnn.store.status import states, to_train
@@ -57,9 +57,9 @@ def plan(
         finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
         console.print(power_text(finished), soft_wrap=True, highlight=False, markup=False)
     try:
-        with_starters(to_train(where), paths)
+        with_sources(to_train(where), paths)
     except ConfigError as error:
-        console.print(f"`vitcnn run` will not begin yet: {error}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"`vitcnn run` cannot start yet: {error}", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -67,30 +67,32 @@ def run(
     study: StudyFile,
     overrides: Overrides = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a core on the CPU, one on a GPU.")
+        int | None, typer.Option(min=1, help="Worker processes; default: one per core on the CPU, one on a GPU.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     lanes: Annotated[
-        str, typer.Option(help="Cells trained side by side in one process: auto (16 on a GPU, else 1), or how many.")
+        str, typer.Option(help="Cells trained in parallel in one process: auto (16 on a GPU, else 1) or a number.")
     ] = "auto",
     wandb: Annotated[
         str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
     ] = "auto",
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so long, with checkpoints; the same command goes on.")
+        float | None,
+        typer.Option(min=0, help="Stop after this many minutes and save checkpoints; the same command continues."),
     ] = None,
     keep_weights: Annotated[
         bool,
         typer.Option(
-            "--keep-weights", help="Keep the final weights of the cells trained now, in runs/<study>/weights."
+            "--keep-weights",
+            help="Keep the final weights of the cells trained by this command, in runs/<study>/weights.",
         ),
     ] = False,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Trains the cells that have no record yet; goes on where an earlier run stopped."""
+    """Trains the cells that have no record yet; continues an earlier run."""
     from vitcnn.launch.run_study import run_study
 
     outcome = run_study(
@@ -108,7 +110,7 @@ def run(
         keep_weights=keep_weights,
     )
     if outcome.interrupted:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one more Ctrl-C has nothing to stop
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is about to end: ignore further Ctrl-C
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)
@@ -116,7 +118,7 @@ def run(
 
 @app.command()
 def status(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Shows how far a study is, from its files alone, whether it is running or not."""
+    """Shows the progress of a study, running or not, from its files."""
     from rich.console import Console
 
     from vitcnn.launch.table import table
@@ -128,13 +130,13 @@ def status(study: StudyFile, overrides: Overrides = None, results: Results = RES
 
 @app.command()
 def curves(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Opens W&B's own terminal viewer on the study's offline runs."""
+    """Opens W&B's terminal viewer on the study's offline runs."""
     from vitcnn.errors import ConfigError
 
     paths = load(study, overrides, results, runs).paths
     folder = paths.run / "wandb"
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no W&B runs there; `vitcnn run` writes them unless --wandb off")
+        raise ConfigError(f"{folder}: no W&B runs found; `vitcnn run` writes them unless --wandb off")
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
@@ -143,20 +145,20 @@ for command in (select, report, verdict, export, cost, as_attention, receptive_f
 
 
 def main() -> None:
-    """Mistakes that a person can mend are one message and exit status 2, not a stack trace."""
+    """Runs a command. User errors become one message and exit status 2, without a stack trace."""
     from vitcnn.data.sources.cache import FetchError
     from vitcnn.errors import ConfigError
 
-    gc.set_threshold(100_000)  # Python's 700 walks thousands of records again and again while they are read
+    gc.set_threshold(100_000)  # Python's default of 700 slows down reading thousands of records
     try:
         app()
     except (ConfigError, FetchError) as error:
-        said = str(error)
+        message = str(error)
     except OSError as error:  # a file that cannot be read or written
         if error.filename is None:
             raise
-        said = f"{error.filename}: {error.strerror}"
+        message = f"{error.filename}: {error.strerror}"
     else:
         return
-    typer.secho(f"vitcnn: {said}", fg="red", err=True)
+    typer.secho(f"vitcnn: {message}", fg="red", err=True)
     raise SystemExit(2)

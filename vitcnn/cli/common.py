@@ -1,4 +1,4 @@
-"""What the commands on a study share: their arguments, and reading the study with its data and paths."""
+"""Arguments shared by the commands on a study, and loading a study with its data and paths."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,15 +13,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Changes to the study: seeds=1 'sizes=[50,100]' recipe.lr=1e-3 …", metavar="[KEY=VALUE]…"),
 ]
-Results = Annotated[Path, typer.Option("--results", help="Where records and reports are kept.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Where checkpoints and W&B files are kept.")]
+Results = Annotated[Path, typer.Option("--results", help="Folder of records and reports.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of checkpoints and W&B files.")]
 RESULTS, RUNS = Path("results"), Path("runs")
 
 
 def load(
     path: Path, overrides: list[str] | None, results: Path, runs: Path, data_dir: Path | None = None
 ) -> "OpenStudy":
-    """The study as it is: nothing is fetched or written."""
+    """Opens a study without fetching or writing anything."""
     from vitcnn.launch.open_study import open_study
 
     return open_study(path, overrides or (), results=results, runs=runs, data_folder=data_dir)

@@ -1,4 +1,4 @@
-"""The command that measures what a study's models cost on this machine."""
+"""`vitcnn cost`: measures what a study's models cost on this machine."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ def cost(
     overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each model; the median of them counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each model; the median is reported.")] = 5,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
@@ -28,10 +28,10 @@ def cost(
     loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
     console = Console(soft_wrap=True)
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         console.print(escape(line), style="dim", highlight=False)
 
-    costs = measure_costs(loaded, about, all_cells, device=device, threads=threads, repeats=repeats, say=say)
+    costs = measure_costs(loaded, about, all_cells, device=device, threads=threads, repeats=repeats, log=log)
     table = Table(Column("model", no_wrap=True), *(Column(name, justify="right", overflow="fold") for name in HEAD))
     for name, one in costs.models.items():
         table.add_row(escape(name), *measured(one))

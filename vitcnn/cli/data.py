@@ -1,4 +1,4 @@
-"""`vitcnn data …`: what there is, fetching it, and looking at it."""
+"""`vitcnn data …`: list, fetch and show data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,16 +9,19 @@ if TYPE_CHECKING:
     from vitcnn.data.preview import Block
     from vitcnn.data.synthetic.spec import Synthetic
 
-data_app = typer.Typer(help="Data sets: what there is, fetching and looking at them.", no_args_is_help=True)
+data_app = typer.Typer(help="List, fetch and show data sets.", no_args_is_help=True)
 
-SHOWN = 12  # images of a contact sheet's subset
+SHOWN = 12  # default size of the contact sheet's subset
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="The data cache; else $VITCNN_DATA, else the platform's cache folder.")
+    Path | None,
+    typer.Option(
+        "--data-dir", help="Folder of the data cache; default: $VITCNN_DATA, else the platform's cache folder."
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH, fractals …")]
 Resolution = Annotated[
     int | None,
-    typer.Option(min=1, help="Pixels a side that the images of a folder or a torchvision set are kept at."),
+    typer.Option(min=1, help="Side in pixels to which images of a folder or a torchvision set are resized."),
 ]
 
 
@@ -26,27 +29,27 @@ Resolution = Annotated[
 def fetch_(
     name: Name,
     resolution: Resolution = None,
-    skip_unreadable: Annotated[bool, typer.Option(help="Leave out a folder's broken images.")] = False,
+    skip_unreadable: Annotated[bool, typer.Option(help="Skip a folder's broken images.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Puts a data set into the cache folder, once; a folder's images are read, scaled and checked."""
+    """Fetches a data set into the cache, once; images of a folder are read, resized and checked."""
     from vitcnn.data.sources.fetch import fetch
     from vitcnn.data.sources.registry import parse_dataset
 
     spec = parse_dataset(name, resolution)
     if spec.generated:
-        typer.echo(f"{spec.name}: its images are made from seeds when they are needed; there is nothing to fetch")
+        typer.echo(f"{spec.name}: images are generated from seeds on demand; nothing to fetch")
         return
     before = spec.place(data_dir) / "about.json"
     stamp = before.stat().st_mtime_ns if before.exists() else None
-    path = fetch(spec, data_dir, skip_unreadable=skip_unreadable, say=typer.echo)
+    path = fetch(spec, data_dir, skip_unreadable=skip_unreadable, log=typer.echo)
     if before.stat().st_mtime_ns == stamp:
         typer.echo(f"{name} is already in {path}")
 
 
 @data_app.command("list")
 def list_(data_dir: DataDir = None) -> None:
-    """Lists the data sets, their size and licence, and which are fetched."""
+    """Lists the data sets with size and licence, and whether they are fetched."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
@@ -59,7 +62,9 @@ def list_(data_dir: DataDir = None) -> None:
     known = [(source.info, read_about(cache / name)) for name, source in BUILT_IN.items()]
     known += [(Info.model_validate(about["info"]), about) for about in there.values()]
     rest = (Column(head, no_wrap=True) for head in ("train + test", "pixels", "classes", "fetched"))
-    out = Table(Column("name", overflow="fold"), *rest)  # a folder's long name must not push the others out
+    out = Table(
+        Column("name", overflow="fold"), *rest
+    )  # a folder's long name wraps instead of squeezing the other columns
     for s, about in known:
         pixels = f"{s.size}×{s.size}×{s.channels}"
         fetched = "yes" if about else "no"
@@ -77,7 +82,7 @@ def list_(data_dir: DataDir = None) -> None:
 def show(
     name: Name,
     n: Annotated[
-        int | None, typer.Option(min=1, help=f"Size of the subset that is shown augmented; by default {SHOWN} or all.")
+        int | None, typer.Option(min=1, help=f"Size of the subset shown augmented; default: {SHOWN}, or all if fewer.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that subset.")] = 0,
     augment: Annotated[
@@ -87,11 +92,11 @@ def show(
             "cutmix:A."
         ),
     ] = "basic",
-    out: Annotated[Path | None, typer.Option(help="The picture; by default NAME.png here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output image; default: NAME.png in the current folder.")] = None,
     resolution: Resolution = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Says what a data set is and draws a contact sheet: its classes, and a subset under augmentation."""
+    """Describes a data set and draws a contact sheet of its classes and of an augmented subset."""
     from vitcnn.data.augment.spec import check_augment
     from vitcnn.data.preview import contact_sheet
     from vitcnn.data.sources.cache import describe_duplicates
@@ -105,55 +110,55 @@ def show(
     except ValueError as error:
         raise ConfigError(f"--augment: {error}") from None
     spec = parse_dataset(name, resolution)
-    fetch(spec, data_dir, say=typer.echo)
+    fetch(spec, data_dir, log=typer.echo)
     if isinstance(spec, Synthetic):
-        _show_made(spec, n or SHOWN, seed, augment, out)
+        _show_synthetic(spec, n or SHOWN, seed, augment, out)
         return
     info, arrays, facts = load(spec, data_dir)
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
     typer.echo(f"{name}: {info.train:,} training and {info.test:,} test images, {info.classes} classes, {pixels}")
-    typer.echo(f"validation: {info.validation:,} of the training images, unless a study says otherwise")
+    typer.echo(f"validation: {info.validation:,} of the training images, unless a study sets `validation`")
     typer.echo(f"licence: {info.licence}\nsource: {info.source}\nfetched from: {facts['origin']}")
-    typer.echo(f"lies in: {spec.place(data_dir)}")
+    typer.echo(f"stored in: {spec.place(data_dir)}")
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
     if "left_out" in facts:
-        typer.echo(f"left out: {facts['left_out']:,} images that cannot be read")
+        typer.echo(f"left out: {facts['left_out']:,} unreadable images")
     if (room := info.train - info.validation) < 1:
         raise ConfigError(
-            f"{name}: of its {info.train:,} training images validation takes {info.validation:,}, which leaves none to "
-            "train on; add training images"
+            f"{name}: validation takes {info.validation:,} of the {info.train:,} training images, so none are left "
+            "to train on; add training images"
         )
     n = min(SHOWN, room) if n is None else n
     if n > room:
         raise ConfigError(
-            f"--n: {n:,} images asked for, {room:,} are there ({name} has {info.train:,} training images, "
-            f"{info.validation:,} of them kept for validation)"
+            f"--n: {n:,} images requested, {room:,} available ({name} has {info.train:,} training images, "
+            f"{info.validation:,} of them held out for validation)"
         )
     _draw(contact_sheet(spec.title, info, arrays, n=n, seed=seed, augment=augment), spec.title, out)
 
 
-def _show_made(spec: "Synthetic", n: int, seed: int, augment: str, out: Path | None) -> None:
+def _show_synthetic(spec: "Synthetic", n: int, seed: int, augment: str, out: Path | None) -> None:
     import torch
 
-    from vitcnn.data.preview import sheet_of_synthetic
+    from vitcnn.data.preview import synthetic_sheet
     from vitcnn.data.sources.cache import describe_duplicates
-    from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, test_images
+    from vitcnn.data.synthetic.lazy import SAMPLE, LazyImages, facts_of, generator, test_images
     from vitcnn.seeds import role_seed
 
     cpu = torch.device("cpu")
-    made = generator(spec, cpu)
-    info = made.info
+    source = generator(spec, cpu)
+    info = source.info
     pixels = f"{info.size}×{info.size}×{info.channels} pixels"
-    typer.echo(f"{info.name}: training images without end, {info.test:,} test images, {info.classes} classes, {pixels}")
-    typer.echo(f"validation: {info.validation:,} images more, unless a study says otherwise")
+    typer.echo(f"{info.name}: unlimited training images, {info.test:,} test images, {info.classes} classes, {pixels}")
+    typer.echo(f"validation: {info.validation:,} further images, unless a study sets `validation`")
     typer.echo(f"licence: {info.licence}\nsource: {info.source}\n{info.made}")
-    train = LazyImages(made, role_seed(seed, "subset"), LOOKED_AT, cpu, remember=False)
-    facts = facts_of(train, train.labels(), test_images(made, cpu, remember=False))
+    train = LazyImages(source, role_seed(seed, "subset"), SAMPLE, cpu, remember=False)
+    facts = facts_of(train, train.labels(), test_images(source, cpu, remember=False))
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]} (the first {facts['looked_at'][0]:,} of this seed)")
     typer.echo(f"                       test  {facts['sha256'][1]}")
     typer.echo(describe_duplicates(info, facts))
-    _draw(sheet_of_synthetic(made, n=n, seed=seed, augment=augment), spec.title, out)
+    _draw(synthetic_sheet(source, n=n, seed=seed, augment=augment), spec.title, out)
 
 
 def _draw(sheet: "tuple[Block, Block]", title: str, out: Path | None) -> None:
@@ -165,6 +170,6 @@ def _draw(sheet: "tuple[Block, Block]", title: str, out: Path | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         sheet_figure(sheet).savefig(path, dpi=110)
-    except ValueError as error:  # no format of matplotlib's
+    except ValueError as error:  # not a format that matplotlib can write
         raise ConfigError(f"--out {path}: {error}") from None
-    typer.echo(f"drawn: {path}")
+    typer.echo(f"written to {path}")

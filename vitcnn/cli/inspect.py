@@ -16,13 +16,14 @@ def as_attention(
     study: StudyFile,
     overrides: Overrides = None,
     cell: Annotated[
-        list[str] | None, typer.Option("--cell", help="A cell's title or id; else all whose weights were kept.")
+        list[str] | None,
+        typer.Option("--cell", help="A cell's title or id; default: all CNN cells whose weights were kept."),
     ] = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Rewrites trained CNNs as self-attention, without training, and holds both against each other on the test set."""
+    """Rewrites trained CNNs as self-attention, without training, and compares both on the test set."""
     from vitcnn.errors import ConfigError
     from vitcnn.report.tables import markdown
     from vitcnn.store.paths import write_atomically
@@ -32,7 +33,7 @@ def as_attention(
     kept = [c for c in loaded.cells if paths.weights(c.id).exists() and c.arch.name == "cnn"]
     chosen = [_cell(loaded, name) for name in cell] if cell else kept
     if not chosen:
-        raise ConfigError(f"{paths.run}: no CNN's weights were kept there; `vitcnn run --keep-weights` keeps them")
+        raise ConfigError(f"{paths.run}: no weights of a CNN found; `vitcnn run --keep-weights` keeps them")
     from vitcnn.inspect.conv_as_attention import as_attention as rewrite  # loads torch
 
     rows = []
@@ -43,7 +44,7 @@ def as_attention(
         typer.echo("  ".join(rows[-1]))
     head = ["cell", "convolutions", "heads", "test images"]
     head += [f"{what}, {dtype}" for dtype in ("float32", "float64") for what in ("largest difference", "same class")]
-    if cell:  # the file is about all of them
+    if cell:  # the file holds all cells, so a selection does not overwrite it
         return
     path = paths.report / "as-attention.md"
     text = (
@@ -55,13 +56,15 @@ def as_attention(
 
 def receptive_fields(
     study: StudyFile,
-    cell: Annotated[str, typer.Option("--cell", help="A cell's title or id; its weights must have been kept.")],
+    cell: Annotated[
+        str, typer.Option("--cell", help="A cell's title or id; its weights must be kept (--keep-weights).")
+    ],
     overrides: Overrides = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Draws where the heads of a trained network look, layer by layer, on average over test images."""
+    """Plots the receptive fields of a trained network's attention heads, averaged over test images."""
     from vitcnn.report.receptive_fields import save_receptive_fields
 
     loaded = load(study, overrides, results, runs, data_dir)

@@ -11,7 +11,7 @@ from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile
 
 
 def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Picks each model's recipe from a finished search, on validation, and writes `recipes.yaml`."""
+    """Selects each model's recipe from a finished search by validation accuracy; writes `recipes.yaml`."""
     from vitcnn.analysis.select import choose, recipes_yaml
     from vitcnn.errors import ConfigError
     from vitcnn.store.paths import write_atomically
@@ -42,12 +42,12 @@ def verdict(
     study: StudyFile,
     overrides: Overrides = None,
     pair: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two models in the places of CNN and ViT; else the study's pair.")
+        tuple[str, str] | None, typer.Option(help="The two models to compare; default: the study's pair.")
     ] = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Says claim by claim what the records support, how sure that is, and what is missing."""
+    """Reports for each claim what the records support, with what confidence, and what is missing."""
     from vitcnn.analysis.results import Results as StudyResults
     from vitcnn.analysis.verdict import verdict as judge
     from vitcnn.report.verdict import verdict_text
@@ -58,17 +58,17 @@ def verdict(
     finished = StudyResults.of(loaded, all_cells, records, about).first_setting
     typer.echo(verdict_text(finished, judge(finished, pair)))
     for line in wrong:
-        typer.echo(f"no record: {line}", err=True)
+        typer.echo(f"not a valid record: {line}", err=True)
 
 
 def export(
     study: StudyFile,
-    csv: Annotated[Path, typer.Option("--csv", help="The file to write; - for the terminal.")],
+    csv: Annotated[Path, typer.Option("--csv", help="Output file; - for standard output.")],
     overrides: Overrides = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Writes a study's finished cells as a table, one row a cell."""
+    """Writes a study's finished cells as CSV, one row per cell."""
     from vitcnn.analysis.tidy import tidy
     from vitcnn.errors import ConfigError
     from vitcnn.store.records import read_records
@@ -76,10 +76,10 @@ def export(
     _, _, all_cells, paths, _ = load(study, overrides, results, runs)
     records, wrong = read_records(paths.records)
     wanted = {cell.id for cell in all_cells}
-    mine = [record for record in records if record.id in wanted]
-    if not mine:
-        raise ConfigError("\n".join([f"{paths.study}: no cell is finished, there is nothing to export", *wrong]))
+    found = [record for record in records if record.id in wanted]
+    if not found:
+        raise ConfigError("\n".join([f"{paths.study}: no finished cells to export", *wrong]))
     with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8", newline="") as file:
-        tidy(mine).to_csv(file, index=False)
-    for line in [f"{len(mine)} of {len(all_cells)} cells", *wrong]:
+        tidy(found).to_csv(file, index=False)
+    for line in [f"{len(found)} of {len(all_cells)} cells", *wrong]:
         typer.echo(line, err=True)

@@ -1,6 +1,6 @@
-"""Which images make up step t, and how they come to lie where a training step finds them.
+"""Which images make up step t, and their transfer to the training device.
 
-The order is a function of the seed and the step alone, so a resumed run sees what an undisturbed one sees.
+The order is a function of the seed and the step alone, so a resumed run sees the same images as an uninterrupted one.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from vitcnn.seeds import role_seed
 
 
 class TrainStream(IterableDataset):
-    """Batches of step `init_from` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
+    """Batches of steps `start` … `steps` − 1: (images (B, C, H, W) uint8, labels (B,) int64, the step).
 
-    `images` is a tensor, or what stands for one and reads or makes a batch when it is its turn.
+    `images` is a tensor, or an object that reads or generates a batch when it is indexed.
 
-    The images come from an endless row of epochs, each a fresh permutation, cut into batches of exactly `batch_size`;
-    so a budget in images is kept to the batch whatever n is.
+    Images come from an endless sequence of epochs, each a fresh permutation, cut into batches of exactly `batch_size`.
+    So a budget in images is exact to the batch for every n.
     """
 
     def __init__(self, images: Images, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0):
@@ -51,14 +51,14 @@ class TrainStream(IterableDataset):
         return self._epoch[1]
 
 
-STAGED = 2**28  # bytes of images that are read or made for coming steps, at most
+STAGED = 2**28  # largest buffer of images read or generated ahead, in bytes
 
 
 class Feed:
     """Batches at fixed addresses on a device. Once `load(first, last)` was called, row k of `rows` (capacity, B) holds
     the places in `pool` (N, C, H, W) of the images of step `first` + k, row k of `labels` (capacity, B) their labels.
 
-    `pool` holds all images where these stay in memory; else the batches of the coming steps, read or made by `load`.
+    `pool` holds all images if they fit in memory, else the batches of the next steps, filled by `load`.
     """
 
     def __init__(self, stream: TrainStream, device: torch.device, capacity: int):
@@ -99,6 +99,6 @@ class Feed:
 
 
 def on_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """Without waiting for the device."""
+    """Copies to the device without waiting for it."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,5 +1,5 @@
-"""The images of cells: in memory on the training device where they fit, else read from the cache when needed. Those
-that are made are made when needed, and kept where they fit."""
+"""The images of cells: in memory on the training device if they fit, else read from the cache when needed. Synthetic
+images are generated when needed, and kept if they fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import load
 from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.data.subsets import split, subset_hash
-from vitcnn.data.synthetic.lazy import LOOKED_AT, LazyImages, facts_of, generator, subset_name, test_images
+from vitcnn.data.synthetic.lazy import SAMPLE, LazyImages, facts_of, generator, subset_name, test_images
 from vitcnn.data.synthetic.spec import VALIDATION, Synthetic
 from vitcnn.errors import ConfigError
 from vitcnn.machine import free_bytes
 
-NUMBERED = 24  # bytes an image that is made takes though it is not kept: its label, its place in an epoch's order
-SHARE = 0.4  # of the memory that is free, for the images of all workers
+INDEX_BYTES = 24  # bytes per synthetic image that is not kept: its label and its place in the epoch's order
+SHARE = 0.4  # share of free memory for the images of all workers
 
 
 class OnDisk:
-    """Stands for a tensor (N, C, H, W) uint8 whose images are read from the memory-mapped cache when indexed.
+    """Like a tensor (N, C, H, W) uint8; images are read from the memory-mapped cache when indexed.
 
-    A process that it is sent to maps the file again: pickled as it is, the map would be read whole.
+    Pickling stores the path, and the receiving process maps the file again, instead of copying all pixels.
     """
 
     def __init__(self, images: np.memmap, rows: np.ndarray):
@@ -49,7 +49,7 @@ class OnDisk:
 
 
 class Picked:
-    """Stands for some rows, in some order, of a tensor (N, C, H, W) that several cells share."""
+    """A selection of rows of a tensor (N, C, H, W) that several cells share."""
 
     def __init__(self, pool: "Tensor | LazyImages", rows: Tensor):
         self.pool, self.rows = pool, rows
@@ -66,7 +66,7 @@ Part = tuple[Images, Tensor]  # images (N, C, H, W) uint8, labels (N,) int64
 
 
 def resident(images: Images, index: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(a tensor that stays in memory and holds images `index`, their places in it); None where they are not kept."""
+    """(a tensor in memory that contains images `index`, their rows in it); None if images are not kept in memory."""
     if isinstance(images, Picked):
         return resident(images.pool, images.rows[index.to(images.rows.device)])
     if isinstance(images, LazyImages):
@@ -76,8 +76,8 @@ def resident(images: Images, index: Tensor) -> tuple[Tensor, Tensor] | None:
 
 @dataclass(frozen=True)
 class CellData:
-    """What one cell is trained, watched and tested on; `facts`: origin, sums and duplicates of the whole data set, of
-    the first images where they are made."""
+    """Training, validation and test images of one cell. `facts`: origin, checksums and duplicates of the data set (of
+    the first images if they are synthetic)."""
 
     info: Info
     facts: dict[str, Any]
@@ -97,13 +97,13 @@ def cells_data(
     device: torch.device,
     workers: int = 1,
 ) -> list[CellData]:
-    """One for each (n, seed) of `subsets`; what they share lies in memory once. Fetches first if need be. Raises
-    ConfigError where a folder is no longer what the study was begun with."""
+    """One for each (n, seed) of `subsets`; shared images are in memory once. Fetches the data set if necessary. Raises
+    ConfigError if a folder has changed since the study was started."""
     if isinstance(spec, Synthetic):
-        return _made(spec, subsets, validation, device, workers)
+        return _synthetic_cells(spec, subsets, validation, device, workers)
     info, arrays, facts = load(spec, folder)
     if info.content != content:
-        raise ConfigError(f"{spec.name} has changed since the study was begun; start `vitcnn run` again")
+        raise ConfigError(f"{spec.name} has changed since the study was started; run `vitcnn run` again")
     splits = [split(arrays.train_labels, validation, n, seed) for n, seed in subsets]
     held_out, tested = splits[0][1], np.arange(len(arrays.test_labels))
     trained = [rows for rows, _ in splits]
@@ -125,28 +125,28 @@ def cells_data(
     ]
 
 
-def _made(
+def _synthetic_cells(
     spec: Synthetic,
     subsets: Sequence[tuple[int, int]],
     validation: int,
     device: torch.device,
     workers: int,
 ) -> list[CellData]:
-    """Cells of one seed are trained on the first images of one stream, and share them. Raises ConfigError where their
-    labels alone do not fit into memory."""
+    """Cells of one seed share the first images of one stream. Raises ConfigError if the labels alone do not fit into
+    memory."""
     longest = {seed: max(n for n, other in subsets if other == seed) for _, seed in subsets}
-    made = generator(spec, device)
-    info, (free, there_is) = made.info, free_for_each(device, workers)
+    source = generator(spec, device)
+    info, (free, available) = source.info, free_for_each(device, workers)
     for key, count in (("sizes", sum(longest.values())), ("validation", validation)):
-        if count * NUMBERED > free:
+        if count * INDEX_BYTES > free:
             raise ConfigError(
-                f"{key}: {count:,} images need {count * NUMBERED / 1e9:,.1f} GB of memory for their labels and their "
-                f"order alone, {there_is}"
+                f"{key}: {count:,} images need {count * INDEX_BYTES / 1e9:,.1f} GB of memory for labels "
+                f"and order alone; {available}"
             )
     need = (sum(longest.values()) + validation + info.test) * info.size**2 * info.channels
     keep = fits(need, device, workers)
-    pools = {seed: LazyImages(made, seed, count, device, keep) for seed, count in longest.items()}
-    held_out, test = LazyImages(made, VALIDATION, validation, device, keep), test_images(made, device, keep)
+    pools = {seed: LazyImages(source, seed, count, device, keep) for seed, count in longest.items()}
+    held_out, test = LazyImages(source, VALIDATION, validation, device, keep), test_images(source, device, keep)
     all_labels = {seed: pool.labels() for seed, pool in pools.items()}
     out = []
     for n, seed in subsets:
@@ -165,24 +165,24 @@ def _made(
     return out
 
 
-def looked_at(images: Images) -> Images:
-    """What statistics of pixels are taken of: the first 10,000 images where they are made, else all."""
-    made = isinstance(images.pool if isinstance(images, Picked) else images, LazyImages)
-    return images[:LOOKED_AT] if made else images
+def statistics_sample(images: Images) -> Images:
+    """The images for pixel statistics: the first 10,000 if they are synthetic, else all."""
+    lazy = isinstance(images.pool if isinstance(images, Picked) else images, LazyImages)
+    return images[:SAMPLE] if lazy else images
 
 
 def fits(size: int, device: torch.device, workers: int) -> bool:
-    """May each of `workers` keep `size` bytes of images on the device?"""
+    """True if each of `workers` may keep `size` bytes of images on the device."""
     return size * workers < SHARE * free_memory(device)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes; of all that this process may use where the device is the CPU."""
+    """Free bytes on the device; on the CPU, of all memory that this process may use."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes()
 
 
 def free_for_each(device: torch.device, workers: int) -> tuple[int, str]:
-    """Bytes for each of `workers`, and how that is said."""
+    """(free bytes for each of `workers`, the same as text)."""
     free = free_memory(device) // workers
     return free, f"{free / 1e9:.1f} GB are free{f' for each of {workers} workers' * (workers > 1)}"
 

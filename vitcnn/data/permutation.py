@@ -1,7 +1,7 @@
-"""The limit as a dial: the same two permutations for every image of a study, of its patches and of the pixels in them.
+"""Fixed permutations of an image's patches and of the pixels inside them, the same for every image of a study.
 
-What convolution takes for granted (near pixels belong together, everywhere alike) is made false by degrees, and what
-self-attention with learned positions takes for granted is left alone.
+This gradually removes the locality that a convolution assumes, and does not affect self-attention with learned
+positions.
 """
 
 import math
@@ -13,12 +13,12 @@ from pydantic import Field
 from vitcnn.errors import ConfigError, Frozen, Positive, Share
 from vitcnn.seeds import role_seed
 
-PATCHES = 4  # a side, at least: a ViT on fewer than 4×4 patches is no ViT
+PATCHES = 4  # a side, at least: fewer than 4×4 patches leave little to attend to
 
 
 class Permutation(Frozen):
-    """The limit as a dial: shares of the patches of every image, and of the native pixels inside every patch, that change
-    places, the same way in every image of the study. Given at all, images are enlarged by nearest neighbour."""
+    """Shares of an image's patches, and of the native pixels inside each patch, that are permuted, identically in every
+    image of a study. If set, images are enlarged by nearest neighbour."""
 
     patches: Share = 0.0
     pixels: Share = 0.0
@@ -36,25 +36,26 @@ class Permutation(Frozen):
 
 
 def tokens_along(size: int, patch: int = 16) -> int:
-    """Tokens along a side of what a ViT is shown of an image of `size` × `size`: whole patches, four or more."""
+    """Tokens along a side of a ViT's input for images of `size` × `size`: whole patches, at least four."""
     return max(PATCHES, math.ceil(size / patch))
 
 
 def patch_side(size: int, permutation: Permutation) -> int:
-    """Native pixels along a patch of an image of `size` × `size`. Raises ConfigError where patches are not whole."""
+    """Native pixels along a patch of an image of `size` × `size`. Raises ConfigError if patches are not whole."""
     patches = tokens_along(size)
     side = permutation.patch or size // patches
     if not side or size % side or not (permutation.patch or size == side * patches):
         want = f"patches of {side}×{side}" if permutation.patch else f"{patches}×{patches} whole patches"
         raise ConfigError(
-            f"permutation: an image of {size} pixels is not made of {want}; give `patch`, its native pixels a side"
+            f"permutation: an image of {size} pixels cannot be cut into {want}; "
+            "set `patch` to the native pixels along a side"
         )
     return side
 
 
 def order(size: int, permutation: Permutation) -> np.ndarray:
-    """(size²,) int64: the pixel, counted row by row, that comes to stand at each place. Raises ConfigError where patches
-    are not whole, or a share is of fewer than two things, which cannot change places."""
+    """(size²,) int64: for each position, row by row, the index of the pixel that moves there. Raises ConfigError if
+    patches are not whole, or a share covers fewer than two items."""
     side = patch_side(size, permutation)
     grid = size // side
     patches = _permutation("patches", grid**2, permutation.patches, role_seed(permutation.seed, "shuffle", 0))
@@ -65,11 +66,10 @@ def order(size: int, permutation: Permutation) -> np.ndarray:
 
 
 def _permutation(what: str, count: int, share: float, seed: int) -> np.ndarray:
-    """Moves that share of `count` things, to the nearest one, round one random circle; a larger share moves the same
-    and more."""
+    """Moves a share of `count` items (rounded) along one random cycle; a larger share moves a superset."""
     chosen = np.random.default_rng(seed).permutation(count)[: round(share * count)]
     if share and len(chosen) < 2:
-        raise ConfigError(f"permutation: {share:g} of {count} {what} is fewer than two: nothing can change places")
+        raise ConfigError(f"permutation: {share:g} of {count} {what} is fewer than two, so nothing can be permuted")
     out = np.arange(count)
     out[chosen] = np.roll(chosen, 1)
     return out

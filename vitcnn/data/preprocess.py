@@ -1,4 +1,4 @@
-"""From stored pixels to what a network is shown."""
+"""From stored pixels to a network's input."""
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ class Preprocess(nn.Module):
     """uint8 (B, C, H, H) -> float32 (B, C, S, S).
 
     Scaled to zero mean and unit deviation per channel, by the statistics of the training subset, then resized to the
-    network's own size S (bilinear; antialiased where it shrinks). With `order`, pixels change places before that, and
-    nearest neighbours enlarge: no pixel is mixed with one that came to stand beside it.
+    network's own size S (bilinear; antialiased where it shrinks). With `order`, pixels are permuted before that, and
+    images are enlarged by nearest neighbour, so that permuted pixels are not mixed.
     """
 
     def __init__(self, side: int, size: int, mean: Tensor, std: Tensor, order: Tensor | None = None):

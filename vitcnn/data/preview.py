@@ -1,5 +1,4 @@
-"""What a contact sheet holds: images of every class, and what augmentation makes of a subset. Drawn by
-`report.sheet`."""
+"""The contents of a contact sheet: images of every class, and an augmented subset. Drawn by `report.sheet`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -37,24 +36,24 @@ def contact_sheet(title: str, info: Info, arrays: Arrays, *, n: int, seed: int, 
     by_class = [arrays.train_images[np.flatnonzero(arrays.train_labels == c)[:ACROSS]] for c in shown]
     subset = split(arrays.train_labels, info.validation, n, role_seed(seed, "subset"))[0][:ROWS]
     pixels = torch.from_numpy(arrays.train_images[subset]).permute(0, 3, 1, 2)
-    said = [f" ({counts[c]:,})" for c in shown]
-    return _sheet(title, info, by_class, said, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
+    suffixes = [f" ({counts[c]:,})" for c in shown]
+    return _sheet(title, info, by_class, suffixes, pixels, arrays.train_labels[subset], n=n, seed=seed, augment=augment)
 
 
-def sheet_of_synthetic(made: Generator, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
-    """As `contact_sheet`, of a data set whose images are made; both blocks are of the stream of `seed`."""
-    stream, classes = role_seed(seed, "subset"), made.info.classes
-    shown = torch.from_numpy(_classes(made.info))
+def synthetic_sheet(source: Generator, *, n: int, seed: int, augment: str) -> tuple[Block, Block]:
+    """As `contact_sheet`, of a synthetic data set; both blocks are of the stream of `seed`."""
+    stream, classes = role_seed(seed, "subset"), source.info.classes
+    shown = torch.from_numpy(_classes(source.info))
     numbers = (shown[:, None] + classes * torch.arange(ACROSS)).flatten()
-    by_class = made.images(stream, numbers).permute(0, 2, 3, 1).unflatten(0, (len(shown), ACROSS)).numpy()
+    by_class = source.images(stream, numbers).permute(0, 2, 3, 1).unflatten(0, (len(shown), ACROSS)).numpy()
     subset = torch.arange(min(n, ROWS))
-    pixels, labels = made.images(stream, subset), made.labels(subset).numpy()
-    said = [""] * len(shown)
-    return _sheet(made.info.name, made.info, by_class, said, pixels, labels, n=n, seed=seed, augment=augment)
+    pixels, labels = source.images(stream, subset), source.labels(subset).numpy()
+    suffixes = [""] * len(shown)
+    return _sheet(source.info.name, source.info, by_class, suffixes, pixels, labels, n=n, seed=seed, augment=augment)
 
 
 def _classes(info: Info) -> np.ndarray:
-    """Those that are shown."""
+    """The classes that are shown."""
     return np.unique(np.linspace(0, info.classes - 1, min(info.classes, CLASSES)).astype(int))
 
 
@@ -62,7 +61,7 @@ def _sheet(
     title: str,
     info: Info,
     by_class: Sequence[np.ndarray],
-    said: Sequence[str],
+    suffixes: Sequence[str],
     pixels: Tensor,
     labels: np.ndarray,
     *,
@@ -70,8 +69,8 @@ def _sheet(
     seed: int,
     augment: str,
 ) -> tuple[Block, Block]:
-    """`by_class`: of each class shown, images (k, H, W, C); `said`: behind its name. `pixels` (rows, C, H, W): of the
-    subset."""
+    """`by_class`: of each class shown, images (k, H, W, C); `suffixes`: added to its name. `pixels` (rows, C, H, W): of
+    the subset."""
     shown = _classes(info)
     names = info.class_names or tuple(map(str, range(info.classes)))
     augment = augment_for(augment, info.size, info.flip, info.name)
@@ -84,7 +83,7 @@ def _sheet(
     classes = Block(
         f"{title}{line}classes and their training images{more}",
         by_class,
-        [f"{names[c]}{behind}" for c, behind in zip(shown, said, strict=True)],
+        [f"{names[c]}{behind}" for c, behind in zip(shown, suffixes, strict=True)],
     )
     drawn = f"{len(rows)} images of the subset n = {n:,}, seed {seed}; then {augment}"
     return classes, Block(drawn, rows, [names[label] for label in labels])

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: number j of image i of a stream is a hash of the three, and of nothing else.
+"""Counter-based random numbers: number j of image i of a stream is a hash of these three.
 
 Integers only, so that a CPU and a GPU draw the same numbers, whatever the batch. The generator is splitmix64 (Steele,
 Lea & Flood 2014): every image has one of its own, which starts at a hash of the stream and the image's number.
@@ -18,7 +18,7 @@ _ALL = 2**64 - 1
 def states(stream: int, numbers: Tensor) -> Tensor:
     """(B,) int64 numbers of images of a stream, 0 ≤ stream < 2⁶⁴ -> (B,) int64, where their generators start.
 
-    Within a stream no two images start at the same place: every step of the hash can be undone.
+    Within a stream no two images start at the same place: every step of the hash is invertible.
     """
     key = stream & _ALL
     for factor, shift in zip((*_FACTORS, 1), (30, 27, 31), strict=True):
@@ -47,7 +47,7 @@ def below(bits: Tensor, limit: Tensor | int) -> Tensor:
 
 
 def portions(numbers: Tensor, most: int) -> tuple[Tensor, ...]:
-    """`most` at a time on a CPU, whose cache then holds all that is made of them; elsewhere all at once."""
+    """`most` at a time on a CPU, so that intermediate results fit its cache; elsewhere all at once."""
     return numbers.split(most) if numbers.device.type == "cpu" else (numbers,)
 
 
@@ -69,7 +69,7 @@ def histogram(values: Tensor, bins: int) -> Tensor:
 
 @contextlib.contextmanager
 def _any_order() -> Iterator[None]:
-    """Sums of integers are the same in any order: torch's deterministic (sorting) form of them is not needed."""
+    """Integer sums do not depend on the order, so torch's deterministic (sorting) form is not needed."""
     strict, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

@@ -1,4 +1,4 @@
-"""Which images a cell is trained on: validation carved first, then nested subsets. NumPy only."""
+"""The training subset of a cell: validation is held out first, then subsets are nested. NumPy only."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ BALANCED = 1.5  # classes whose sizes differ by no more than this are drawn in e
 
 
 def nested_order(labels: np.ndarray, pool: np.ndarray, seed: int) -> np.ndarray:
-    """A permutation of `pool` (indices into `labels`) of which every prefix is a subset: the smaller in the larger.
+    """A permutation of `pool` (indices into `labels`) ; subsets are its prefixes, so the smaller are in the larger.
 
     Where the classes are of like size every prefix is balanced (class counts differ by at most one until a class is
     used up); where they are not, every prefix is stratified. Same seed, same order.
@@ -28,27 +28,27 @@ def _order(labels: np.ndarray, pool: np.ndarray, seed: int, balanced: bool) -> n
     pool = rng.permutation(np.sort(pool))
     key = np.empty(len(pool))
     for label in np.unique(labels[pool]):
-        mine = np.flatnonzero(labels[pool] == label)
+        rows = np.flatnonzero(labels[pool] == label)
         if balanced:  # round after round, one image of each class; within a round in random order
-            key[mine] = np.arange(len(mine)) + rng.random(len(mine))
+            key[rows] = np.arange(len(rows)) + rng.random(len(rows))
         else:  # evenly spread over the whole length, from a random start
-            key[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+            key[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
     return pool[np.argsort(key, kind="stable")]
 
 
 def split(labels: np.ndarray, validation: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(training indices (n,), validation indices (validation,)), disjoint; both in their nested order.
 
-    Validation depends on `labels` alone, so it is the same for every n, seed and model. Raises ValueError where
+    Validation depends on `labels` alone, so it is the same for every n, seed and model. Raises ValueError if
     `labels` has too few.
     """
     if n + validation > len(labels):
-        raise ValueError(f"{n} training and {validation} validation images asked for, {len(labels)} are there")
+        raise ValueError(f"{n} training and {validation} validation images requested, {len(labels)} available")
     held_out = stratified_order(labels, np.arange(len(labels)), seed=0)[:validation]
     pool = np.setdiff1d(np.arange(len(labels)), held_out)
     return nested_order(labels, pool, seed)[:n], held_out
 
 
 def subset_hash(indices: np.ndarray) -> str:
-    """16 hexadecimal digits that stand for a set of indices, whatever their order."""
+    """16 hexadecimal digits that identify a set of indices in any order."""
     return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""What a model costs on this machine: images a second of training and of inference, and the memory that it takes.
+"""The cost of a model on this machine: images per second of training and inference, and memory.
 
 The steps are those of `train_cell` without Lightning around them: augment, enlarge, forward, loss, backward, clip and
-AdamW, on one batch of noise. Nothing is fetched, and nothing is kept of what was trained.
+AdamW, on one batch of noise. Nothing is fetched or kept.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ from vitcnn.training.evaluate import BATCH
 from vitcnn.training.lane import Lane
 from vitcnn.training.provenance import made_by
 
-TURN = 1.0  # seconds, about, that one model is measured before the next one's turn
-STEPS = 2  # under the eye of the memory's measure: in the second the optimiser's moments lie beside the activations
+TURN = 1.0  # about the seconds of one model's turn
+STEPS = 2  # for the memory peak: in the second step the optimiser's moments exist beside the activations
 MEMORY_IS = {
     "cuda": "torch's peak of allocated memory",
     "cpu": "peak resident memory (Linux's VmHWM, else ru_maxrss) of a fresh process, warmed up by steps on two images",
@@ -45,8 +45,8 @@ Kind = Literal["training", "inference"]
 
 
 class Runner:
-    """A network of the cell's, as `train_cell` makes it, ready to be trained and asked on noise; on a GPU, once
-    `init_from` was called, with a captured step. `batch`: images of a step, by default the recipe's."""
+    """A cell's network as `train_cell` builds it, to be timed on noise; on a GPU with a captured step after `start`.
+    `batch`: images of a step, by default the recipe's."""
 
     def __init__(self, cell: Cell, data: Info, where: torch.device, batch: int | None = None):
         generator, recipe = torch.Generator().manual_seed(0), cell.recipe
@@ -62,7 +62,7 @@ class Runner:
         self.images, self.labels = images.to(where), labels.to(where)
 
     def start(self, capture: bool = True) -> "Runner":
-        """Makes the optimiser, as before the first step."""
+        """Creates the optimiser, as before the first step."""
         stream = TrainStream(self.images, self.labels, batch_size=self.batch, steps=self.lane.steps, seed=0)
         self.lane.start(Feed(stream, self.where, capacity=1))
         if capture:
@@ -101,7 +101,7 @@ class Runner:
 
 def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None = None) -> int | None:
     """Bytes that training takes at its peak above what lay there before the first step: activations, gradients,
-    moments, what libraries work with, and the slack of the allocator.
+    moments, workspaces of libraries, and the allocator's overhead.
 
     On the CPU it is the resident memory of this process, which should be a fresh one. A first step also brings in the
     libraries' own pages (some 30 MB of oneDNN, the same for every network): steps on two images bring them in before.
@@ -136,10 +136,10 @@ def measure_costs(
     threads: int = 1,
     repeats: int = 5,
     turn: float = TURN,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Costs:
     """Every model with its recipe at the largest n, in turns of about `turn` seconds, so that a machine that drifts
-    drifts for all. Sets torch's threads. Raises ConfigError where a model or the device is not to be had."""
+    drifts for all. Sets torch's threads. Raises ConfigError if a model or the device is not available."""
     where, load = pick_device(device), os.getloadavg()[0]
     torch.set_num_threads(threads)
     counted = {model.name: profile(model.arch, data) for model in study.models}
@@ -148,10 +148,10 @@ def measure_costs(
     chosen = {model.name: chosen[model.name] for model in study.models if model.name in chosen}
     memory: dict[str, int | None] = {}
     for name, cell in chosen.items():
-        say(f"{name}: memory")
+        log(f"{name}: memory")
         apart = where.type == "cpu"
         memory[name] = peak_memory_apart(cell, data, where, threads) if apart else peak_memory(cell, data, where)
-    speeds = _in_turns({name: Runner(cell, data, where).start() for name, cell in chosen.items()}, repeats, turn, say)
+    speeds = _in_turns({name: Runner(cell, data, where).start() for name, cell in chosen.items()}, repeats, turn, log)
     return Costs(
         machine=machine(where),
         threads=threads,
@@ -178,15 +178,15 @@ def _measured(cell: Cell, speeds: dict[Kind, Speed], memory: int | None) -> dict
 
 
 def _in_turns(
-    runners: dict[str, Runner], repeats: int, turn: float, say: Callable[[str], None]
+    runners: dict[str, Runner], repeats: int, turn: float, log: Callable[[str], None]
 ) -> dict[str, dict[Kind, Speed]]:
     steps: dict[tuple[str, Kind], int] = {}
     for name, runner in runners.items():
-        say(f"{name}: warm-up")
+        log(f"{name}: warm-up")
         steps |= {(name, kind): runner.steps_in(turn, kind) for kind in ("training", "inference")}
     seen: dict[tuple[str, Kind], list[float]] = {key: [] for key in steps}
     for repeat in range(repeats):
-        say(f"turn {repeat + 1} of {repeats}")
+        log(f"turn {repeat + 1} of {repeats}")
         for (name, kind), values in seen.items():
             values.append(runners[name].speed(kind, steps[name, kind]))
     return {name: {kind: _speed(seen[name, kind]) for kind in ("training", "inference")} for name in runners}

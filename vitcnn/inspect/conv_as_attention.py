@@ -1,4 +1,4 @@
-"""A trained cell's convolutions rewritten as self-attention: do the two networks say the same on the whole test set?"""
+"""A trained cell's convolutions rewritten as self-attention: do both networks agree on the whole test set?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ class Rewritten:
 
 
 def as_attention(cell: Cell, paths: StudyPaths, data_folder: str | Path | None = None) -> Rewritten:
-    """Raises ConfigError where the weights were not kept, or the network has no convolution that can be rewritten."""
+    """Raises ConfigError if the weights were not kept, or the network has no convolution that can be rewritten."""
     network, look, data = trained(cell, paths, data_folder)
     both = []
     for dtype in (torch.float32, torch.float64):
         network = network.to(dtype)
         try:
-            made = rewrite(network)
+            rewritten = rewrite(network)
         except ValueError as error:
             raise ConfigError(f"{cell.title}: {error}") from None
-        both.append(agreement(network, made, (look(images).to(dtype) for images, _ in batches(data.test))))
-    layers: Sequence[nn.Module] = [m for m in made.modules() if isinstance(m, ConvAttention)]
+        both.append(agreement(network, rewritten, (look(images).to(dtype) for images, _ in batches(data.test))))
+    layers: Sequence[nn.Module] = [m for m in rewritten.modules() if isinstance(m, ConvAttention)]
     return Rewritten(cell, len(layers), sum(layer.heads for layer in layers), *both)

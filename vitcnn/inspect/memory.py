@@ -13,14 +13,14 @@ import torch
 
 
 def wait_for(where: torch.device) -> None:
-    """A GPU works behind Python's back; the clock must not stop before it has."""
+    """Waits for a GPU to finish, before reading the clock."""
     if where.type == "cuda":
         torch.cuda.synchronize(where)
 
 
 def peak_during(work: Callable[[], object], where: torch.device) -> int | None:
-    """Bytes that `work` takes above what lay there before: allocated on a GPU, else resident in this process. None
-    where the system cannot tell (no VmHWM that can be set back, and an earlier peak that was higher)."""
+    """The peak of memory during `work` above that before, in bytes: allocated on a GPU, else resident. None if the
+    system cannot tell (no VmHWM that can be set back, and an earlier peak that was higher)."""
     return (_allocated if where.type == "cuda" else _resident)(work, where)
 
 
@@ -35,9 +35,9 @@ def _allocated(work: Callable[[], object], where: torch.device) -> int:
 
 def _resident(work: Callable[[], object], _: torch.device) -> int | None:
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's: what was freed goes back, or the steps would take it unseen
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: return freed memory, which else hides new allocations
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): counts the peak anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak
     except OSError:
         before, earlier = psutil.Process().memory_info().rss, _highest()
         work()

@@ -1,4 +1,4 @@
-"""Where the heads of a trained network look: the receptive fields that it has learned."""
+"""The receptive fields that a trained network's attention heads have learned."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ IMAGES = 200  # of the test set
 @torch.inference_mode()
 def receptive_fields(cell: Cell, paths: StudyPaths, data_folder: str | Path | None = None) -> dict[str, np.ndarray]:
     """For each layer of attention, (heads, 2H − 1, 2W − 1): the share of a head's attention that falls on each offset
-    (down, right) from the token that asks, the mean over its tokens and over `IMAGES` test images.
+    (down, right) from the query, the mean over queries and over `IMAGES` test images.
 
-    Raises ConfigError where the weights were not kept, or the network has no such layer.
+    Raises ConfigError if the weights were not kept, or the network has no such layer.
     """
     network, look, data = trained(cell, paths, data_folder)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, SelfAttention | ConvAttention)}
     if not layers:
-        raise ConfigError(f"{cell.title}: {cell.arch.name} has no attention over tokens on a grid to look at")
+        raise ConfigError(f"{cell.title}: {cell.arch.name} has no attention over a grid of tokens")
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def watch(name: str, layer: nn.Module) -> None:
@@ -41,19 +41,19 @@ def receptive_fields(cell: Cell, paths: StudyPaths, data_folder: str | Path | No
 
 
 def _by_offset(layer: SelfAttention | ConvAttention, a: Tensor) -> Tensor:
-    """The attention of one batch, summed by offset and divided by the number of tokens that ask."""
-    weights = layer.attention(a).mean(0)  # (h, tokens that ask, tokens)
+    """The attention of one batch, summed by offset and divided by the number of queries."""
+    weights = layer.attention(a).mean(0)  # (h, queries, tokens)
     if isinstance(layer, ConvAttention):
-        size, asks = a.shape[-2:], layer.asks(*a.shape[-2:])
+        size, queries = a.shape[-2:], layer.query_positions(*a.shape[-2:])
     else:
         side = round(a.shape[1] ** 0.5)
         size = (side, side)
-        asks = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+        queries = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     tokens = torch.cartesian_prod(*map(torch.arange, size))
     reach = torch.tensor(size) - 1
-    down, right = (tokens[None] - asks[:, None] + reach).unbind(-1)
+    down, right = (tokens[None] - queries[:, None] + reach).unbind(-1)
     out = torch.zeros(len(weights), *(2 * reach + 1))
     there = (down.abs() <= 2 * reach[0]) & (right.abs() <= 2 * reach[1]) & (down >= 0) & (right >= 0)
-    weights = weights * there  # an even kernel asks from one row and column beyond the image too
+    weights = weights * there  # an even kernel has queries one row and column outside the image
     where = (torch.arange(len(weights))[:, None, None], down.clamp(0, 2 * reach[0]), right.clamp(0, 2 * reach[1]))
-    return out.index_put_(where, weights / len(asks), accumulate=True)
+    return out.index_put_(where, weights / len(queries), accumulate=True)

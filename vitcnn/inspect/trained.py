@@ -1,4 +1,4 @@
-"""A cell's network as it was when its training ended."""
+"""The trained network of a cell."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from vitcnn.training.weights import load_weights
 
 
 def trained(cell: Cell, paths: StudyPaths, folder: str | Path | None = None) -> tuple[nn.Module, Preprocess, CellData]:
-    """(the network with its final weights, in evaluation mode, what it sees with, its data). Raises ConfigError."""
+    """(the network with its final weights, in evaluation mode, its preprocessing, its data). Raises ConfigError."""
     if cell.is_linear:
-        raise ConfigError(f"{cell.title}: logistic regression is no network")
+        raise ConfigError(f"{cell.title}: logistic regression is not a network")
     weights = load_weights(cell.id, paths)
     (data,) = data_of([cell], torch.device("cpu"), folder)
     network, size = build(cell.arch, data.info, weights=weights)

@@ -1,11 +1,11 @@
-"""Which cells a worker trains side by side."""
+"""Groups of cells that one worker trains in parallel."""
 
 from collections.abc import Sequence
 
 from vitcnn.errors import evenly
 from vitcnn.study.cell import Cell
 
-LANES = 16  # side by side on a GPU, where nobody says otherwise
+LANES = 16  # default number of lanes on a GPU
 
 Job = tuple[Cell, ...]
 
@@ -20,8 +20,8 @@ def jobs(cells: Sequence[Cell], lanes: int) -> list[Job]:
 
 
 def _shared(cell: Cell) -> str:
-    """The same for cells that may be trained side by side. Those that begin with others' weights may have to wait for
-    them, and are among themselves."""
+    """A key that is equal for cells that may be trained in parallel. Cells with `init_from` may have to wait for their
+    source cells, so they form groups of their own."""
     same = {"dataset", "validation", "arch", "resolution", "content"}
     return "\n".join(
         map(str, (cell.model_dump_json(include=same), cell.steps, cell.recipe.batch_size, bool(cell.init_from)))

@@ -1,6 +1,6 @@
-"""Who trains a cell: one run at a time, also where several share the folders of a study.
+"""Locks: one run at a time trains a cell, also where several runs share the folders of a study.
 
-runs/<study>/locks/<cell id>      locked by the run that trains the cell, or is about to
+runs/<study>/locks/<cell id>      locked by the run that trains the cell
 
 The lock is the kernel's (flock): it ends with the process that holds it, however that ends. On a folder that several
 machines share it is as good as the file system's locks: NFS 4, and NFS 3 with lockd, hold it for all of them. Where
@@ -27,7 +27,7 @@ class CellLocks:
         self._held: dict[str, FileLock] = {}
 
     def take(self, cell_id: str) -> bool:
-        """Is this cell ours now? False where another run is at work on it."""
+        """Locks a cell for this run. False if another run holds it."""
         if cell_id in self._held:
             return True
         path = self.paths.lock(cell_id)
@@ -38,18 +38,20 @@ class CellLocks:
         except Timeout:
             return False
         except OSError as error:
-            if error.errno == errno.ESTALE:  # a network folder that another machine has just changed
+            if error.errno == errno.ESTALE:  # another machine has just changed this network folder
                 return False
             why = error.strerror or error
             if error.errno in NO_LOCKS:
-                why = f"{why}: this file system has no locks; --runs chooses another folder"
-            raise ConfigError(f"{path}: {why}; the same command goes on once that is mended") from None
+                why = f"{why}: this file system does not support locks; choose another folder with --runs"
+            raise ConfigError(f"{path}: {why}; fix this and run the same command again to continue") from None
         self._held[cell_id] = lock
         return True
 
     def give_back(self, cell_id: str) -> None:
         if lock := self._held.pop(cell_id, None):
-            Path(lock.lock_file).unlink(missing_ok=True)  # still ours; who waits for it finds that it is gone
+            Path(lock.lock_file).unlink(
+                missing_ok=True
+            )  # still locked; a waiting run will notice that the file is gone
             lock.release()
 
     def give_back_all(self) -> None:

@@ -1,4 +1,4 @@
-"""A study with all that is known of it: its cells, its data set, its folders. To read it writes nothing."""
+"""A loaded study with its cells, data set and folders. Opening one writes nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from vitcnn.study.schema import Study
 
 
 class OpenStudy(NamedTuple):
-    """`before`: what is known of the data of the studies that `pretrain` names, by file."""
+    """`before`: the data set of each study that `pretrain` names, by file."""
 
     study: Study
     about: Info
@@ -27,8 +27,8 @@ class OpenStudy(NamedTuple):
 def open_study(
     path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
 ) -> OpenStudy:
-    """Reads a study. Raises ConfigError for what a person can mend, FetchError where images are needed to know the data
-    set and are not there."""
+    """Reads a study. Raises ConfigError for user errors, and FetchError if the data set is known only from its images
+    and these are missing."""
     study = load_study(path, overrides)
     return _opened(study, StudyPaths(study.name, results, runs), data_folder)
 
@@ -36,14 +36,14 @@ def open_study(
 def fetch_and_open(
     path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
 ) -> OpenStudy:
-    """As `open_study`, but a data set that is known only from its images is fetched, and what is known of it is kept
-    beside the records, so that these can be read without the images."""
+    """As `open_study`, but fetches a data set that is known only from its images and keeps its `Info` beside the
+    records, so that these can be read without the images."""
     study = load_study(path, overrides)
     paths = StudyPaths(study.name, results, runs)
     if not study.dataset_spec.info:
         fetch(study.dataset_spec, data_folder)
         about = about_data(study.dataset_spec, data_folder)
-        shared = about.model_copy(update={"source": about.name})  # not where it lies on this machine
+        shared = about.model_copy(update={"source": about.name})  # without this machine's path
         kept = KeptInfo(dataset=study.dataset, resolution=study.resolution, info=shared)
         check_writable(paths)
         write_atomically(paths.dataset, kept.model_dump_json() + "\n")

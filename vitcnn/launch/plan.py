@@ -1,4 +1,4 @@
-"""What a study is going to do: its cells, what each model costs, and how long that may take."""
+"""The plan of a study: its cells, the cost of each model, and an estimate of the time."""
 
 import itertools
 import statistics
@@ -28,25 +28,25 @@ GUESSED_FLOPS = 4e10
 
 
 def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> str:
-    """The device's type. Raises ConfigError where it is not there, or where a model does not fit the data."""
+    """Returns the device's type. Raises ConfigError if it is unavailable or a model does not fit the data."""
     where = pick_device(device)
-    if said := caveat(where, (cell.recipe.precision for cell in waiting if not cell.is_linear)):
-        log(said)
-    _check_sight(study, about)
+    if warning := caveat(where, (cell.recipe.precision for cell in waiting if not cell.is_linear)):
+        log(warning)
+    _check_inputs(study, about)
     for model in study.models:
         profile(model.arch, about)
     return where.type
 
 
 def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
-    """`lanes`: auto, or how many cells at most are trained side by side. On a CPU auto is 1: cells share its cores."""
+    """`lanes`: auto, or the most cells trained in parallel. On a CPU auto is 1, because cells share its cores."""
     most = (LANES if device == "cuda" else 1) if lanes == "auto" else int(lanes)
     return jobs(waiting, most)
 
 
 def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int) -> RenderableType:
-    """A rich renderable; `where`: of all cells. Raises ConfigError where a model does not fit the data."""
-    _check_sight(study, about)
+    """A rich renderable; `where`: of all cells. Raises ConfigError if a model does not fit the data."""
+    _check_inputs(study, about)
     cost = {model.name: profile(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]
     return Group(
@@ -58,26 +58,28 @@ def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, w
 
 
 def check_same_tokens(study: Study, about: Info, before: Mapping[str, Info]) -> None:
-    """Weights of positions fit as many tokens as they were trained on. `before`: the data of the studies that `pretrain`
-    names, by file. Raises ConfigError."""
+    """Checks that pretrained position embeddings fit the number of tokens. `before`: the data sets of the studies that
+    `pretrain` names, by file. Raises ConfigError."""
     for model in study.models:
         if not model.pretrain or not isinstance(model.arch, TokenArch):
             continue
         now, then = (image_size(model.arch, data) for data in (about, before[model.pretrain.study]))
         if now != then:
             raise ConfigError(
-                f"models.{model.name}: {model.arch.name} sees {now} pixels here and {then} in "
-                f"{model.pretrain.study}: give both the same image_size"
+                f"models.{model.name}: {model.arch.name} takes images of {now} pixels here and of {then} in "
+                f"{model.pretrain.study}; give both the same image_size"
             )
 
 
-def _check_sight(study: Study, about: Info) -> None:
+def _check_inputs(study: Study, about: Info) -> None:
     for model, permutation in itertools.product((m for m in study.models if m.permuted), study.permutation):
         check_input(model.arch, about, permutation)
 
 
 def _models(cost: dict[str, ModelProfile]) -> Table:
-    out = Table(Column("model", no_wrap=True), "parameters", "MACs/image", "sees", "tokens", "native pixels per token")
+    out = Table(
+        Column("model", no_wrap=True), "parameters", "MACs/image", "image size", "tokens", "native pixels per token"
+    )
     for name, c in cost.items():
         native = "" if c.input.native_pixels_per_token is None else f"{c.input.native_pixels_per_token:g}"
         sees = f"{c.input.image_size} px"
@@ -88,13 +90,15 @@ def _models(cost: dict[str, ModelProfile]) -> Table:
 def _time(where: Sequence[State], paths: StudyPaths, cost: dict[str, ModelProfile], workers: int) -> str:
     measured = speeds(where, paths)
     guess = {name: GUESSED_FLOPS / (6 * c.macs) for name, c in cost.items() if c.macs}
-    if measured:  # scale the guess to this machine
+    if measured:  # scale the estimate to this machine
         scale = statistics.median([measured[name] / guess[name] for name in measured if name in guess] or [1.0])
         guess = {name: speed * scale for name, speed in guess.items()}
     left = seconds_left(where, guess | measured, workers)
     basis = (
-        "measured" if measured.keys() >= {s.cell.model for s in where if not s.cell.is_linear} else "guessed from MACs"
+        "measured"
+        if measured.keys() >= {s.cell.model for s in where if not s.cell.is_linear}
+        else "estimated from MACs"
     )
     if not to_train(where):
-        return "nothing is left to do"
-    return f"about {duration(left or 0)} with {workers} workers ({basis}; the linear model not counted)"
+        return "nothing left to train"
+    return f"about {duration(left or 0)} with {workers} workers ({basis}; without logistic regression)"

@@ -1,4 +1,4 @@
-"""Runs a study, from Python as from the command line."""
+"""Runs a study, from Python or from the command line."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rich.live import Live
 from vitcnn.data.sources.fetch import fetch
 from vitcnn.errors import ConfigError
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
-from vitcnn.launch.ready import with_starters
+from vitcnn.launch.ready import with_sources
 from vitcnn.launch.scheduler import Outcome, run_jobs
 from vitcnn.launch.table import headline, table
 from vitcnn.launch.worker import Options
@@ -19,7 +19,7 @@ from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
 
 TRACKING = ("auto", "online", "offline", "off")
-SAID_EVERY = 30  # seconds between two lines where there is no terminal to draw a table on
+LOG_EVERY = 30  # seconds between progress lines when there is no terminal
 
 
 def run_study(
@@ -38,19 +38,19 @@ def run_study(
     keep_weights: bool = False,
     console: Console | None = None,
 ) -> Outcome:
-    """Trains the cells of a study (a YAML file; `overrides` such as "seeds=1") that have no record yet, and goes on
-    where an earlier run stopped. Returns what became of them; records lie in `results`/<study>.
+    """Trains the cells of a study (a YAML file; `overrides` such as "seeds=1") that have no record yet;
+    continues an earlier run. Returns the outcome of each; records are in `results`/<study>.
 
     `device`: auto, cpu, cuda, cuda:1 …; `workers`: processes (None: one a core on a CPU, else one), each with `threads`
-    CPU threads and `lanes` cells side by side (auto: 16 on a GPU, else 1); `wandb`: auto (online when logged in, else
-    offline), online, offline or off; `minutes`: stop after so long, with checkpoints. A script that calls this needs
-    `if __name__ == "__main__":`, as any that starts processes. Raises ConfigError for what a person can mend,
-    FetchError where a data set is not to be had.
+    CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `wandb`: auto (online when logged in, else
+    offline), online, offline or off; `minutes`: stop after this time, with checkpoints. A script that calls this needs
+    `if __name__ == "__main__":`, as any that starts processes. Raises ConfigError for user errors and
+    FetchError if a data set cannot be fetched.
     """
     if wandb not in TRACKING:
-        raise ConfigError(f"wandb {wandb}: one of {', '.join(TRACKING)}")
+        raise ConfigError(f"wandb {wandb!r}: not valid; use one of {', '.join(TRACKING)}")
     if str(lanes) != "auto" and not (str(lanes).isdecimal() and int(lanes)):
-        raise ConfigError(f"lanes {lanes}: auto, or a number of cells")
+        raise ConfigError(f"lanes {lanes!r}: not valid; use auto or a number of cells")
     folder = Path(data_folder) if data_folder else None
     opened = fetch_and_open(Path(path), overrides, results=Path(results), runs=Path(runs), data_folder=folder)
     console = console or Console(soft_wrap=True)
@@ -58,7 +58,7 @@ def run_study(
     waiting = _waiting(opened, console)
     if not waiting:
         return Outcome()
-    from vitcnn.launch.plan import check, make_jobs  # loads torch: only now that there is something to train
+    from vitcnn.launch.plan import check, make_jobs  # loads torch, so only when there is something to train
 
     def log(line: str) -> None:
         console.print(line, markup=False)  # names may look like markup
@@ -79,12 +79,12 @@ def run_study(
     with Progress(opened, workers, minutes, console) as progress:
         outcome = run_jobs(jobs, opened.paths, options, workers, progress.tick, log)
     if outcome.interrupted:
-        log("Interrupted. The same command goes on from here.")
+        log("Interrupted. Run the same command to continue.")
     return outcome
 
 
 def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
-    """The cells to train; says what is left out, and why."""
+    """The cells to train; prints which cells are left out and why."""
     paths = opened.paths
     for line in quarantine(paths):
         console.print(line, markup=False)
@@ -92,16 +92,15 @@ def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
     if opened.before:
         from vitcnn.launch.plan import check_same_tokens
 
-        # before anybody is sent to train the other study
+        # before asking the user to train the other study
         check_same_tokens(opened.study, opened.about, opened.before)
-    waiting, lost = with_starters(to_train(found), paths)
+    waiting, lost = with_sources(to_train(found), paths)
     if failed := sum(state.detail.get("final", False) for state in found):
         console.print(
-            f"failed for good, the loss not being a number: {failed} of the cells; to try them again, "
-            f"delete {paths.failures}"
+            f"{failed} cells failed for good because the loss is not finite; to try them again, delete {paths.failures}"
         )
     if lost:
-        console.print(f"left out, what they begin with having failed: {', '.join(c.title for c in lost)}", markup=False)
+        console.print(f"left out because their source cell failed: {', '.join(c.title for c in lost)}", markup=False)
     if not waiting:
         done = "done, or failed for good" if failed or lost else "done"
         console.print(f"{paths.study}: all {len(opened.cells)} cells are {done}")
@@ -109,7 +108,8 @@ def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
 
 
 class Progress:
-    """The state of a study while it runs: a live table on a terminal, a line now and then elsewhere, and the clock."""
+    """Shows a running study: a live table on a terminal, else a line every half minute. Also stops it after
+    `minutes`."""
 
     def __init__(self, opened: OpenStudy, workers: int, minutes: float | None, console: Console):
         self.opened, self.workers, self.minutes, self.console = opened, workers, minutes, console
@@ -127,7 +127,7 @@ class Progress:
             raise KeyboardInterrupt
         if self.console.is_terminal:
             self.live.update(table(states(self.opened.cells, paths), paths, self.workers), refresh=True)
-        elif now - self.shown > SAID_EVERY:
+        elif now - self.shown > LOG_EVERY:
             self.console.print(headline(states(self.opened.cells, paths), paths, self.workers))
             self.shown = now
 
@@ -136,5 +136,5 @@ class Progress:
         last = table(states(self.opened.cells, paths), paths)
         self.live.update(last if self.console.is_terminal else "", refresh=True)
         self.live.__exit__(*error)
-        if not self.console.is_terminal:  # there Live leaves the line open
+        if not self.console.is_terminal:  # without a terminal Live leaves the line open
             self.console.print(last)

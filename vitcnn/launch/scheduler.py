@@ -1,4 +1,4 @@
-"""Runs jobs in processes on this machine. A cell that fails, or a worker that dies, costs that cell one more try."""
+"""Runs jobs in processes on this machine. A cell that fails, or whose worker dies, is tried once more."""
 
 import contextlib
 import json
@@ -22,13 +22,13 @@ from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
 
 TRIES = 2
-GRACE = 3.5  # seconds that cells get to save a checkpoint, of the 5 that some schedulers give a job
-CONSTS.term_timeout = 0.2  # seconds more; who did not stop when asked (it still imports, or scores) is killed
+GRACE = 3.5  # seconds for saving checkpoints; some cluster schedulers allow 5 in all
+CONSTS.term_timeout = 0.2  # seconds after which a worker that has not stopped is killed
 
 
 @dataclass
 class Outcome:
-    """What became of the cells that were given out."""
+    """What became of the scheduled cells."""
 
     done: list[Cell] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # cell title -> error
@@ -41,16 +41,16 @@ def run_jobs(
     options: Options,
     workers: int,
     tick: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains `jobs` in order on `workers` processes that stay alive between them; `tick` is called twice a second. The
     cells of a job that fails as a whole are tried once more, each alone.
 
-    Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). Where SIGINT is ignored
-    from the start, as behind `nohup … &` in a script, it stays ignored and SIGTERM is left. Several runs, also on
-    several machines, may work on one study: what another one trains is left to it, and taken over when that one dies.
+    Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). If SIGINT is ignored
+    from the start, as with `nohup … &` in a script, it stays ignored; use SIGTERM. Several runs, also on several
+    machines, may work on one study: a run skips cells that another one trains, and takes them over if that one dies.
     """
-    run = _Run(jobs, paths, options, workers, say)
+    run = _Run(jobs, paths, options, workers, log)
     with _answered(signal.SIGTERM, _interrupt):
         run.start_pool()
         try:
@@ -63,21 +63,21 @@ def run_jobs(
             if not isinstance(error, KeyboardInterrupt):
                 raise
         finally:
-            with _answered(signal.SIGINT, signal.SIG_IGN):  # a third Ctrl-C must not leave workers and locks behind
+            with _answered(signal.SIGINT, signal.SIG_IGN):  # another Ctrl-C must not leave workers and locks behind
                 run.end()
     return run.outcome
 
 
 class _Run:
-    """The jobs that wait, those that workers are at, and what became of the cells so far."""
+    """Waiting jobs, active jobs, and the outcome so far."""
 
     def __init__(
-        self, jobs: Sequence[Job], paths: StudyPaths, options: Options, workers: int, say: Callable[[str], None]
+        self, jobs: Sequence[Job], paths: StudyPaths, options: Options, workers: int, log: Callable[[str], None]
     ):
-        self.paths, self.options, self.workers, self.say = paths, options, workers, say
+        self.paths, self.options, self.workers, self.log = paths, options, workers, log
         self.waiting: deque[Job] = deque(jobs)
         self.active: dict[ProcessFuture, Job] = {}
-        self.starts = {cell.init_from for job in jobs for cell in job} - {None}
+        self.sources = {cell.init_from for job in jobs for cell in job} - {None}
         self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
         self.context = multiprocessing.get_context("spawn")
         self.stop = self.context.Event()
@@ -85,16 +85,18 @@ class _Run:
     def start_pool(self) -> None:
         start_args = (self.stop, self.options.threads)
         self.pool = ProcessPool(self.workers, initializer=start, initargs=start_args, context=self.context)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers inherit it: Ctrl-C is ours
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT}
+        )  # inherited by the workers: only this process handles Ctrl-C
         try:
-            if not self.pool.active:  # to ask starts it
-                raise RuntimeError("the pool of workers does not start")
+            if not self.pool.active:  # reading `active` starts the pool
+                raise RuntimeError("the worker pool did not start")
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def give_out(self) -> None:
-        """Jobs to the workers that are free."""
-        if not self.pool.active:  # all workers died while they started; each such death is a try of its cell
+        """Schedules jobs on free workers."""
+        if not self.pool.active:  # all workers died during start-up; each death counts as a try of its cell
             self.pool.join()
             self.start_pool()
         for job in list(self.waiting):
@@ -102,44 +104,46 @@ class _Run:
                 break
             if _is_ready(job, self.waiting, self.active.values()):
                 self.waiting.remove(job)
-                if mine := self._take(job):
-                    self.tries.update(cell.id for cell in mine)
-                    self.active[self.pool.schedule(work, args=(mine, self.paths, self.options, self.starts))] = mine
+                if taken := self._take(job):
+                    self.tries.update(cell.id for cell in taken)
+                    self.active[self.pool.schedule(work, args=(taken, self.paths, self.options, self.sources))] = taken
         if not self.active:
-            time.sleep(0.5)  # all that is left is another run's
+            time.sleep(0.5)  # other runs train all remaining cells
 
     def _take(self, job: Job) -> Job:
-        """What of a job this run is to train, now locked; what others have finished is struck off, what they are at
-        waits."""
+        """Locks the cells of a job that this run can train. Finished cells are dropped; cells that another run holds go
+        back to waiting."""
         free = [cell for cell in job if _is_open(cell, self.paths) and self.locks.take(cell.id)]
-        mine = tuple(cell for cell in free if _is_open(cell, self.paths))  # nobody finishes it any more
+        taken = tuple(
+            cell for cell in free if _is_open(cell, self.paths)
+        )  # checked again: another run may have finished one before it was locked
         for cell in free:
-            if cell not in mine:
+            if cell not in taken:
                 self.locks.give_back(cell.id)
         if others := tuple(cell for cell in job if cell not in free and _is_open(cell, self.paths)):
             self.waiting.append(others)
-        return mine
+        return taken
 
     def collect(self) -> None:
-        """Waits for half a second, or until a job ends. Raises KeyboardInterrupt where a worker was told to stop."""
+        """Waits for half a second, or until a job ends. Raises KeyboardInterrupt if a worker received SIGTERM."""
         for future in wait(self.active, timeout=0.5, return_when=FIRST_COMPLETED).done:
             job = self.active.pop(future)
             if error := future.exception():
                 ended = dict.fromkeys((cell.id for cell in job), error)
             else:
-                ended, said = future.result()
-                for line in said:
-                    self.say(line)
+                ended, messages = future.result()
+                for line in messages:
+                    self.log(line)
             again = [cell for cell in job if self._end(cell, ended[cell.id])]
             if again:
                 what = again[0].title if len(job) == 1 else f"{len(again)} {again[0].model} cells"
                 once = "it is tried" if len(job) == 1 else "each is tried alone,"
-                self.say(f"{what} failed ({_first_line(ended[again[0].id])}); {once} once more at the end")
+                self.log(f"{what} failed ({_first_line(ended[again[0].id])}); {once} again at the end")
                 self.waiting.extend((cell,) for cell in again)
 
     def _end(self, cell: Cell, end: Any) -> bool:
-        """Notes what became of a cell ("done", "stopped" or an error). Is it to be tried once more?"""
-        if end == "stopped":  # somebody sent the worker SIGTERM: the machine is being taken away
+        """Records the outcome of a cell ("done", "stopped" or an error). True if it should be tried again."""
+        if end == "stopped":  # the worker received SIGTERM: the machine is about to go away
             raise KeyboardInterrupt
         if end == "done":
             self.outcome.done.append(cell)
@@ -147,14 +151,14 @@ class _Run:
             return True
         else:
             self.outcome.failed[cell.title] = _give_up(cell, end, self.paths)
-            self.say(f"{cell.title} failed: {self.outcome.failed[cell.title]}")
+            self.log(f"{cell.title} failed: {self.outcome.failed[cell.title]}")
         self.locks.give_back(cell.id)
         return False
 
     def interrupt(self) -> None:
-        """The running cells have GRACE seconds to save themselves; one more Ctrl-C ends that."""
+        """Gives running cells GRACE seconds to save a checkpoint; another Ctrl-C cuts this short."""
         self.outcome.interrupted = True
-        self.say("Stopping: the running cells save a checkpoint …")
+        self.log("Stopping: the running cells save a checkpoint …")
         self.stop.set()
         with contextlib.suppress(KeyboardInterrupt):
             wait(self.active, timeout=GRACE)
@@ -170,35 +174,35 @@ def _is_open(cell: Cell, paths: StudyPaths) -> bool:
 
 
 def _is_ready(job: Job, waiting: Iterable[Job], active: Iterable[Job]) -> bool:
-    """Has no cell of the job to wait for the one it begins with?"""
-    starts = {cell.init_from for cell in job} - {None}
-    return not starts or starts.isdisjoint(cell.id for other in (*waiting, *active) for cell in other)
+    """True if no cell of the job still waits for its source cell."""
+    sources = {cell.init_from for cell in job} - {None}
+    return not sources or sources.isdisjoint(cell.id for other in (*waiting, *active) for cell in other)
 
 
 def _final(error: BaseException) -> bool:
-    """Errors that a second try cannot mend."""
+    """True for errors that would happen again."""
     return isinstance(error, ConfigError | NotFiniteLoss)
 
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, ProcessExpired):
-        return f"its worker died, exit code {error.exitcode}"
+        return f"the worker died with exit code {error.exitcode}"
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _give_up(cell: Cell, error: BaseException, paths: StudyPaths) -> str:
-    said = _first_line(error)
+    message = _first_line(error)
     trace = getattr(error, "traceback", None) or "".join(traceback.format_exception(error))
-    what = {"error": said, "traceback": str(trace), "time": time.time()}
-    if isinstance(error, NotFiniteLoss):  # would happen again: part of the results
+    what = {"error": message, "traceback": str(trace), "time": time.time()}
+    if isinstance(error, NotFiniteLoss):  # deterministic, so part of the results
         place, what = paths.failure(cell.id), what | {"cell": cell.model_dump(mode="json")}
     else:
         place = paths.cell(cell.id) / "failure.json"
     try:
         write_atomically(place, json.dumps(what))
     except OSError as full:
-        return f"{said} (and {place} could not be written: {full.strerror or full})"
-    return f"{said} (all of it in {place})"
+        return f"{message} (and {place} could not be written: {full.strerror or full})"
+    return f"{message} (details in {place})"
 
 
 def _interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The state of a study as a table: models × sizes, what is running, what failed, and when it will be over."""
+"""The state of a study as a table: models × sizes, running and failed cells, and the time left."""
 
 import time
 from collections import Counter, defaultdict
@@ -17,7 +17,7 @@ COLOUR = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "re
 
 
 def table(all_states: Sequence[State], paths: StudyPaths, workers: int | None = None) -> RenderableType:
-    """A rich renderable. `workers`: how many are at work, for the time left; by default the processes that are."""
+    """A rich renderable. `workers`: for the time left; by default the processes at work."""
     parts: list[RenderableType] = [headline(all_states, paths, workers), _grid(all_states)]
     if busy := [s for s in all_states if s.kind in ("running", "stopped")]:
         parts.append(_busy(busy))
@@ -72,7 +72,7 @@ def _busy(busy: Sequence[State]) -> Table:
 
 
 def speeds(all_states: Sequence[State], paths: StudyPaths) -> dict[str, float]:
-    """Images/s of each model: of a running cell where there is one, else of one finished record, wherever made."""
+    """Images/s of each model: of a running cell if there is one, else of a finished record (from any machine)."""
     out: dict[str, float] = {}
     for state in all_states:
         if state.kind == "running" and (speed := state.detail.get("images_per_s")):
@@ -86,7 +86,7 @@ def speeds(all_states: Sequence[State], paths: StudyPaths) -> dict[str, float]:
 
 
 def seconds_left(all_states: Sequence[State], speed: dict[str, float], workers: int) -> float | None:
-    """None where no speed is known or nobody is at work. A model not yet seen counts as the mean of the others."""
+    """None if no speed is known or no worker is running. A model without a speed counts as the mean of the others."""
     if not speed or not workers:
         return None
     mean, left, now = sum(speed.values()) / len(speed), 0.0, time.time()

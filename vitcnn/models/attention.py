@@ -1,12 +1,12 @@
 """Self-attention as the lecture note writes it, step by step.
 
-    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       a token asks, is found, and speaks
+    q^i = W^q a^i,  k^i = W^k a^i,  v^i = W^v a^i       query, key and value of each token
     α_ij = q^i · k^j                                    a score for every pair, a token with itself included
     α'_i = softmax(α_i)                                 the scores of one token become weights
-    b^i = Σ_j α'_ij v^j                                 what it takes from all tokens
+    b^i = Σ_j α'_ij v^j                                 the weighted sum of values
 
-All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so side by side, each with
-its own part of q, k and v and blind to the others; W^O mixes what they bring.
+All tokens at once this is A' = softmax(Q K^T), O = A' V, with tokens as rows. Several heads do so in parallel, each
+with its own part of q, k and v; W^O mixes their outputs.
 
 Shapes: B images, N tokens, D numbers a token, h heads of d = D / h numbers; q, k, v are (B, h, N, d).
 """
@@ -25,8 +25,8 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017): (B, N, D) -> (B, N, D).
 
     The only things learned are W^q, W^k, W^v (one matrix, `qkv`), W^O (`out`) and, for the additive score, w. Tokens
-    have no positions here: permuting them permutes the output. `mask` (N, N) bool: token i sees token j only where it is
-    true, the adjacency of any graph. Raises ValueError where the heads do not divide D, or a token sees none.
+    have no positions here: permuting them permutes the output. `mask` (N, N) bool: token i sees token j only where it
+    is true, the adjacency of any graph. Raises ValueError if the heads do not divide D, or a token sees none.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, a: Tensor) -> Tensor:
-        q, k, v = self._ask(a)
+        q, k, v = self._project(a)
         if self.weights == "softmax" and self.score != "additive":  # torch's fused form of the two lines below
             scale = 1.0 if self.score == "dot" else None
             b = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
@@ -59,11 +59,11 @@ class SelfAttention(nn.Module):
         return self.out(b.transpose(1, 2).reshape(a.shape))  # concatenate the heads, then W^O
 
     def attention(self, a: Tensor) -> Tensor:
-        """α' (B, h, N, N): how much token i takes from token j, to be looked at."""
-        q, k, _ = self._ask(a)
+        """α' (B, h, N, N): the attention of token i to token j, for inspection."""
+        q, k, _ = self._project(a)
         return weigh(scores(q, k, self.score, self.w), self.weights, self.mask)
 
-    def _ask(self, a: Tensor) -> Tensor:
+    def _project(self, a: Tensor) -> Tensor:
         """q, k and v of every head, (3, B, h, N, d)."""
         B, N, D = a.shape
         return self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
@@ -100,7 +100,7 @@ def window_mask(grid: int, window: int) -> Tensor:
 
 def sinusoidal(places: Tensor, width: int) -> Tensor:
     """Sines, then cosines, of places (N,) at `width` / 2 wavelengths from 2π to 10,000 · 2π: (N, width) (Vaswani et al.
-    2017). Raises ValueError where the width is odd."""
+    2017). Raises ValueError if the width is odd."""
     if width % 2:
         raise ValueError(f"sinusoidal positions come in pairs of sine and cosine: a width of {width} is odd")
     angle = places[:, None].float() * 10_000 ** -torch.linspace(0, 1, width // 2)

@@ -1,4 +1,4 @@
-"""From a model's fields and a data set's to a network, and what it is shown."""
+"""Builds a network and its preprocessing from a model's config and a data set."""
 
 import re
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vitcnn.data.cell_data import Images, looked_at
+from vitcnn.data.cell_data import Images, statistics_sample
 from vitcnn.data.permutation import PATCHES, Permutation, order, tokens_along
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.data.sources.cache import Info
@@ -20,7 +20,7 @@ from vitcnn.models.sasa import sasa
 from vitcnn.models.swin import swin
 from vitcnn.models.vit import mixer, rnn, vit
 
-OURS = {
+NETWORKS = {
     "mixer": mixer,
     "rnn": rnn,
     "vit": vit,
@@ -45,9 +45,8 @@ def build(
     `init` sets linear layers and patch embeddings: Xavier-uniform (Glorot & Bengio 2010; "xavier": a patch embedding
     seen as the matrix it is, W^q, W^k and W^v as the one that they are kept in, smaller by √2 than each by itself) or a
     truncated normal of deviation 0.02 ("normal"); convolutions of the CNN and of the hybrid's stem keep their own,
-    LSTMs torch's, and networks of timm and of one's own everything. `weights`: a state dict to begin with instead, of
-    the same network, or of the CNN that a `cnn-attention` is made of; with `own_head` all but its head, which other
-    classes need.
+    LSTMs torch's, and networks of timm and of users everything. `weights`: a state dict to load instead, of the same
+    network or of the CNN that a `cnn-attention` rewrites; with `own_head` the head is new, since classes differ.
     """
     size = image_size(arch, data)
     if isinstance(arch, Timm):
@@ -55,7 +54,7 @@ def build(
     elif isinstance(arch, Imported):
         network = custom.network(arch, data, size)
     else:
-        network = _ours(arch, data, size, init)
+        network = _own_network(arch, data, size, init)
     if weights and own_head:
         weights = _with_head_of(network, arch, weights)
     before = weights and weights.keys() == network.state_dict().keys()
@@ -69,7 +68,7 @@ def build(
 
 
 def _with_head_of(network: nn.Module, arch: Arch, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Raises ConfigError where the weights are of a network of another shape (other tokens, other channels)."""
+    """Raises ConfigError if shapes differ (number of tokens, channels)."""
     heads = timm_models.heads(network) if isinstance(arch, Timm) else ("head",)
     own = network.state_dict()
     out = {
@@ -77,14 +76,16 @@ def _with_head_of(network: nn.Module, arch: Arch, weights: dict[str, Tensor]) ->
     }
     other = [k for k, v in own.items() if k not in out or out[k].shape != v.shape]
     if other:
-        raise ConfigError(f"pretrain: {arch.name}: the weights do not fit at {other[0]}: the same image_size for both?")
+        raise ConfigError(
+            f"pretrain: {arch.name}: the weights do not fit at {other[0]}; check that both have the same image_size"
+        )
     return out
 
 
-def _ours(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
-    if isinstance(arch, CNNAttention):  # the CNN that it is made of
+def _own_network(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
+    if isinstance(arch, CNNAttention):  # build the CNN that it rewrites
         arch = CNN(**arch.model_dump(include=CNN.model_fields.keys() - {"name"}))
-    make = OURS.get(arch.name)
+    make = NETWORKS.get(arch.name)
     if not make:
         raise TypeError(f"{arch.name} is not a network")
     fields = arch.model_dump(exclude={"name", "image_size"})
@@ -96,24 +97,24 @@ def _ours(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
         network = make(channels=data.channels, classes=data.classes, **fields)
     except ValueError as error:
         raise ConfigError(f"{arch.name}: {error}") from None
-    except RuntimeError as error:  # torch's, of a tensor that no memory holds
+    except RuntimeError as error:  # torch's, for a tensor too large for memory
         size = re.search(r"allocate (\d+) bytes", str(error))
-        why = f"one tensor of it takes {int(size[1]) / 1e9:,.0f} GB" if size else str(error)
-        raise ConfigError(f"{arch.name}: no network of these options fits into memory: {why}") from None
+        why = f"one tensor needs {int(size[1]) / 1e9:,.0f} GB" if size else str(error)
+        raise ConfigError(f"{arch.name}: a network with these options does not fit into memory: {why}") from None
     initialise(network, init, patches=not isinstance(arch, CNN | Hybrid))
     return network
 
 
 def image_size(arch: Arch, data: Info) -> int:
-    """The side of the image a model is shown, in pixels: `model.image_size`, or by default the smallest that fits."""
-    vit = tokens_along(data.size) * 16  # what a ViT of 16×16 patches is shown
+    """The side of a network's input in pixels: `model.image_size`, or by default the smallest that fits."""
+    vit = tokens_along(data.size) * 16  # the input size of a ViT with 16×16 patches
     if isinstance(arch, TokenArch):
         patch = arch.patch_size
         if arch.image_size and arch.image_size < PATCHES * patch:
             tokens = f"{PATCHES}×{PATCHES} tokens of {patch}×{patch} pixels"
             raise ConfigError(
-                f"{arch.name}: image_size {arch.image_size} holds fewer than {tokens}; "
-                f"enlarge the image to {PATCHES * patch} or more"
+                f"{arch.name}: image_size {arch.image_size} has fewer than {tokens}; "
+                f"set it to {PATCHES * patch} or more"
             )
         return arch.image_size or tokens_along(data.size, patch) * patch
     if isinstance(arch, Timm):
@@ -127,22 +128,21 @@ def image_size(arch: Arch, data: Info) -> int:
 
 
 def preprocess(arch: Arch, data: Info, images: Images, size: int, permutation: Permutation | None = None) -> Preprocess:
-    """Pixels scaled by the training subset's statistics (of its first 10,000 images where they are made), or by those
-    that loaded weights were trained with. Raises ConfigError where permuted pixels would be mixed, because the network
-    is shown fewer than there are."""
+    """Pixels scaled by the training subset's statistics (of its first 10,000 images if synthetic), or by those of
+    pretrained weights. Raises ConfigError if the input is smaller than the image, which would mix permuted pixels."""
     check_input(arch, data, permutation)
     known = timm_models.pixel_statistics(arch, data) if isinstance(arch, Timm) else None
     moved = torch.from_numpy(order(data.size, permutation)) if permutation else None
     if known:
         return Preprocess(data.size, size, *map(torch.tensor, known), moved)
-    return Preprocess.of(looked_at(images), size, moved)
+    return Preprocess.of(statistics_sample(images), size, moved)
 
 
 def check_input(arch: Arch, data: Info, permutation: Permutation | None) -> None:
     if permutation and not isinstance(arch, Linear) and (size := image_size(arch, data)) < data.size:
         raise ConfigError(
-            f"permutation: {arch.name} is shown {size} pixels of {data.size}, which would mix pixels that have changed "
-            f"places; give it image_size: {data.size} or more"
+            f"permutation: {arch.name} shrinks images from {data.size} to {size} pixels, which would mix permuted "
+            f"pixels; set image_size: {data.size} or more"
         )
 
 
@@ -160,12 +160,12 @@ def initialise(network: nn.Module, init: str, patches: bool) -> None:
 
 
 def memory_layout(network: nn.Module) -> torch.memory_format:
-    """How images lie in memory while the network is trained: channels last, the faster one for convolutions.
+    """The memory format for training: channels last, which is faster for convolutions.
 
-    Not for another's network, which may `view` what lies as it was told (LeNet's `x.view(-1, 400)`). Not where a single
-    one cuts the image into patches: to turn the images costs more than it brings. Nor where a 1×1
-    convolution with a stride has fewer than 8 channels: its backward then writes past its memory on the CPU (torch
-    2.14.1 with AVX2: "free(): invalid pointer", from 2 to 6 channels).
+    Not for a user's network, which may call `view` (LeNet's `x.view(-1, 400)`). Not if the only convolution is a patch
+    embedding: converting the images costs more than it saves. Nor if a 1×1 convolution with a stride has fewer than 8
+    channels: its backward then writes past its memory on the CPU (torch 2.14.1 with AVX2: "free(): invalid pointer",
+    from 2 to 6 channels).
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     unsafe = any(c.in_channels < 8 and c.kernel_size == (1, 1) and c.stride != (1, 1) for c in convolutions)
@@ -174,8 +174,8 @@ def memory_layout(network: nn.Module) -> torch.memory_format:
 
 
 def decayed(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """(parameters that weight decay is for, the others), by name: it is for matrices and kernels, not for biases,
-    norms, a ViT's positions or bias tables, nor for what the network itself names in `no_weight_decay` (timm's do)."""
+    """(parameters with weight decay, parameters without), by name. Matrices and kernels have it; biases, norms,
+    position embeddings, bias tables and what the network lists in `no_weight_decay` (timm's do) have not."""
     spared = ("positions", "relative_position_bias_table")
     named_by_it = getattr(network, "no_weight_decay", ())  # a method, or names
     named_by_it = set(named_by_it() if callable(named_by_it) else named_by_it)

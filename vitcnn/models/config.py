@@ -1,4 +1,4 @@
-"""The networks that a study can name, and their options: the ladder from a free model to a limited one.
+"""The networks that a study can name and their options, from a weak to a strong inductive bias.
 
 The defaults are matched dimensions: 0.44 to 0.53 M parameters and 7.5 to 11.5 M MACs at 16 tokens of the ViT's; but
 `cnn-attention` (the CNN's grid: 141 M MACs) and `linear`.
@@ -20,7 +20,7 @@ class TokenArch(Frozen):
     width: Positive = 96
     depth: Positive = 4
     patch_size: Positive = 16
-    image_size: Positive | None = None  # None: the smallest multiple of the patch that holds the image and 4×4 tokens
+    image_size: Positive | None = None  # None: the smallest that covers the image, has 4×4 tokens and whole patches
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     drop_path: Rate = 0.0
 
@@ -61,7 +61,7 @@ class ViTWindow(ViT):
     @classmethod
     def _has_a_middle(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError(f"a token stands in the middle of its window: {value} is even")
+            raise ValueError(f"a window needs a token in the middle, so an odd size, not {value}")
         return value
 
 
@@ -95,7 +95,7 @@ class CNN(Frozen):
     channels: Several = (16, 48, 192)
     blocks: Several = (1, 1, 1)
     stem_stride: Literal[1, 2] = 2
-    image_size: Positive | None = None  # None: half the ViT's, so that both look at the same grid of cells
+    image_size: Positive | None = None  # None: half the ViT's, so that both have the same grid
 
 
 class SASA(CNN):
@@ -113,7 +113,7 @@ class SASA(CNN):
 class CNNAttention(CNN):
     """The CNN with every convolution rewritten as self-attention and then set free (Cordonnier et al. 2020; the gate
     is ConViT's, d'Ascoli et al. 2021): σ(gate) of a head's attention is where its convolution looked, the rest is by
-    content. With `start: cnn` it begins as that trained CNN."""
+    content. With `init_from: cnn` it starts from that trained CNN."""
 
     name: Literal["cnn-attention"] = "cnn-attention"
     gate: float = 4.0
@@ -137,8 +137,8 @@ class Linear(Frozen):
 
 
 class InputSpec(Frozen):
-    """What the network is shown, in pixels; tokens of its first layer (None: it has none), and the native pixels along
-    a token's side."""
+    """The network's input size in pixels; tokens of its first layer (None: no tokens), and native pixels along a
+    token."""
 
     image_size: int
     tokens: int | None = None

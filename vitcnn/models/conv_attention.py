@@ -1,5 +1,5 @@
 """A CNN is a special case of self-attention: a trained convolution rewritten as one (Cordonnier, Loukas & Jaggi 2020),
-and the same layer set free to learn where it looks, behind ConViT's gate (d'Ascoli et al. 2021).
+and the same layer with learnable attention, behind ConViT's gate (d'Ascoli et al. 2021).
 
 Shapes: B images of C channels and H×W pixels, the tokens; h heads, one per kernel offset; C' channels and H'×W' out.
 """
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EXACT = 110.0  # sharpness at which a head sees one pixel only: e^-104 is 0 in float32; 4·e^-110 leak in float64
-FREED = 4.0  # sharpness to learn from: 7 % leaks, and what a head sees moves by 0.3 of the image's slope as its Δ does
+EXACT = 110.0  # sharpness at which a head attends to one pixel: e^-104 is 0 in float32; 4·e^-110 leaks in float64
+FREED = 4.0  # sharpness for learning: 7 % leaks, and the output changes by 0.3 of the image's slope per unit of Δ
 CONTENT = 0.1  # deviation of the content scores at the start, on tokens of unit variance: attention is nearly uniform
 LANES = 16  # the CPU's attention is 1.5 times faster on tokens padded from 3 to 16 numbers (float32, AVX-512; measured)
 
@@ -29,11 +29,11 @@ class ConvAttention(nn.Module):
 
     `gate=None` is the convolution itself: Δ and α are fixed. With a number, attention is ConViT's gated positional
     self-attention, (1 − σ(λ_h))·softmax(q·k/√d) + σ(λ_h)·A_pos,h; λ (starting at `gate`), Δ, log α, and W^q and W^k of
-    d = `head_width` numbers a head, are learned. Content is attended over the image's own words, without the padding.
+    d = `head_width` numbers a head, are learned. Content attention is over the image's own tokens, without the padding.
     `sharpness` is α at the start: `EXACT`, or `FREED` with a gate. A kernel is then blurred from the start, each pixel
     keeping 1 − 4·e^-α of its weight (α = 4: 93 %), but an α much larger has no gradient left for Δ.
 
-    Raises ValueError where the sharpness or the head width is not positive, and on images smaller than the kernel.
+    Raises ValueError if the sharpness or the head width is not positive, and on images smaller than the kernel.
     """
 
     def __init__(
@@ -78,20 +78,22 @@ class ConvAttention(nn.Module):
     def of(
         cls, conv: nn.Conv2d, gate: float | None = None, sharpness: float | None = None, head_width: int = 8
     ) -> "ConvAttention":
-        """`conv` with its trained weights. Raises ValueError where it has groups, is not padded with a given number of
+        """`conv` with its trained weights. Raises ValueError if it has groups, is not padded with a given number of
         zeros, or is a subclass, which may compute something else."""
         if type(conv) is not nn.Conv2d:
-            raise ValueError(f"{type(conv).__name__} is not a plain Conv2d, and may compute something else")
+            raise ValueError(f"{type(conv).__name__} is not a plain Conv2d and may compute something else")
         if conv.groups != 1:
-            raise ValueError(f"a convolution of {conv.groups} groups: a head of self-attention sees every channel")
+            raise ValueError(
+                f"convolutions with groups ({conv.groups}) are not supported: an attention head sees every channel"
+            )
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             what = f"padding {conv.padding!r} of {conv.padding_mode!r}"
-            raise ValueError(f"{what}: the tokens around the image are a given number of zeros")
+            raise ValueError(f"{what} is not supported; only a fixed number of zeros")
         fields = {name: getattr(conv, name) for name in ("stride", "padding", "dilation")}
-        made = cls(conv.weight, conv.bias, **fields, gate=gate, sharpness=sharpness, head_width=head_width)
-        for new, old in zip(made.out.parameters(), conv.parameters(), strict=True):
+        layer = cls(conv.weight, conv.bias, **fields, gate=gate, sharpness=sharpness, head_width=head_width)
+        for new, old in zip(layer.out.parameters(), conv.parameters(), strict=True):
             new.requires_grad_(old.requires_grad)
-        return made.train(conv.training)
+        return layer.train(conv.training)
 
     def forward(self, images: Tensor) -> Tensor:
         a = images.permute(0, 2, 3, 1)
@@ -123,7 +125,7 @@ class ConvAttention(nn.Module):
         padded, stride = size + 2 * self.padding[axis], self.stride[axis]
         reach = self.dilation[axis] * (self.kernel_size[axis] - 1)
         if padded <= reach:
-            raise ValueError(f"{size} pixels, {padded} with the padding, are fewer than the {reach + 1} of the kernel")
+            raise ValueError(f"{size} pixels, {padded} with the padding, are fewer than the kernel's {reach + 1}")
         s = torch.arange(padded, dtype=self.positions.dtype, device=self.positions.device)
         p = s[: padded - reach : stride] + self.middle[axis]
         distance = s - p[:, None] - self.positions[:, axis, None, None]
@@ -132,8 +134,9 @@ class ConvAttention(nn.Module):
     def content(self, a: Tensor, rows: int, columns: int) -> Tensor:
         """softmax(q·k/√d) of each head applied to the tokens: (B, H, W, C) -> (B, H', W', h, C).
 
-        (W^q p)·(W^k s) = (W^kᵀ W^q p)·s: with W^k moved to the queries, the keys of all heads are the tokens themselves,
-        as the values are, and the heads of a query are h queries more. A query in the padding attends uniformly.
+        (W^q p)·(W^k s) = (W^kᵀ W^q p)·s: with W^k moved to the queries, the keys of all heads are the tokens
+        themselves, as the values are, and the heads of a query are h queries more. A query in the padding attends
+        uniformly.
         """
         B, _, _, C = a.shape
         q = self._queries(a, rows, columns).reshape(B, 1, -1, C)
@@ -149,8 +152,8 @@ class ConvAttention(nn.Module):
         return torch.einsum("bijc,hdc,hde->bijhe", p, *self.qk)
 
     def attention(self, images: Tensor) -> Tensor:
-        """How much each token of the image is given by each head, (B, h, H'·W', H·W), to be looked at; what the zeros
-        around the image are given is left out."""
+        """Attention of each head to each token of the image, (B, h, H'·W', H·W), for inspection; without the
+        padding."""
         a = images.permute(0, 2, 3, 1)
         (B, H, W, C), (top, left) = a.shape, self.padding
         rows, columns = self.positional(H, W)
@@ -163,8 +166,8 @@ class ConvAttention(nn.Module):
         gate = self.gates.sigmoid()[:, None, None]
         return gate * A + (1 - gate) * content
 
-    def asks(self, H: int, W: int) -> Tensor:
-        """Row and column, in an image of H×W, of the tokens that ask, (H'·W', 2)."""
+    def query_positions(self, H: int, W: int) -> Tensor:
+        """Row and column of the queries in an image of H×W, (H'·W', 2)."""
         rows, columns = self.positional(H, W)
         axes = zip((rows, columns), self.middle, self.padding, self.stride, strict=True)
         return torch.cartesian_prod(*(m - p + s * torch.arange(x.shape[1]) for x, m, p, s in axes))
@@ -173,11 +176,11 @@ class ConvAttention(nn.Module):
 def rewrite(
     network: nn.Module, gate: float | None = None, sharpness: float | None = None, head_width: int = 8
 ) -> nn.Module:
-    """A copy of the network in which every Conv2d is its ConvAttention, under its old name; all else is as it was.
+    """A copy of the network with every Conv2d replaced by a ConvAttention of the same name.
 
-    Images (B, C, H, W) give what they gave, without a gate up to rounding (Cordonnier et al. 2020) and without drawing
-    from torch's generator; with one (d'Ascoli et al. 2021), nearly, and W^q and W^k are drawn. Raises ValueError where
-    there is no convolution, or one that cannot be written so.
+    Without a gate, outputs are equal up to rounding (Cordonnier et al. 2020), and torch's generator is not used. With
+    one (d'Ascoli et al. 2021), outputs are close, and W^q and W^k are drawn at random. Raises ValueError if there is no
+    convolution, or one that cannot be rewritten.
     """
     box, new = nn.Sequential(copy.deepcopy(network)), {}  # boxed: the network may itself be a convolution
     for name, module in list(box.named_modules(remove_duplicate=False)):

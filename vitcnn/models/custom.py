@@ -1,4 +1,4 @@
-"""A network of one's own, made by a function that a study names."""
+"""A user's network, built by a function that a study names."""
 
 import importlib
 import sys
@@ -17,8 +17,8 @@ _running: dict[str, str] = {}  # by module, the hash of the code that this proce
 
 
 def network(arch: Imported, data: Info, size: int) -> nn.Module:
-    """Calls it; the network comes back in training mode. Raises ConfigError where it cannot be found or called, or
-    returns no module."""
+    """Builds the network, in training mode. Raises ConfigError if the function cannot be found or called, or returns
+    something else."""
     _, module, name = arch.name.split(":")
     try:
         files = sources(module)
@@ -26,32 +26,31 @@ def network(arch: Imported, data: Info, size: int) -> nn.Module:
     except (ValueError, OSError) as error:
         raise ConfigError(f"{arch.name}: {error}") from None
     if changed:
-        raise ConfigError(f"{arch.name}: its code has changed since the study was begun")
+        raise ConfigError(f"{arch.name}: its code has changed since the study was started")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         build = getattr(_imported(module, files, arch.source_sha256), name)
-        made = build(image_size=size, channels=data.channels, classes=data.classes, **arch.options)
-    except (Exception, SystemExit) as error:  # another person's code can raise anything, or be a script that ends
-        raise ConfigError(f"{arch.name}: {told(error, files)}") from error
-    if not isinstance(made, nn.Module):
-        raise ConfigError(f"{arch.name} returned {type(made).__name__}, not an nn.Module")
-    return made.train()
+        model = build(image_size=size, channels=data.channels, classes=data.classes, **arch.options)
+    except (Exception, SystemExit) as error:  # user code can raise anything, or call sys.exit
+        raise ConfigError(f"{arch.name}: {format_error(error, files)}") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{arch.name} returned {type(model).__name__}, not an nn.Module")
+    return model.train()
 
 
-def told(error: BaseException, files: dict[str, Path]) -> str:
-    """What kind, its first line, and where in these files it came from."""
+def format_error(error: BaseException, files: dict[str, Path]) -> str:
+    """The type of an error, its first line, and its position in these files."""
     known = {str(file.resolve()) for file in files.values()}
     frames = [f for f in traceback.extract_tb(error.__traceback__) if str(Path(f.filename).resolve()) in known]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     if isinstance(error, SystemExit):
-        return f"it ends the program (SystemExit: {error}) when it is imported or called{where}"
+        return f"it exits (SystemExit: {error}) when imported or called{where}"
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{where}"
 
 
 def _imported(name: str, files: dict[str, Path], sha256: str) -> ModuleType:
-    """The module of these files, run again where they have changed since. Raises ImportError where Python finds another
-    one first."""
+    """Imports the module, again if its files have changed. Raises ImportError if Python finds another module first."""
     if _running.setdefault(name, sha256) != sha256:
         for part in files:
             sys.modules.pop(part, None)
@@ -59,5 +58,5 @@ def _imported(name: str, files: dict[str, Path], sha256: str) -> ModuleType:
         _running[name] = sha256
     module = importlib.import_module(name)
     if not module.__file__ or not files[name].samefile(module.__file__):
-        raise ImportError(f"on Python's path {module.__file__} comes before {files[name]}")
+        raise ImportError(f"{module.__file__} comes before {files[name]} on Python's path")
     return module

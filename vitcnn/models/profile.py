@@ -1,4 +1,4 @@
-"""What tables say of a network: parameters, multiply-accumulates, tokens."""
+"""Counts of a network: parameters, multiply-accumulates, tokens."""
 
 import contextlib
 import math
@@ -17,14 +17,14 @@ from vitcnn.errors import ConfigError
 from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.models.config import InputSpec, Linear
-from vitcnn.models.custom import told
+from vitcnn.models.custom import format_error
 from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.source_hash import sources
 
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """What stands beside a model's name: parameters, multiply-accumulates of one forward image, what it sees."""
+    """Parameters, multiply-accumulates of one forward image, and input of a model."""
 
     parameters: int
     macs: int
@@ -32,8 +32,8 @@ class ModelProfile:
 
 
 def profile(arch: Arch, data: Info) -> ModelProfile:
-    """Counted over one forward image by torch's FLOP counter, two FLOPs a MAC; where it sees none in a recurrent layer
-    (those that a library runs), its weights are counted once a token."""
+    """Counted over one forward image by torch's FLOP counter, two FLOPs per MAC. If the counter sees none in a
+    recurrent layer (run by a library), its weights are counted once per token."""
     if isinstance(arch, Linear):
         inputs, rows = data.size**2 * data.channels, data.classes if data.classes > 2 else 1
         return ModelProfile((inputs + 1) * rows, inputs * rows, InputSpec(image_size=data.size))
@@ -47,12 +47,12 @@ def profile(arch: Arch, data: Info) -> ModelProfile:
 def _profile(arch: Arch, data: Info) -> ModelProfile:
     network, size = build(arch, data)
     if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
-        raise ConfigError(f"{arch.name}: its lazy layers have no weights yet; show it an image before it is returned")
+        raise ConfigError(f"{arch.name}: its lazy layers have no weights yet; run it on an image before returning it")
     free = [p for p in network.parameters() if p.requires_grad]
     network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         recurrent = _count_recurrent(network, counter)
-        with _its_errors(arch, size):
+        with _as_config_errors(arch, size):
             out = network(torch.zeros(1, data.channels, size, size))
     _check_logits(arch, out, "one image", (1, data.classes))
     macs = counter.get_total_flops() // 2 + sum(recurrent)
@@ -70,31 +70,31 @@ def _profile(arch: Arch, data: Info) -> ModelProfile:
 
 
 def _try_a_step(arch: Arch, network: nn.Module, data: Info, size: int) -> None:
-    """One of training, on two images, as a cell takes thousands. Raises ConfigError for whatever stands in its way."""
+    """Runs one training step on two images. Raises ConfigError for any error."""
     if not any(p.requires_grad for p in network.parameters()):
-        raise ConfigError(f"{arch.name}: none of its parameters can be trained (requires_grad)")
+        raise ConfigError(f"{arch.name}: no parameter is trainable (requires_grad)")
     layout = memory_layout(network.train())
     images = torch.rand(2, data.channels, size, size).to(memory_format=layout)
-    with _its_errors(arch, size):
+    with _as_config_errors(arch, size):
         network.to(memory_format=layout)
         optimizer = torch.optim.AdamW(decay_groups(network, 0.05), lr=1e-6, fused=True)
         out = network(images)
     _check_logits(arch, out, "two images in training", (2, data.classes))
-    with _its_errors(arch, size):
+    with _as_config_errors(arch, size):
         F.cross_entropy(out, torch.tensor([0, data.classes - 1])).backward()
         optimizer.step()
 
 
 @contextlib.contextmanager
-def _its_errors(arch: Arch, size: int) -> Iterator[None]:
-    """As ConfigErrors: whatever a network raises, for instance on an image of a size that it cannot take."""
+def _as_config_errors(arch: Arch, size: int) -> Iterator[None]:
+    """Turns any error of a network into a ConfigError, for instance on an unsupported image size."""
     try:
         yield
     except (Exception, SystemExit) as error:
         own = isinstance(arch, Imported)
-        said = told(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
+        reason = format_error(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
         more = timm_models.hint(arch, size) if isinstance(arch, Timm) else ""
-        raise ConfigError(f"{arch.name} at {size} pixels: {said}{more}") from error
+        raise ConfigError(f"{arch.name} at {size} pixels: {reason}{more}") from error
 
 
 def _check_logits(arch: Arch, out: object, of: str, shape: tuple[int, int]) -> None:
@@ -104,7 +104,7 @@ def _check_logits(arch: Arch, out: object, of: str, shape: tuple[int, int]) -> N
 
 
 def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
-    """Filled, in the next forward, with the MACs of every recurrent layer of which the counter sees none."""
+    """A list that the next forward fills with the MACs of recurrent layers that the counter misses."""
     macs, seen = [], [0]
 
     def before(*_: object) -> None:
@@ -123,7 +123,7 @@ def _count_recurrent(network: nn.Module, counter: FlopCounterMode) -> list[int]:
 
 
 def _tokens(arch: Arch, network: nn.Module, size: int) -> int | None:
-    """How many tokens the first layer cuts an image into; None where there are none."""
+    """Tokens of the first layer; None if it has none."""
     if isinstance(arch, Timm):
         embed = timm_models.tokens_of(network)  # VOLO's has no img_size: it always counts those of 224 pixels
         return getattr(embed, "num_patches", None) if hasattr(embed, "img_size") else None

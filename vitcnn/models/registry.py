@@ -1,4 +1,4 @@
-"""The models that a study can name: our networks, any of timm's, and a person's own."""
+"""The architectures that a study can name: built-in networks, timm's, and users' own."""
 
 import re
 import reprlib
@@ -33,7 +33,7 @@ class Timm(Frozen):
         if not isinstance(value, dict) or not isinstance(value.get("weights"), str) or value.get("weights_sha256"):
             return value
         if value.get("pretrained"):
-            raise ValueError("give `pretrained` or `weights`, one of the two")
+            raise ValueError("give either `pretrained` or `weights`")
         try:
             return value | {"weights_sha256": file_hash(Path(value["weights"]))}
         except OSError as error:
@@ -41,7 +41,7 @@ class Timm(Frozen):
 
 
 class Imported(Frozen):
-    """A network of one's own: `import:mypkg.net:build`, called as
+    """A user's network: `import:mypkg.net:build`, called as
     `build(image_size=…, channels=…, classes=…, **options)`, to return an `nn.Module` from images (B, channels,
     image_size, image_size) float to logits (B, classes). Looked for on Python's path and in the current folder.
     """
@@ -49,7 +49,7 @@ class Imported(Frozen):
     name: str
     image_size: Positive | None = None  # None: the data's own
     options: dict[str, Any] = Field(default={})
-    source_sha256: str | None = None  # of its code (`own_code.sources`), filled in: changed code is another cell
+    source_sha256: str | None = None  # of its code (`source_hash.sources`), filled in: changed code is another cell
 
     @model_validator(mode="before")
     @classmethod
@@ -65,8 +65,8 @@ class Imported(Frozen):
 
 
 def identity(arch: "Arch") -> dict[str, Any]:
-    """What decides a model's results; fields at their default are left out, so that a new option changes no identity,
-    and so is the way to a file of weights, whose hash stands for it."""
+    """The fields that decide a model's results. Fields at their default are left out, so that a new option changes no
+    identity, and so is the path of a weights file, which is identified by its hash."""
     own = arch.model_dump(mode="json", exclude_defaults=True, exclude={"weights"} if isinstance(arch, Timm) else None)
     return {**own, "name": arch.name}
 
@@ -88,7 +88,7 @@ ARCHS = {
 
 
 def kind(arch: Any) -> str:
-    """The key of `ARCHS` for what stands behind `arch:`. Raises ValueError, naming the nearest."""
+    """The key of `ARCHS` for a model's `arch`. Raises ValueError with the nearest name."""
     name = arch.get("name") if isinstance(arch, dict) else getattr(arch, "name", None)
     for prefix, key in (("timm/", "timm/NAME"), ("import:", "import:MODULE:FUNCTION")):
         if str(name).startswith(prefix):
@@ -101,11 +101,11 @@ def kind(arch: Any) -> str:
 def _tag(arch: Any) -> str | None:
     try:
         return kind(arch)
-    except ValueError:  # would pass through pydantic as it is, without where it stands
+    except ValueError:  # an error here would leave pydantic without its location
         return None
 
 
 Arch = Annotated[
-    Union[tuple(Annotated[fields, Tag(key)] for key, fields in ARCHS.items())],  # noqa: UP007  made, not written out
+    Union[tuple(Annotated[fields, Tag(key)] for key, fields in ARCHS.items())],  # noqa: UP007  built from a dictionary
     Discriminator(_tag),
 ]

@@ -1,4 +1,4 @@
-"""Attention over each pixel's neighbourhood: "a convolution kernel with attention added"."""
+"""Stand-alone self-attention over each pixel's neighbourhood (Ramachandran et al. 2019)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,13 @@ TILE = 4  # pixels a side that share the keys around them
 
 
 class NeighbourhoodAttention(nn.Module):
-    """Each pixel asks the `window` × `window` pixels around it, those inside the image (Ramachandran et al. 2019):
+    """Each pixel attends to the `window` × `window` pixels around it inside the image (Ramachandran et al. 2019):
     (B, C, H, W) -> (B, C', H, W).
 
     α_ij = q^i · (k^j + r^{j − i}) / √d with a vector r learned for every offset (the paper: half of it for the row,
-    half for the column, and no √d), softmax over the neighbourhood. Made by tiles: 4×4 pixels and the (3 + window)²
+    half for the column, and no √d), softmax over the neighbourhood. Computed by tiles: 4×4 pixels and the (3 + window)²
     around and in them (Vaswani et al. 2021), so the cost is O(H·W·window²).
-    Raises ValueError where `head_width` does not divide C'.
+    Raises ValueError if `head_width` does not divide C'.
     """
 
     def __init__(self, channels: int, out: int, window: int, head_width: int):
@@ -34,7 +34,7 @@ class NeighbourhoodAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, _, H, W = x.shape
         t, d = TILE, self.head_width
-        reach = 0 if max(H, W) <= t else self.reach  # one tile has nothing around it
+        reach = 0 if max(H, W) <= t else self.reach  # a single tile has no surroundings
         spare = (0, -W % t, 0, -H % t)  # up to whole tiles
         around = (reach, reach + spare[1], reach, reach + spare[3])
         q, k, v = self.qkv(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).chunk(3, 1)  # (B, C', H, W) each

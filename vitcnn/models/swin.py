@@ -1,4 +1,4 @@
-"""Local-window self-attention: timm's Swin Transformer (Liu et al. 2021), cut to a small size."""
+"""Local-window self-attention: timm's Swin Transformer (Liu et al. 2021), in a small size."""
 
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
@@ -21,7 +21,7 @@ def swin(
 
     Each stage after the first joins 2×2 tokens and doubles the width. A stage whose grid is no larger than the window
     is attention over everything. Where windows do not divide a grid, zeros fill them up, which timm's unshifted blocks
-    attend to as to tokens. Raises ValueError where tokens or heads do not come out whole.
+    attend to as to tokens. Raises ValueError if tokens or heads do not come out whole.
     """
     if len(depths) != len(heads):
         raise ValueError(f"{len(depths)} depths and {len(heads)} heads: one of each per stage")

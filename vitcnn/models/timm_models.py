@@ -18,40 +18,40 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.registry import Timm, file_hash
 
-RESERVED = {  # options that the study sets
+RESERVED = {  # options set by the study
     "pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size", "pretrained_cfg", "pretrained_cfg_overlay"
 }  # fmt: skip
-UNREADABLE = "no file of weights, as torch.save or safetensors write them"
+UNREADABLE = "not a weights file of torch.save or safetensors"
 CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
 
 
 def network(arch: Timm, data: Info, size: int) -> nn.Module:
-    """Draws from torch's global generator. Raises ConfigError, with what timm said, where the architecture does not
-    fit or the weights are not its own."""
+    """Draws from torch's global generator. Raises ConfigError with timm's error if the architecture does not fit or
+    the weights are of another network."""
     name, state = _known(arch), torch.get_rng_state()
     if taken := sorted(RESERVED & arch.options.keys()):
-        raise ConfigError(f"{arch.name}: options: {', '.join(taken)} is set by the study, not here")
+        raise ConfigError(f"{arch.name}: options: {', '.join(taken)} cannot be set here; the study sets it")
     common = {"in_chans": data.channels, "num_classes": data.classes, **arch.options}
     try:
         try:
-            made = timm.create_model(name, img_size=size, **common)
+            model = timm.create_model(name, img_size=size, **common)
             common["img_size"] = size
         except TypeError as error:  # most convolutional networks take any size and have no such argument
             if "img_size" not in str(error):
                 raise
-            made = timm.create_model(name, **common)
+            model = timm.create_model(name, **common)
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
         more = "" if arch.options or "unexpected keyword" in str(error) else hint(arch, size)
-        raise ConfigError(f"{arch.name} at {size} pixels: {_said(error)}{more}") from error
-    _check_tokens(arch, made, size)
+        raise ConfigError(f"{arch.name} at {size} pixels: {_format_error(error)}{more}") from error
+    _check_tokens(arch, model, size)
     if arch.pretrained or arch.weights:
         torch.set_rng_state(state)
-        made = _with_weights(arch, name, common, made)
-    if stem(arch, size) == "cifar" and isinstance(made, ResNet):
-        _cifar_stem(made, data.channels)
+        model = _with_weights(arch, name, common, model)
+    if stem(arch, size) == "cifar" and isinstance(model, ResNet):
+        _cifar_stem(model, data.channels)
     elif arch.stem == "cifar":
-        raise ConfigError(f"{arch.name}: stem: cifar is for timm's ResNets, not for {type(made).__name__}")
-    return made
+        raise ConfigError(f"{arch.name}: stem: cifar works for timm's ResNets only, not for {type(model).__name__}")
+    return model
 
 
 def heads(network: nn.Module) -> tuple[str, ...]:
@@ -60,18 +60,18 @@ def heads(network: nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def tokens_of(made: nn.Module) -> nn.Module | None:
-    """What cuts images into tokens: timm's mixers call it a stem."""
-    stem = getattr(made, "stem", None)
-    return getattr(made, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
+def tokens_of(model: nn.Module) -> nn.Module | None:
+    """The patch embedding; timm's mixers call it a stem."""
+    stem = getattr(model, "stem", None)
+    return getattr(model, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
 
 
-def _check_tokens(arch: Timm, made: nn.Module, size: int) -> None:
-    """Most of timm's ViTs leave out, and do not say so, the border that whole patches do not cover."""
-    embed = tokens_of(made)
+def _check_tokens(arch: Timm, model: nn.Module, size: int) -> None:
+    """Most of timm's ViTs silently drop a border that whole patches do not cover. Raises ConfigError."""
+    embed = tokens_of(model)
     if isinstance(embed, PatchEmbed) and not embed.dynamic_img_pad and (over := size % (token := embed.patch_size[0])):
         raise ConfigError(
-            f"{arch.name}: an image of {size} pixels is not made of whole {token}×{token} tokens; "
+            f"{arch.name}: an image of {size} pixels cannot be cut into whole {token}×{token} tokens; "
             f"try image_size: {size + token - over}"
         )
 
@@ -79,7 +79,7 @@ def _check_tokens(arch: Timm, made: nn.Module, size: int) -> None:
 def _with_weights(arch: Timm, name: str, common: dict[str, Any], fresh: nn.Module) -> nn.Module:
     """The same network with weights; `fresh` is drawn from the same state, to see which tensors were loaded.
 
-    timm loads what fits and says nothing where nothing does, because a new head never fits.
+    timm silently skips tensors that do not fit, because a new head never does.
     """
     file = {"pretrained_cfg_overlay": {"file": str(Path(arch.weights).expanduser())}} if arch.weights else {}
     where = arch.weights or "timm's hub"
@@ -88,22 +88,22 @@ def _with_weights(arch: Timm, name: str, common: dict[str, Any], fresh: nn.Modul
     except OSError as error:
         raise ConfigError(f"{arch.name}: weights: {where}: {error.strerror or error}") from None
     if changed:
-        raise ConfigError(f"{arch.name}: {where} is not the file that the study was begun with")
+        raise ConfigError(f"{arch.name}: {where} has changed since the study was started")
     try:
-        made = timm.create_model(name, pretrained=True, **file, **common)
-    except Exception as error:  # whatever a host or a file can do wrong
-        said = UNREADABLE if arch.weights and not _readable(arch.weights) else _said(error)
-        raise ConfigError(f"{arch.name}: no weights from {where}: {said}") from error
-    pairs = zip(fresh.parameters(), made.parameters(), strict=True)
-    pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # drawn, not constant to begin with
+        model = timm.create_model(name, pretrained=True, **file, **common)
+    except Exception as error:  # any error of a host or a file
+        reason = UNREADABLE if arch.weights and not _readable(arch.weights) else _format_error(error)
+        raise ConfigError(f"{arch.name}: no weights from {where}: {reason}") from error
+    pairs = zip(fresh.parameters(), model.parameters(), strict=True)
+    pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # randomly initialised, not constant
     loaded = sum(not torch.equal(p, q) for p, q in pairs)
     if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
-        raise ConfigError(f"{arch.name}: {where} holds other weights: {loaded} of {len(pairs)} tensors fit")
-    return made
+        raise ConfigError(f"{arch.name}: {where} has weights of another network: {loaded} of {len(pairs)} tensors fit")
+    return model
 
 
 def _readable(file: str) -> bool:
-    """Is it a file of tensors at all? Asked once loading it has failed."""
+    """True if it is a file of tensors; for a better message after loading has failed."""
     try:
         timm.models.load_state_dict(str(Path(file).expanduser()))
     except Exception:  # whatever a file of another kind makes torch or safetensors raise
@@ -111,12 +111,12 @@ def _readable(file: str) -> bool:
     return True
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}"
 
 
 def stem(arch: Timm, cnn: int) -> str | None:
-    """`cifar`, or None for timm's own; `cnn`: the image size that our CNN takes."""
+    """`cifar`, or None for timm's own stem; `cnn`: the default input size of `cnn`."""
     if arch.stem:
         return "cifar" if arch.stem == "cifar" else None
     fresh = not (arch.pretrained or arch.weights)
@@ -125,14 +125,14 @@ def stem(arch: Timm, cnn: int) -> str | None:
 
 
 def default_size(arch: Timm, vit: int, cnn: int) -> int:
-    """With weights, the size that timm trained them at; behind a cifar stem, our CNN's; else a ViT's."""
+    """With weights, the size that timm trained them at; with a cifar stem, that of `cnn`; else that of `vit`."""
     if arch.pretrained or arch.weights:
         return timm.get_pretrained_cfg(_known(arch)).input_size[-1]
     return cnn if stem(arch, cnn) == "cifar" else vit
 
 
 def pixel_statistics(arch: Timm, data: Info) -> tuple[list[float], list[float]] | None:
-    """(mean, deviation) a channel in [0, 1] that weights were trained with; None where training begins anew."""
+    """(mean, deviation) a channel in [0, 1] that weights were trained with; None without pretrained weights."""
     if not (arch.pretrained or arch.weights):
         return None
     about = timm.get_pretrained_cfg(_known(arch))
@@ -148,7 +148,7 @@ def _known(arch: Timm) -> str:
         )
     try:
         timm.get_pretrained_cfg(name)
-    except RuntimeError:  # of the part behind the dot
+    except RuntimeError:  # an unknown tag after the dot
         architecture, _, tag = name.partition(".")
         known = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
         why = f"timm {timm.__version__} has no weights {tag!r} of {architecture}{suggest(tag, known)}"
@@ -157,14 +157,14 @@ def _known(arch: Timm) -> str:
 
 
 def hint(arch: Timm, size: int) -> str:
-    """What may help where an architecture refuses an image of this size."""
+    """A hint if an architecture rejects this image size."""
     about = timm.get_pretrained_cfg(_known(arch))
     own = about.input_size[-1] if about else size
     return f"; timm's own size is {own}: try image_size: {own}" if own != size else ""
 
 
-def _cifar_stem(made: ResNet, channels: int) -> None:
+def _cifar_stem(model: ResNet, channels: int) -> None:
     """A 3×3 convolution of stride 1 and no pooling (He et al. 2016, section 4.2)."""
-    made.conv1 = nn.Conv2d(channels, made.bn1.num_features, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(made.conv1.weight, mode="fan_out", nonlinearity="relu")
-    made.maxpool = nn.Identity()
+    model.conv1 = nn.Conv2d(channels, model.bn1.num_features, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()

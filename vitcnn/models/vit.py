@@ -1,5 +1,5 @@
 """Networks over tokens: a patch-based Vision Transformer (Dosovitskiy et al. 2021), mean-pooled as in Beyer, Zhai &
-Kolesnikov 2022, and what becomes of it when something else mixes the tokens or cuts the image."""
+Kolesnikov 2022, and variants with other token mixers or patch embeddings."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from vitcnn.models.attention import SelfAttention, sinusoidal, sinusoidal_2d, wi
 
 
 class Block(nn.Module):
-    """Encoder block, pre-norm (Dosovitskiy et al. 2021, equations 2 and 3): residual around what mixes the tokens,
+    """Encoder block, pre-norm (Dosovitskiy et al. 2021, equations 2 and 3): a residual around the token mixer, a
     residual around a position-wise MLP. (B, N, D) -> same."""
 
     def __init__(self, width: int, attention: nn.Module, mlp_ratio: float, drop_path: float):
@@ -29,13 +29,12 @@ class Block(nn.Module):
 
 class Recurrence(nn.Module):
     """A bidirectional LSTM (Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997) in attention's place, half the
-    width each way: (B, N, D) -> (B, N, D). What is far away in the sequence must be remembered. Raises ValueError where
-    the width is odd."""
+    width each way: (B, N, D) -> (B, N, D). Raises ValueError if the width is odd."""
 
     def __init__(self, width: int):
         super().__init__()
         if width % 2:
-            raise ValueError(f"a width of {width} does not halve into two directions")
+            raise ValueError(f"a width of {width} cannot be split into two directions; make it even")
         self.lstm = nn.LSTM(width, width // 2, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ class TokenNetwork(nn.Module):
         self.grid, self.embed = grid, embed
         if positions == "learned":
             self.positions = nn.Parameter(torch.empty(grid**2, width))
-            nn.init.normal_(self.positions, std=0.02)  # ViT paper's code
+            nn.init.normal_(self.positions, std=0.02)  # as in the code of the ViT paper
         else:
             self.register_buffer("positions", _fixed(positions, grid, width), persistent=False)
         rates = torch.linspace(0, drop_path, depth).tolist()
@@ -101,9 +100,9 @@ def vit(
     convolutions: bool = False,
     **rest: float,
 ) -> TokenNetwork:
-    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each token sees that many tokens a
-    side; `convolutions`: these cut the image (Xiao et al. 2021). Raises ValueError where tokens, heads or positions do
-    not come out whole."""
+    """(B, C, S, S) -> logits (B, classes): a ViT (Dosovitskiy et al. 2021). `window`: each token sees that many tokens
+    a side; `convolutions`: a convolutional stem (Xiao et al. 2021). Raises ValueError if tokens, heads or positions
+    do not come out whole."""
     grid = _grid(image_size, patch_size)
     mask = window_mask(grid, window) if window else None
     embed = conv_stem(channels, width, patch_size) if convolutions else patches(channels, width, patch_size)
@@ -118,12 +117,12 @@ def vit(
 
 
 def rnn(*, image_size: int, patch_size: int, channels: int, width: int, **rest: float) -> TokenNetwork:
-    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError where tokens do
+    """(B, C, S, S) -> logits (B, classes): the ViT with an LSTM in attention's place. Raises ValueError if tokens do
     not come out whole or the width is odd."""
     return TokenNetwork(
         embed=patches(channels, width, patch_size),
         grid=_grid(image_size, patch_size),
-        positions="none",  # the order in which tokens come says where they are
+        positions="none",  # the order of the sequence gives the positions
         mix=lambda: Recurrence(width),
         width=width,
         **rest,
@@ -142,8 +141,8 @@ def mixer(
     mlp_ratio: float,
     drop_path: float,
 ) -> nn.Module:
-    """(B, C, S, S) -> logits (B, classes): timm's MLP-Mixer (Tolstikhin et al. 2021), where every token has a weight for
-    every other, whatever they hold. Raises ValueError where tokens do not come out whole."""
+    """(B, C, S, S) -> logits (B, classes): timm's MLP-Mixer (Tolstikhin et al. 2021), with learned weights between all
+    pairs of positions. Raises ValueError if tokens do not come out whole."""
     _grid(image_size, patch_size)
     return MlpMixer(
         img_size=image_size,
@@ -164,13 +163,13 @@ def patches(channels: int, width: int, patch_size: int) -> nn.Module:
 
 def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
     """(B, C, S, S) -> tokens (B, D, g, g), g = S / patch_size: 3×3 convolutions of stride 2 that double the channels up
-    to `width` at the grid of tokens, then 1×1 (Xiao et al. 2021). Raises ValueError where the patch is no power of two
+    to `width` at the grid of tokens, then 1×1 (Xiao et al. 2021). Raises ValueError if the patch is no power of two
     from 2 on, or the width cannot be halved so often."""
     steps = int(math.log2(patch_size))
     if 2**steps != patch_size or not steps or width % 2 ** (steps - 1):
         raise ValueError(
-            f"a convolutional stem halves the image until a token is one pixel: patch_size {patch_size} must be a power "
-            f"of two, and the width {width} divisible by half of it"
+            f"a convolutional stem halves the image until a token is one pixel: patch_size {patch_size} must be a "
+            f"power of two, and the width {width} divisible by half of it"
         )
     layers, inside = [], channels
     for out in (width // 2 ** (steps - 1 - k) for k in range(steps)):
@@ -182,5 +181,5 @@ def conv_stem(channels: int, width: int, patch_size: int) -> nn.Module:
 
 def _grid(image_size: int, patch_size: int) -> int:
     if image_size % patch_size:
-        raise ValueError(f"an image of {image_size} pixels is not made of whole {patch_size}×{patch_size} tokens")
+        raise ValueError(f"an image of {image_size} pixels cannot be cut into whole {patch_size}×{patch_size} tokens")
     return image_size // patch_size

@@ -1,4 +1,4 @@
-"""What `vitcnn cost` leaves behind: results/<study>/cost.json. Files only; loads neither torch nor timm."""
+"""The file that `vitcnn cost` writes: results/<study>/cost.json. Files only; loads neither torch nor timm."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class Speed(Frozen):
 
 class ModelCost(Frozen):
     """What one model costs. Parameters and multiply-accumulates (of one forward image) are counted, the rest is
-    measured; None where there is nothing to measure (linear) or where it could not be.
+    measured; None if there is nothing to measure (linear) or where it could not be.
 
     `memory`: bytes that training takes at its peak above what lay there before the first step, when the network's
     weights and the batch were in place: activations, gradients and the optimiser's moments.
@@ -50,7 +50,7 @@ class Costs(Frozen):
     made_by: dict[str, Any]  # versions, git revision, device, date
 
     def of(self, name: str, arch: Arch) -> ModelCost | None:
-        """None where no model of this name was measured, or another model was."""
+        """None if no model of this name was measured, or another model was."""
         cost = self.models.get(name)
         return cost if cost and cost.arch == identity(arch) else None
 
@@ -66,7 +66,7 @@ def write_costs(costs: Costs, paths: StudyPaths) -> Path:
 
 
 def read_costs(paths: StudyPaths) -> Costs | None:
-    """None where nothing was measured. Raises ConfigError, naming the file, where it is no such thing."""
+    """None if nothing was measured. Raises ConfigError, naming the file, if it is not valid."""
     path = cost_file(paths)
     try:
         return Costs.model_validate_json(path.read_bytes())
@@ -74,4 +74,4 @@ def read_costs(paths: StudyPaths) -> Costs | None:
         return None
     except ValidationError as error:
         what = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
-        raise ConfigError(f"{path}: no costs ({what}); `vitcnn cost` writes it anew") from None
+        raise ConfigError(f"{path}: not a valid cost file ({what}); run `vitcnn cost` again") from None

@@ -1,4 +1,4 @@
-"""Where the files of a study lie, and how one is written whole or not at all."""
+"""Paths of a study's files, and atomic writing."""
 
 import os
 from dataclasses import dataclass, replace
@@ -27,12 +27,12 @@ class StudyPaths:
 
     @property
     def failures(self) -> Path:
-        """Of cells that would fail again: their loss is no number."""
+        """Of cells whose loss is not finite; they would fail again."""
         return self.report / "failures"
 
     @property
     def dataset(self) -> Path:
-        """What a run knew of its data set, for one that is not built in."""
+        """The `KeptInfo` of a data set that is not built in."""
         return self.report / "dataset.json"
 
     @property
@@ -49,7 +49,7 @@ class StudyPaths:
         return self.run / cell_id
 
     def lock(self, cell_id: str) -> Path:
-        """Beside the cells' folders, which go with the finished cell."""
+        """Outside the cells' folders, which are deleted when a cell finishes."""
         return self.run / "locks" / cell_id
 
     def weights(self, cell_id: str) -> Path:
@@ -57,8 +57,8 @@ class StudyPaths:
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
-    """The file is there whole, or as it was before; `durable`: also after a power failure, for some milliseconds.
-    Raises OSError."""
+    """Writes a file completely or leaves it unchanged; `durable`: also across a power failure (costs some
+    milliseconds). Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:

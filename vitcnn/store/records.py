@@ -1,10 +1,10 @@
-"""What a cell leaves behind, and what a study's folders say about its state. Files only; loads neither torch nor timm.
+"""The record of a finished cell, and the layout of a study's folders. Files only; loads neither torch nor timm.
 
 results/<study>/records/<cell id>.json    written last, atomically: a cell is finished when its record is there
-results/<study>/failures/<cell id>.json   of a cell whose loss is no number, in its place
+results/<study>/failures/<cell id>.json   instead, of a cell whose loss is not finite
 runs/<study>/<cell id>/progress.json      where a worker is (rewritten about once a second)
-runs/<study>/<cell id>/failure.json       the error of a cell that gave up
-runs/<study>/<cell id>/last.ckpt          from which an interrupted cell goes on
+runs/<study>/<cell id>/failure.json       the error of a failed cell
+runs/<study>/<cell id>/last.ckpt          the checkpoint of an interrupted cell
 runs/<study>/weights/<cell id>.pt         of a cell whose final weights are kept
 """
 
@@ -26,7 +26,7 @@ SCHEMA = 2
 
 class Score(Frozen):
     """Over `images` images: accuracy, its mean over classes, and expected calibration error, all in [0, 1]; mean
-    negative log-likelihood in nats. None: not measured when the record was made."""
+    negative log-likelihood in nats. None: not measured at the time."""
 
     accuracy: float
     nll: float
@@ -59,8 +59,8 @@ class Point(Frozen):
 
 
 class Cost(Frozen):
-    """`seconds` of training and its validations, without start-up and the final tests; `images_per_s` follows. Of a
-    cell that was trained beside others, in one of `lanes`: its share of the time."""
+    """`seconds` of training and its validations, without start-up and the final tests; `images_per_s` follows. For a
+    cell trained in one of several `lanes`: its share of the time."""
 
     parameters: int
     macs: int  # of one forward image
@@ -69,7 +69,7 @@ class Cost(Frozen):
     epochs: float
     seconds: float
     images_per_s: float | None
-    resumed: int = 0  # how often the cell went on from a checkpoint
+    resumed: int = 0  # how often the cell resumed from a checkpoint
     lanes: int = 1
 
 
@@ -93,36 +93,36 @@ class Record(Frozen):
 
 
 def write_record(record: Record, paths: StudyPaths) -> Path:
-    """Raises OSError where there is no room for it; then there is no file."""
+    """Raises OSError if the disk is full; then no file is left."""
     path, text = paths.record(record.id), record.model_dump_json()
     write_atomically(path, f'{text[:-1]}{_SUM.decode()}{hashlib.sha256(text.encode()).hexdigest()}"}}\n')
     return path
 
 
-_SUM = b',"sum":"'  # the last key of a record's file: SHA-256 of what the file is without it; early records have none
+_SUM = b',"sum":"'  # the last key of the file: SHA-256 of the rest; early records have none
 
 
 def read_record(path: Path) -> Record:
-    """Raises ValueError, naming the file, where it is no record, another cell's, or not what was written."""
+    """Raises ValueError, naming the file, if it is not a record, is another cell's, or was changed."""
     content = path.read_bytes()
     before, mark, rest = content.rpartition(_SUM)
     if mark:
         content = before + b"}"
         if rest.rstrip() != hashlib.sha256(content).hexdigest().encode() + b'"}':
-            raise ValueError(f"{path}: not what was written (its checksum differs)")
+            raise ValueError(f"{path}: the file was changed (its checksum differs)")
     try:
         record = Record.model_validate_json(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: no record: {error.errors()[0]['msg']}") from None
+        raise ValueError(f"{path}: not a valid record: {error.errors()[0]['msg']}") from None
     if record.id != path.stem:
-        raise ValueError(f"{path}: holds the record of {record.id}")
-    if (own := record.cell.id) != record.id:  # edited, or made when a default was another one
-        raise ValueError(f"{path}: its fields are those of cell {own}")
+        raise ValueError(f"{path}: is the record of cell {record.id}")
+    if (own := record.cell.id) != record.id:  # edited, or written when a default was different
+        raise ValueError(f"{path}: its fields belong to cell {own}")
     return record
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[str]]:
-    """(records, what is wrong with the files that are none), by file name."""
+    """(records, error messages for the other files), by file name."""
     records, wrong = [], []
     for path in sorted(folder.glob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""Where a study stands, from its files: what is done, running, stopped, failed or waiting; and signs of life.
+"""The state of a study's cells from its files (done, running, stopped, failed, waiting), and progress files.
 
 Files only; loads neither torch nor timm.
 """
@@ -18,12 +18,12 @@ from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
 
-LITTER = 60  # seconds after which a file that is still being written is nobody's
-SILENCE = 600  # seconds without a sign of life after which a worker counts as gone
+LITTER = 60  # seconds after which a scratch file counts as abandoned
+SILENCE = 600  # seconds without progress after which a worker counts as gone
 
 
 def check_writable(paths: StudyPaths) -> None:
-    """Raises ConfigError where results or runs cannot be written to, before anything is trained."""
+    """Raises ConfigError if results or runs cannot be written to, before anything is trained."""
     for folder, option in ((paths.records, "--results"), (paths.run, "--runs")):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -31,14 +31,14 @@ def check_writable(paths: StudyPaths) -> None:
                 pass
         except OSError as error:
             raise ConfigError(
-                f"{folder}: cannot be written to ({error.strerror or error}); {option} chooses another folder"
+                f"{folder}: not writable ({error.strerror or error}); choose another folder with {option}"
             ) from None
 
 
 def quarantine(paths: StudyPaths) -> list[str]:
-    """Renames files among the records and failures that are none (cut off, edited), so that their cells are trained
-    again; what is to be said of it."""
-    said = []
+    """Renames invalid records and failures (truncated, edited), so that their cells are trained again. Returns
+    messages."""
+    messages = []
     for scratch in paths.records.glob(".*.json.*"):  # of a process that was killed while it wrote
         with contextlib.suppress(FileNotFoundError):
             if time.time() - scratch.stat().st_mtime > LITTER:
@@ -47,21 +47,21 @@ def quarantine(paths: StudyPaths) -> list[str]:
         try:
             read_record(path)
         except ValueError as error:
-            said.append(f"{error}; {_quarantine(path)}")
+            messages.append(f"{error}; {_quarantine(path)}")
     for path in sorted(paths.failures.glob("*.json")):
         if "error" not in (read_json(path) or {}):
-            said.append(f"{path}: says no error; {_quarantine(path)}")
-    return said
+            messages.append(f"{path}: has no `error`; {_quarantine(path)}")
+    return messages
 
 
 def _quarantine(path: Path) -> str:
     aside = path.replace(path.with_name(f"{path.name}.broken"))
-    return f"quarantined as {aside.name}, the cell is trained again if that was all there is of it"
+    return f"quarantined as {aside.name}; the cell is trained again unless it has another record"
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a cell stands, and for one that runs or stopped its progress: step, accuracy, images_per_s, error …"""
+    """The state of a cell; `detail`: progress of a running or stopped cell (step, accuracy, …), or the error."""
 
     cell: Cell
     kind: Literal["done", "running", "stopped", "failed", "waiting"]
@@ -69,31 +69,31 @@ class State:
 
 
 def failures(cells: Iterable[Cell], paths: StudyPaths) -> dict[str, str]:
-    """By id, the errors of the cells whose loss was no number."""
+    """By id, the errors of the cells whose loss was not finite."""
     there = {path.stem: path for path in paths.failures.glob("*.json")}
     ids = [cell.id for cell in cells] if there else []
-    return {i: (read_json(there[i]) or {}).get("error", "its file is not whole") for i in ids if i in there}
+    return {i: (read_json(there[i]) or {}).get("error", "its file is damaged") for i in ids if i in there}
 
 
 def states(cells: Iterable[Cell], paths: StudyPaths) -> list[State]:
-    """From files alone, whether a run is going on or not. Records are not opened: one that is there is done."""
+    """From files alone. Records are not opened: a cell that has one is done."""
     done = {path.stem for path in paths.records.glob("*.json")}
     failed = {path.stem for path in paths.failures.glob("*.json")} - done
-    begun = {path.name for path in paths.run.iterdir()} if paths.run.is_dir() else set()
-    return [_state(cell, cell.id, done, failed, begun, paths) for cell in cells]
+    folders = {path.name for path in paths.run.iterdir()} if paths.run.is_dir() else set()
+    return [_state(cell, cell.id, done, failed, folders, paths) for cell in cells]
 
 
 def to_train(found: Iterable[State]) -> list[Cell]:
-    """What `vitcnn run` trains: what is neither done nor failed for good."""
+    """The cells that `vitcnn run` trains: neither done nor failed for good."""
     return [state.cell for state in found if state.kind != "done" and not state.detail.get("final")]
 
 
-def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], begun: set[str], paths: StudyPaths) -> State:
+def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], folders: set[str], paths: StudyPaths) -> State:
     if cell_id in done:
         return State(cell, "done")
     if cell_id in failed:
         return State(cell, "failed", (read_json(paths.failure(cell_id)) or {}) | {"final": True})
-    if cell_id not in begun:
+    if cell_id not in folders:
         return State(cell, "waiting")
     if (failure := read_json(paths.cell(cell_id) / "failure.json")) is not None:
         return State(cell, "failed", failure)
@@ -120,7 +120,7 @@ def process_runs(pid: int) -> bool:
 
 
 def read_json(path: Path) -> dict | None:
-    """None where there is no such file, or no whole one."""
+    """None if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict | None:
 
 
 def write_progress(folder: Path, **what: Any) -> None:
-    """Leaves a sign of life: step, steps, phase, accuracy, images_per_s … Where it cannot be written, there is none."""
+    """Writes progress.json: step, steps, phase, accuracy, images_per_s … Skipped if it cannot be written."""
     about = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
-    with contextlib.suppress(OSError):  # a full disk; what is worth keeping is written elsewhere, and complains
+    with contextlib.suppress(OSError):  # a full disk; everything worth keeping is written elsewhere, with errors
         write_atomically(folder / "progress.json", json.dumps(what | about), durable=False)

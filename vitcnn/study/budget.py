@@ -19,7 +19,7 @@ class Budget(Frozen):
     @model_validator(mode="after")
     def _one_of_two(self) -> "Budget":
         if (self.images_seen is None) == (self.epochs is None):
-            raise ValueError("give images_seen or epochs, one of the two")
+            raise ValueError("give either images_seen or epochs")
         return self
 
     def steps(self, n: int, batch_size: int) -> int:
@@ -36,7 +36,8 @@ class Budget(Frozen):
 
 
 class BudgetCheck(Frozen):
-    """Train the pair again at the smallest and the largest n with `factor` times the images: does the gap move?"""
+    """Trains the pair again at the smallest and largest n with `factor` times the images, to see whether the gap
+    moves."""
 
     factor: Annotated[float, Field(gt=1, le=100)] = 2.0
     seeds: tuple[int, ...] = (0,)
@@ -57,12 +58,12 @@ def check_longer(budgets: tuple[Budget, ...], check: BudgetCheck | None) -> None
         raise ValueError("budget_check: leave it out; a list of budgets is itself the check of the budget")
     factor, largest = check.factor if check else 1, budgets[-1]
     if (largest.images_seen or 0) * factor > MOST_SEEN or (largest.epochs or 0) * factor > MOST_EPOCHS:
-        raise ValueError(f"budget_check.factor: {factor:g} times this budget is more than there may be")
+        raise ValueError(f"budget_check.factor: {factor:g} times this budget exceeds the maximum")
 
 
 class Pretrain(Frozen):
-    """Where a model's first weights come from: the trained network of another study, its head made anew."""
+    """Initial weights from a trained network of another study, with a new head."""
 
     study: str  # its file, relative to this one
     n: Positive
-    model: str | None = None  # None: the one of the same network
+    model: str | None = None  # None: the model with the same network

@@ -1,4 +1,4 @@
-"""A cell is what is trained; its id hashes what decides the result, and nothing else."""
+"""A cell is the unit of training. Its id hashes the fields that decide the result, and nothing else."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from vitcnn.study.recipe import Recipe
 Role = Literal["main", "search", "budget-check"]
 
 
-# How the text of an id spells what the code calls otherwise. Records in the world bear these ids: never change a value.
+# Names in the hashed text of an id, where the code now uses others. Existing records have these ids: never change.
 FIRST_SPELLED = {
     "arch": "model",
     "name": "model",
@@ -31,14 +31,14 @@ WAY = {"dataset", "resolution"}  # left out of the id where `content`, the hash 
 
 
 class Cell(Frozen):
-    """One (model, n, seed) with its recipe and budget; the unit of work. What stands in `LABELS` is for people."""
+    """One (model, n, seed) with its recipe and budget; the unit of work. Fields in `LABELS` are not part of the id."""
 
     dataset: str
     validation: int
     n: int
     seed: int
     arch: Arch
-    recipe: Recipe | None = None  # logistic regression (`is_linear`) has neither recipe nor budget nor shuffle
+    recipe: Recipe | None = None  # logistic regression (`is_linear`) has neither recipe, budget nor permutation
     budget: Budget | None = None
     study: str = ""
     model: str = ""
@@ -47,8 +47,8 @@ class Cell(Frozen):
     resolution: int | None = None  # pixels that images are kept at; None: the data set's own
     content: str | None = None  # of a folder
     permutation: Permutation | None = None
-    init_from: str | None = None  # id of the cell whose trained weights it begins with
-    init_from_study: str | None = None  # where that is another study's; then all but the head begin so
+    init_from: str | None = None  # id of the source cell, whose trained weights it starts from
+    init_from_study: str | None = None  # set if the source cell is in another study; then the head is new
 
     @cached_property
     def id(self) -> str:
@@ -65,7 +65,7 @@ class Cell(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def model_copy(self, **how: Any) -> "Cell":
-        """A changed cell has an id of its own."""
+        """Copies without the cached id."""
         copied = super().model_copy(**how)
         copied.__dict__.pop("id", None)
         return copied
@@ -87,7 +87,7 @@ class Cell(Frozen):
 
     @property
     def title(self) -> str:
-        """`vit-n500-s0`: what a person calls it."""
+        """A readable name: `vit-n500-s0`."""
         more = "-long" if self.role == "budget-check" else f" {self.variant}" if self.variant else ""
         more += f" ({self.permutation})" if self.permutation else ""
         return f"{self.model}-n{self.n}-s{self.seed}{more}"

@@ -1,4 +1,4 @@
-"""Reading a study: YAML and `key=value` overrides in, a Study out, or one sentence that says what to change."""
+"""Loads a study from YAML and `key=value` overrides; errors say what to change."""
 
 import os
 import re
@@ -21,40 +21,40 @@ from vitcnn.study.schema import Study, by_name, several
 def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     """Reads a study; `overrides` are `key=value` with dots for nesting (`recipe.lr=1e-3`, `sizes=[50,100]`).
 
-    Raises ConfigError, with the file's name and what to change, for anything that is not a study.
+    Raises ConfigError, with the file name and what to change, if it is not a valid study.
     """
     study, here = _study(Path(path), overrides), Path(path).parent
     files = dict.fromkeys(model.pretrain.study for model in study.models if model.pretrain)
     if bad := [file for file in files if "\0" in file]:
-        raise ConfigError(f"{path}: pretrain: {bad[0]!r} is no name of a file")
+        raise ConfigError(f"{path}: pretrain: {bad[0]!r} is not a valid file name")
     if own := [file for file in files if (here / file).resolve() == Path(path).resolve()]:
-        raise ConfigError(f"{path}: pretrain: {own[0]} is this study itself; name the one that is trained before it")
+        raise ConfigError(f"{path}: pretrain: {own[0]} is this study itself; name an earlier one")
     return study.model_copy(update={"before": {file: _earlier(here / file) for file in files}}) if files else study
 
 
 def _earlier(path: Path) -> Study:
-    """A study whose networks another one's models begin with."""
+    """Loads a study that another one's `pretrain` names."""
     try:
         study = _study(path)
     except ConfigError as error:
         raise ConfigError(f"pretrain: {error}") from None
     if study.grid or any(model.pretrain for model in study.models):
         raise ConfigError(
-            f"pretrain: {path}: a search, or begun with a third study's weights; neither can be begun with"
+            f"pretrain: {path}: a search, or a study with `pretrain` of its own; neither can be a source of weights"
         )
     return study
 
 
 def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
-    """As `load_study`, without the studies that it names."""
+    """As `load_study`, but without loading the studies that it names."""
     try:
         text = yaml_file.read(path)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}; a study is a YAML file") from None
+        raise ConfigError(f"{path}: {error.strerror or error}; expected a YAML file") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(text, dict):
-        raise ConfigError(f"{path}: a study is a mapping of keys to values; found {type(text).__name__}")
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(text).__name__}")
     text.setdefault("name", _name_of(path))
     try:
         text["models"] = by_name(text.get("models"))
@@ -66,10 +66,10 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     if text["models"] is None:
         if "entrants" in text:
             raise ConfigError(f"{path}: unknown key 'entrants'{suggest('entrants', Study.model_fields)}")
-        raise ConfigError(f"{path}: models: is missing; a list of names, such as [vit, cnn, linear]")
+        raise ConfigError(f"{path}: models: is missing; give a list of names, such as [vit, cnn, linear]")
     for key, by in (("chosen", "recipes"), ("search", "recipes"), ("before", "pretrain")):
         if key in text:
-            raise ConfigError(f"{path}: {key!r} is filled in from the file that `{by}` names")
+            raise ConfigError(f"{path}: {key!r} cannot be set; it is filled in from the file that `{by}` names")
     if found := _truth(text):
         raise ConfigError(f"{path}: {found}")
     files = several(text.get("recipes"))
@@ -82,11 +82,11 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         errors = error.errors()
         deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}
         names = list(text["models"] if isinstance(text["models"], dict) else ())
-        told = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
-        more = [f"… and {len(told) - 10} more mistakes"] if len(told) > 10 else []
-        raise ConfigError(f"{path}: " + "\n".join(told[:10] + more)) from None
-    made = [name if of in (None, study.dataset) else f"{name}, made on {of}" for name, of in searches]
-    return study.model_copy(update={"search": ", ".join(made)}) if made else study
+        messages = [_explain(e, names) for e in errors if not (e["type"] == "too_short" and e["loc"][0] in deeper)]
+        more = [f"… and {len(messages) - 10} more mistakes"] if len(messages) > 10 else []
+        raise ConfigError(f"{path}: " + "\n".join(messages[:10] + more)) from None
+    searched = [name if of in (None, study.dataset) else f"{name}, made on {of}" for name, of in searches]
+    return study.model_copy(update={"search": ", ".join(searched)}) if searched else study
 
 
 def _name_of(path: Path) -> str:
@@ -98,12 +98,12 @@ def _name_of(path: Path) -> str:
 
 
 def _truth(value: Any, *keys: str) -> str | None:
-    """What is wrong with a truth value: true would be taken for 1 where a number is meant, and in `options` the text
-    yes or no for true. `pretrained` and `options` may hold true and false."""
+    """An error message for misplaced booleans, or None. True would be read as 1 where a number is meant, and in
+    `options` the strings yes and no would count as true. Only `pretrained` and `options` may be true or false."""
     if "options" in keys and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
-        return f"{'.'.join(keys)}: {value} is text; write true or false"
+        return f"{'.'.join(keys)}: {value} is a string; write true or false"
     if isinstance(value, bool) and "options" not in keys and keys[-1:] not in (("pretrained",), ("permuted",)):
-        return f"{'.'.join(keys)}: true and false are no value for it (in quotes they are text)"
+        return f"{'.'.join(keys)}: true and false are not valid values (for strings, add quotes)"
     if not isinstance(value, dict | list):
         return None
     inside = value.items() if isinstance(value, dict) else enumerate(value)
@@ -113,16 +113,18 @@ def _truth(value: Any, *keys: str) -> str | None:
 def _override(text: dict, override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{override!r} is no override; write key=value, for instance seeds=1 or recipe.lr=1e-3")
+        raise ConfigError(
+            f"{override!r} is not a valid override; write key=value, for instance seeds=1 or recipe.lr=1e-3"
+        )
     *parents, last = key.split(".")
     for parent in parents:
         if isinstance(text, dict) and text.get(parent) is None:
             text[parent] = {}
         text = text[parent] if isinstance(text, dict) else None
         if text is None:
-            raise ConfigError(f"{override!r}: {parent!r} holds no keys")
+            raise ConfigError(f"{override!r}: {parent!r} has no keys")
     if not isinstance(text, dict):
-        raise ConfigError(f"{override!r}: {'.'.join(parents)!r} holds no keys")
+        raise ConfigError(f"{override!r}: {'.'.join(parents)!r} has no keys")
     try:
         text[last] = yaml_file.parse(value)
     except ValueError as error:
@@ -130,20 +132,20 @@ def _override(text: dict, override: str) -> None:
 
 
 def _all_recipes(paths: Sequence[Path]) -> tuple[dict, list[tuple[str, str | None]]]:
-    """As `_read_recipes`, of searches made at other sizes each. Raises ConfigError where two were made at one."""
+    """As `_read_recipes`, of several searches at different sizes. Raises ConfigError if two share a size."""
     chosen: dict[str, dict] = {}
     found = [_read_recipes(path) for path in paths]
     for path, (models, _) in zip(paths, found, strict=True):
         for name, by_size in models.items():
             if twice := by_size.keys() & chosen.setdefault(name, {}).keys():
                 where = f"n = {', '.join(map(str, twice))}"
-                raise ConfigError(f"recipes: {path}: another of these files has {name!r} at {where}, too")
+                raise ConfigError(f"recipes: {path}: another of these files also has {name!r} at {where}")
             chosen[name] |= by_size
     return chosen, [search for _, search in found]
 
 
 def _read_recipes(path: Path) -> tuple[dict, tuple[str, str | None]]:
-    """(what it chose, (the name of the search, its data set where the file says so))."""
+    """(chosen recipes, (name of the search, its data set if the file has it))."""
     try:
         text = yaml_file.read(path)
         models = dict(text["models"])
@@ -155,20 +157,22 @@ def _read_recipes(path: Path) -> tuple[dict, tuple[str, str | None]]:
         return models, (text["search"], text.get("dataset"))
     except OSError as error:
         raise ConfigError(
-            f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` writes it"
+            f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` creates it"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"recipes: {path}: not a file that `vitcnn select` wrote") from None
+        raise ConfigError(f"recipes: {path}: not a file written by `vitcnn select`") from None
 
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _PLAINLY = {"too_short": "give at least one", "missing": "is missing"}
 _NAME = (
-    "a study's name names a folder, or folders joined by '/': letters, digits, '.', '_' and '-', each of them beginning "
-    "with a letter or a digit (without `name:` it is the file's)"
+    "not a valid name: use letters, digits, '.', '_' and '-', with '/' between folders; each part begins with a letter "
+    "or a digit (default: the file's name)"
 )
-_MODEL = "a model's name begins with one of A-Z, a-z, 0-9 and has neither $ nor line breaks and the like"
+_MODEL = (
+    "not a valid name: a model's name begins with a letter or digit (A-Z, a-z, 0-9), without $ or control characters"
+)
 _KEYS = {
     "recipe": Recipe,
     "budget": Budget,
@@ -179,14 +183,14 @@ _KEYS = {
 
 
 def _explain(error: dict, names: list) -> str:
-    """One pydantic error as a sentence: where, what, and the nearest known key. `names`: of the models."""
+    """Formats one pydantic error: location, message, and the nearest known key. `names`: of the models."""
     where, owner = [str(part) for part in error["loc"]], None
     if where[:1] == ["models"] and len(where) > 2 and isinstance(error["loc"][1], int):
         if where[2] == "arch" and len(where) > 3:
             owner = ARCHS[where[3]]
         where = ["models", str(names[error["loc"][1]]), *where[4 if where[2] == "arch" else 2 :]]
     elif (where[:1] == ["grid"] and len(where) > 2) or (where[:1] == ["budget"] and len(where) > 1):
-        where.pop(1)  # which of several; people mostly write one
+        where.pop(1)  # the index in a list; most studies have one
     if error["type"] == "extra_forbidden":
         *parents, key = where
         owner = owner or next((_KEYS[part] for part in reversed(parents) if part in _KEYS), Study)

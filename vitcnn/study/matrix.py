@@ -23,8 +23,7 @@ from vitcnn.study.schema import Study, StudyModel
 def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | None = None) -> list[Cell]:
     """All cells of a study, small n first within a seed. Raises ConfigError before anything is trained.
 
-    `data`: what is known of the data set, `before`: of those of the studies that `pretrain` names, by file; by default,
-    what the cache knows.
+    `data`: the data set; `before`: those of the studies that `pretrain` names, by file. Default: from the cache.
     """
     data = data or about_data(study.dataset_spec)
     if study.validation is None:
@@ -32,7 +31,7 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     _check_sizes(study, data)
     _check_pair(study)
     _check_permutation(study, data)
-    first = _starters(study, data, before or {})
+    sources = _source_cells(study, data, before or {})
     out = []
     for seed, n in itertools.product(study.seeds, study.sizes):
         here: list[Cell] = []
@@ -40,15 +39,15 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
             for training in _trainings(study, data, model, n):
                 cell = _cell(study, data, model, n, seed, training)
                 if model.pretrain:
-                    source = first[model.name][seed]
-                    begun = {"init_from": source.id, "init_from_study": source.study}
+                    source = sources[model.name][seed]
+                    init = {"init_from": source.id, "init_from_study": source.study}
                 else:
-                    begun = {"init_from": source_above(cell, model.init_from, here)}
-                here.append(cell.model_copy(update=begun))
+                    init = {"init_from": source_above(cell, model.init_from, here)}
+                here.append(cell.model_copy(update=init))
         out += here
     if check := study.budget_check:
         ends = {study.sizes[0], study.sizes[-1]}
-        longer: dict[str | None, str] = {}  # by the id of the cell that is prolonged
+        longer: dict[str | None, str] = {}  # by the id of the shorter cell
         for cell in [c for c in out if c.model in study.pair and c.n in ends and c.seed in check.seeds]:
             more = {"budget": cell.budget.times(check.factor), "role": "budget-check"}
             prolonged = cell.model_copy(update=more | {"init_from": longer.get(cell.init_from, cell.init_from)})
@@ -58,16 +57,16 @@ def cells(study: Study, data: Info | None = None, before: Mapping[str, Info] | N
     seen: dict[str, Cell] = {}
     for cell in out:
         if (other := seen.setdefault(cell.id, cell)) is not cell:
-            raise ConfigError(f"{cell.title} and {other.title} are the same cell: same model, same recipe")
+            raise ConfigError(f"{cell.title} and {other.title} are the same cell: same model and same recipe")
     return out
 
 
-def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
-    """By model and seed, the cell of another study that a cell begins with."""
+def _source_cells(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str, dict[int, Cell]]:
+    """The source cells in other studies, by model and seed."""
     known = {f: before.get(f) or about_data(s.dataset_spec) for f, s in study.before.items()}
-    theirs = {file: cells(other, known[file]) for file, other in study.before.items()}
+    other_cells = {file: cells(other, known[file]) for file, other in study.before.items()}
     return {
-        e.name: source_cells(e, study, data, theirs[e.pretrain.study], known[e.pretrain.study])
+        e.name: source_cells(e, study, data, other_cells[e.pretrain.study], known[e.pretrain.study])
         for e in study.models
         if e.pretrain
     }
@@ -76,7 +75,7 @@ def _starters(study: Study, data: Info, before: Mapping[str, Info]) -> dict[str,
 def _check_sizes(study: Study, data: Info) -> None:
     validation = study.validation
     if validation >= data.train:
-        raise ConfigError(f"validation: {validation:,} images of {data.train:,} leave none to train on")
+        raise ConfigError(f"validation: {validation:,} of {data.train:,} images leave none to train on")
     if validation < data.classes:
         raise ConfigError(f"validation: {validation:,} images are fewer than the {data.classes} classes")
     if data.made and data.test < data.classes:
@@ -85,8 +84,8 @@ def _check_sizes(study: Study, data: Info) -> None:
     for n in study.sizes:
         if n > room:
             raise ConfigError(
-                f"sizes: {n:,} images asked for, {room:,} are there ({study.dataset} has {data.train:,} training "
-                f"images, {validation:,} of them kept for validation)"
+                f"sizes: {n:,} images requested, {room:,} available ({study.dataset} has {data.train:,} training "
+                f"images, {validation:,} of them held out for validation)"
             )
         if n < data.classes:
             raise ConfigError(f"sizes: {n:,} images are fewer than one for each of the {data.classes} classes")
@@ -101,7 +100,7 @@ def _check_pair(study: Study) -> None:
         return
     for name in study.pair:
         if isinstance(names[name], Linear):
-            raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent; there is nothing to prolong")
+            raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent, so its budget cannot change")
     if extra := sorted(set(check.seeds) - set(study.seeds)):
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
 
@@ -121,17 +120,19 @@ def _check_permutation(study: Study, data: Info) -> None:
     orders = [order(data.size, permutation).tobytes() for permutation in study.permutation]
     for permutation, moved in zip(study.permutation, orders, strict=True):
         if orders.count(moved) > 1:
-            raise ConfigError(f"permutation: two settings put every pixel in the same place, one of them {permutation}")
+            raise ConfigError(f"permutation: two settings give the same permutation; one is {permutation}")
     if study.grid and len(study.permutation) > 1:
-        raise ConfigError("permutation: a search is made at one setting; the recipes that it finds serve all")
+        raise ConfigError("permutation: a search takes one setting; its recipes apply to all")
 
 
 def _trainings(study: Study, data: Info, model: StudyModel, n: int) -> list[dict[str, Any]]:
-    """The fields of a cell that say how it is trained, of every cell of a model at n and a seed. Logistic regression
-    has one and none of these fields; and where pixels lie makes no difference to it."""
+    """The training fields (recipe, budget, …) of each cell of a model at one n and seed. Logistic regression has one
+    cell and none of these fields; permutations do not affect it."""
     if isinstance(model.arch, Linear):
         if model.recipe:
-            raise ConfigError(f"models.{model.name}.recipe: logistic regression has none; it chooses its C itself")
+            raise ConfigError(
+                f"models.{model.name}.recipe: logistic regression has no recipe; C is chosen on validation"
+            )
         return [{}]
     permutations = study.permutation if model.permuted and study.permutation else (None,)
     return [
@@ -154,8 +155,8 @@ def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe, str]
         for key, value in study.recipe.model_dump(exclude_unset=True).items():
             if key in found and found[key] != value:
                 raise ConfigError(
-                    f"recipe.{key}: {value!r} is asked for, but {', '.join(study.recipes)} gives {model.name!r} "
-                    f"{found[key]!r}; set models.{model.name}.recipe.{key}, or leave out `recipes`"
+                    f"recipe.{key}: the study sets {value!r}, but {', '.join(study.recipes)} gives {model.name!r} "
+                    f"{found[key]!r}; set models.{model.name}.recipe.{key}, or remove `recipes`"
                 )
         base |= found
     base |= model.recipe
@@ -167,7 +168,7 @@ def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe, str]
 
 
 def nearest(by_size: dict[int, dict], n: int, name: str, study: Study) -> dict[str, Any]:
-    """The recipe found at the size nearest to n in log n; of two as near, at the smaller."""
+    """The recipe found at the size nearest to n on a log scale (ties: the smaller)."""
     if not by_size:
         raise ConfigError(f"recipes: {', '.join(study.recipes)} has none for {name!r}{suggest(name, study.chosen)}")
     return by_size[min(by_size, key=lambda size: (round(abs(math.log(size / n)), 9), size))]
@@ -186,10 +187,10 @@ def _recipe(name: str, fields: dict[str, Any]) -> Recipe:
 
 
 def _written_out(data: Info, model: StudyModel, recipe: Recipe, budget: Budget) -> Recipe:
-    """With named sets of augmentations in full: what a record says was done must not change with what `basic` means."""
+    """Writes out named augmentation sets, so that a record keeps its meaning if `basic` is ever redefined."""
     if budget.images_seen and recipe.batch_size > budget.images_seen:
         raise ConfigError(
-            f"model {model.name!r}: recipe.batch_size: one batch of {recipe.batch_size:,} images is more than "
+            f"model {model.name!r}: recipe.batch_size: a batch of {recipe.batch_size:,} images exceeds "
             f"budget.images_seen, {budget.images_seen:,}"
         )
     return recipe.model_copy(update={"augment": augment_for(recipe.augment, data.size, data.flip, data.name)})

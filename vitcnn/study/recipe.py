@@ -1,4 +1,4 @@
-"""How a network is trained, and what is done to its training images."""
+"""The recipe: how a network is trained, including augmentation."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ class Recipe(Frozen):
     clip_norm: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient; 0: no clipping
     augment: str = "none"  # a set (none, basic, strong) or parts joined by +: see `parse_augment`
     init: Literal["xavier", "normal"] = "xavier"  # of linear layers and patch embeddings
-    # float32 on a GPU too, without TF32: a record means the same wherever it was made. bf16 has to be asked for
+    # float32 on a GPU too, without TF32: records are comparable between machines. bf16 is opt-in
     precision: Literal["float32", "bf16"] = "float32"
 
     @field_validator("augment")

@@ -1,4 +1,4 @@
-"""What a study is: one YAML file, read into frozen models that refuse what they do not know.
+"""The schema of a study: one YAML file, read into frozen models that reject unknown keys.
 
 dataset: digits
 sizes: [50, 200, 1000]
@@ -38,15 +38,15 @@ class StudyModel(Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^$\p{Cc}\u2028\u2029]*$", max_length=80)]
     arch: Arch
     recipe: dict[str, Any] = Field(default={})
-    init_from: str | None = None  # a model further up: each cell begins with the trained weights of that one's
-    pretrain: Pretrain | None = None  # each cell begins with the weights of another study's, of the same seed
+    init_from: str | None = None  # a model above: each cell starts from the trained weights of that model's cell
+    pretrain: Pretrain | None = None  # each cell starts from a cell of another study, of the same seed
     permuted: bool = True  # False: its cells are trained once, without `permutation`, and stand in every setting
 
 
 def by_name(models: Any) -> Any:
-    """`[vit, {deep: {depth: 8}}]` as one mapping from names to options; what is no such list comes back as it is.
+    """`[vit, {deep: {depth: 8}}]` as one mapping from names to options; anything else is returned unchanged.
 
-    Raises ValueError where a name stands there twice.
+    Raises ValueError if a name appears twice.
     """
     if not isinstance(models, list) or not all(isinstance(item, str | dict) for item in models):
         return models
@@ -56,13 +56,13 @@ def by_name(models: Any) -> Any:
 
 
 def several(value: Any) -> Any:
-    """One text or none, where a list of them may stand, as a list."""
+    """A string or None as a list; anything else unchanged."""
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
 def _once(values: Iterable[Any]) -> None:
     if twice := sorted(value for value, count in Counter(values).items() if count > 1):
-        raise ValueError(f"{', '.join(map(str, twice[:10]))} stands there more than once")
+        raise ValueError(f"{', '.join(map(str, twice[:10]))} appears more than once")
 
 
 class Study(Frozen):
@@ -81,7 +81,7 @@ class Study(Frozen):
     grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
-    permutation: tuple[Permutation, ...] = ()  # several: every cell once at each
+    permutation: tuple[Permutation, ...] = ()  # several: every cell is trained at each
     chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
         default={}
     )  # the contents of `recipes`, read in by load_study
@@ -90,7 +90,7 @@ class Study(Frozen):
 
     @cached_property
     def dataset_spec(self) -> DatasetSpec:
-        """Of `dataset` at `resolution`. Raises ConfigError where this data set has no choice of resolution."""
+        """Of `dataset` at `resolution`. Raises ConfigError if this data set has no choice of resolution."""
         return parse_dataset(self.dataset, self.resolution)
 
     def found(self, model: StudyModel) -> dict[int, dict[str, Any]]:
@@ -116,7 +116,7 @@ class Study(Frozen):
         if not isinstance(value, int) or isinstance(value, bool):
             return value
         if not 1 <= value <= MOST_SEEDS:
-            raise ValueError(f"a list of seeds, or how many of them: 1 to {MOST_SEEDS:,}, not {value:,}")
+            raise ValueError(f"give a list of seeds, or their number: 1 to {MOST_SEEDS:,}, not {value:,}")
         return tuple(range(value))
 
     @field_validator("sizes", "seeds")
@@ -141,14 +141,14 @@ class Study(Frozen):
     @classmethod
     def _settings(cls, value: Any) -> Any:
         if value is not None and not isinstance(value, dict | list | tuple):
-            raise ValueError(f"a setting such as {{patches: 1}}, or a list of them, not {reprlib.repr(value)}")
+            raise ValueError(f"give a setting such as {{patches: 1}}, or a list of them, not {reprlib.repr(value)}")
         return (value,) if isinstance(value, dict) else value or ()
 
     @field_validator("permutation")
     @classmethod
     def _settings_once(cls, value: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("the same setting stands there more than once")
+            raise ValueError("the same setting appears more than once")
         return value
 
     @field_validator("models", mode="before")
@@ -158,13 +158,13 @@ class Study(Frozen):
         if isinstance(value, tuple):  # made in Python
             return value
         if not isinstance(value, dict):
-            raise ValueError(f"a list of names, or names with options, not {reprlib.repr(value)}")
+            raise ValueError(f"give a list of names, or names with options, not {reprlib.repr(value)}")
         models = []
         for name, options in value.items():
             if not isinstance(name, str):
-                raise ValueError(f"{name!r} is no name; write it in quotes")
+                raise ValueError(f"{name!r} is not a valid name; write it in quotes")
             if not isinstance(options or {}, dict):
-                raise ValueError(f"{name}: options are a mapping of keys to values, not {reprlib.repr(options)}")
+                raise ValueError(f"{name}: options must be a mapping of keys to values, not {reprlib.repr(options)}")
             options = dict(options or {})
             own = {key: options.pop(key) for key in ("recipe", "init_from", "pretrain", "permuted") if key in options}
             options["name"] = options.pop("arch", name)
@@ -194,14 +194,14 @@ class Study(Frozen):
     @classmethod
     def _two(cls, value: tuple[str, str]) -> tuple[str, str]:
         if value[0] == value[1]:
-            raise ValueError(f"two models, not {value[0]!r} twice")
+            raise ValueError(f"give two different models, not {value[0]!r} twice")
         return value
 
     @model_validator(mode="after")
     def _begins_once(self) -> "Study":
         for model in self.models:
             if model.init_from and model.pretrain:
-                raise ValueError(f"models.{model.name}: either `init_from` or `pretrain`")
+                raise ValueError(f"models.{model.name}: give either `init_from` or `pretrain`")
         return self
 
     @model_validator(mode="after")
@@ -227,5 +227,7 @@ class Study(Frozen):
         count *= max(1, len(self.permutation))
         count *= max(1, sum(math.prod(map(len, grid.values())) for grid in self.grid))
         if count > MOST_CELLS:
-            raise ValueError(f"the study has {count:,} cells; fewer sizes, seeds or trials: at most {MOST_CELLS:,}")
+            raise ValueError(
+                f"the study has {count:,} cells, more than {MOST_CELLS:,}; use fewer sizes, seeds or trials"
+            )
         return self

@@ -1,4 +1,4 @@
-"""YAML 1.2 by ruamel.yaml: plain values only, bounded in length, in depth and in what aliases stand for."""
+"""YAML 1.2 by ruamel.yaml: plain values only, with limits on length, depth and alias expansion."""
 
 import io
 import re
@@ -11,27 +11,27 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, ScalarEvent
 from ruamel.yaml.nodes import ScalarNode
 
-LIMIT = 2**18  # bytes of a file, and characters of what it says with every alias written out
-DEPTH = 50  # of lists and mappings in one another
+LIMIT = 2**18  # bytes of a file, and characters with all aliases expanded
+DEPTH = 50  # of nested lists and mappings
 PLAINLY = {  # ruamel.yaml's messages: what to change
-    r"found character '\\t'": "a tab stands here; indent with spaces",
-    r"mapping values are not allowed here": "no `key: value` can stand here; check the indentation, or put text that"
-    " holds a colon in quotes",
-    r"expected <block end>, but found '(<block|\?)": "the indentation differs from that of the lines above",
-    r"but found another document": "a second document begins here (`---`); a file holds one",
-    r"expected ',' or '[]}]'": "a comma or a closing bracket is missing here, or further up",
-    r"found unexpected end of stream": "a quote is not closed",
+    r"found character '\\t'": "a tab; indent with spaces",
+    r"mapping values are not allowed here": "`key: value` is not allowed here; check the indentation, or quote text"
+    " that contains a colon",
+    r"expected <block end>, but found '(<block|\?)": "the indentation differs from the lines above",
+    r"but found another document": "a second document begins here (`---`); only one is allowed",
+    r"expected ',' or '[]}]'": "a comma or a closing bracket is missing here or above",
+    r"found unexpected end of stream": "an unclosed quote",
     r"could not find expected ':'": "a key without a colon, above this line",
 }
 
 
 class _Constructor(SafeConstructor):
-    """Of numbers that fit into 64 bits. Dates are text."""
+    """Accepts numbers of at most 64 bits; dates stay strings."""
 
     def number(self, node: ScalarNode) -> int | float:
         try:
             value = self.construct_yaml_float(node) if node.tag.endswith(":float") else self.construct_yaml_int(node)
-        except ValueError:  # of more digits than Python reads, or none: `0x_`
+        except ValueError:  # more digits than Python reads, or none: `0x_`
             value = 2**64
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise MarkedYAMLError(problem="not a number of at most 64 bits", problem_mark=node.start_mark)
@@ -57,9 +57,9 @@ def parse(text: str) -> Any:
         return _yaml().load(text)
     except DuplicateKeyError as error:
         key = error.problem.split('"')[1]
-        raise ValueError(_at(error, f"{key!r} stands there twice")) from None
+        raise ValueError(_at(error, f"{key!r} appears twice")) from None
     except MarkedYAMLError as error:
-        plain = next((said for found, said in PLAINLY.items() if re.search(found, error.problem)), None)
+        plain = next((message for pattern, message in PLAINLY.items() if re.search(pattern, error.problem)), None)
         raise ValueError(_at(error, plain or ", ".join(filter(None, (error.context, error.problem))))) from None
     except YAMLError as error:
         raise ValueError(f"not valid YAML: {str(error).splitlines()[0]}") from None
@@ -70,11 +70,11 @@ def _at(error: MarkedYAMLError, problem: str) -> str:
 
 
 def read(path: Path) -> Any:
-    """The YAML of a file. Raises OSError, or ValueError for what is none."""
+    """The YAML of a file. Raises OSError, or ValueError if it is not valid."""
     with path.open("rb") as file:
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
-        raise ValueError(f"larger than {LIMIT // 1024} KiB; that is no study")
+        raise ValueError(f"larger than {LIMIT // 1024} KiB, too large for a study")
     try:
         return parse(content.decode())
     except UnicodeDecodeError as error:
@@ -89,20 +89,20 @@ def dump(value: Any) -> str:
 
 
 def _check(text: str) -> None:
-    """Raises MarkedYAMLError for what is nested too deep, or too long with aliases written out, before it is made."""
+    """Raises MarkedYAMLError if nesting is too deep or the expanded text too long, before any object is built."""
     size, sizes = 0, {}  # of all so far; by anchor, None while it is open
     opened: list[tuple[str | None, int]] = []
     for event in _yaml().parse(text):
         problem = None
         if isinstance(event, DocumentStartEvent) and event.version:
-            problem = "leave out the line `%YAML`; files are read as YAML 1.2"
+            problem = "remove the line `%YAML`; files are read as YAML 1.2"
         elif getattr(event, "tag", None):
-            problem = f"a tag ({event.tag}); only plain values can stand here"
+            problem = f"a tag ({event.tag}); only plain values are allowed"
         elif isinstance(event, ScalarEvent | CollectionStartEvent) and event.anchor in sizes:
             problem = f"a second anchor &{event.anchor}"
         elif isinstance(event, AliasEvent) and event.anchor in sizes:
             if sizes[event.anchor] is None:
-                problem = "an alias inside of what it stands for"
+                problem = "an alias inside its own anchor"
             else:
                 size += sizes[event.anchor]
         elif isinstance(event, ScalarEvent):

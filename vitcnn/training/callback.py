@@ -1,4 +1,4 @@
-"""A Lightning callback that saves the lanes of a process and says where they are."""
+"""A Lightning callback that saves checkpoints and progress of a process's lanes."""
 
 import os
 import signal
@@ -15,20 +15,20 @@ from vitcnn.store.status import write_progress
 from vitcnn.training.checkpoints import save_checkpoint
 from vitcnn.training.module import CellsModule
 
-CHECKPOINT_EVERY = 30.0  # seconds; what a kill -9 can cost ($VITCNN_CHECKPOINT_EVERY)
+CHECKPOINT_EVERY = 30.0  # seconds ($VITCNN_CHECKPOINT_EVERY); the most work that kill -9 loses
 PROGRESS_EVERY = 1.0
 
 
 class InterruptedCell(Exception):
-    """The cell was asked to stop and has saved a checkpoint."""
+    """The cell has saved a checkpoint and stopped on request."""
 
 
 class CheckpointCallback(Callback):
-    """Saves every lane's `last.ckpt` in its folder, every half minute and when `stop()` says so; then raises
-    InterruptedCell.
+    """Saves every lane's `last.ckpt` in its folder, every half minute, and when `stop()` is true; then
+    raises InterruptedCell.
 
     Each lane's `seconds` are its share of the time of training. Nothing is saved at a point of the curve, so that a
-    resumed run repeats and skips none.
+    resumed run neither repeats nor skips one.
     """
 
     def __init__(self, folders: Sequence[Path], stop: Callable[[], bool]):
@@ -38,15 +38,15 @@ class CheckpointCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, module: CellsModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._sigterm)  # Lightning's own may end a cell before it is saved
-        self._saved = self._told = self._began = self._counted = time.monotonic()
+            signal.signal(signal.SIGTERM, self._sigterm)  # Lightning's handler may end a cell before it is saved
+        self._saved = self._reported = self._began = self._counted = time.monotonic()
         self._from = module.position
         self._report(module)
 
     def on_train_batch_end(self, trainer: Trainer, module: CellsModule, *_: Any) -> None:
         now = time.monotonic()
-        if now - self._told > PROGRESS_EVERY:
-            self._told = now
+        if now - self._reported > PROGRESS_EVERY:
+            self._reported = now
             self._report(module)
         if module.position % module.val_every == 0 or module.position >= module.steps:
             return
@@ -69,14 +69,14 @@ class CheckpointCallback(Callback):
         self._report(module, phase="scoring")
 
     def _count_seconds(self, module: CellsModule) -> None:
-        """To each lane its share of the time since they were last counted, once the device has done its work."""
+        """Adds to each lane its share of the time since the last call, after waiting for the device."""
         module.wait()
         since, self._counted = self._counted, time.monotonic()
         for lane in module.lanes:
             lane.seconds += (self._counted - since) / len(module.lanes)
 
     def _save(self, module: CellsModule) -> None:
-        """A disk that is full costs the checkpoint and not the cell."""
+        """On a full disk training continues without the checkpoint."""
         self._report(module, phase="checkpoint")
         self._count_seconds(module)
         for lane, folder in zip(module.lanes, self.folders, strict=True):
@@ -85,7 +85,9 @@ class CheckpointCallback(Callback):
             try:
                 save_checkpoint(lane.checkpoint(), folder / "last.ckpt")
             except OSError as error:
-                warnings.warn(f"{folder}: no checkpoint: {error.strerror or error}; training goes on", stacklevel=2)
+                warnings.warn(
+                    f"{folder}: cannot save a checkpoint: {error.strerror or error}; training continues", stacklevel=2
+                )
         self._report(module)
 
     def _report(self, module: CellsModule, **more: Any) -> None:

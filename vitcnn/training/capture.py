@@ -1,7 +1,7 @@
-"""A lane's step as one captured CUDA graph, launched as a whole instead of as hundreds of small kernels.
+"""A lane's step as one captured CUDA graph, launched at once instead of as hundreds of small kernels.
 
-What cannot be captured runs eagerly, with the reason: a network that makes the host wait for the device, or that
-decides something in Python at every step, which a graph would repeat for ever.
+A network runs eagerly, with the reason recorded, if it makes the host wait for the device, or if it changes Python
+state at every step, which a graph would not repeat.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ import torch
 from vitcnn.training.device import is_out_of_memory
 from vitcnn.training.lane import Lane, default_generator
 
-WARM_UP = 3  # eager steps before a capture, in which libraries choose their kernels and take their memory
+WARM_UP = 3  # eager steps before a capture, in which libraries select kernels and allocate memory
 
 
 def capture_all(lanes: Sequence[Lane]) -> list[str]:
     """Gives every lane of a GPU a stream and its captured step, or a reason in `eager_reason`; returns the operations
-    that have no deterministic form. Elsewhere it does nothing. What the lanes hold is as before."""
+    that have no deterministic form. Does nothing on other devices. Restores the lanes' state."""
     device = lanes[0].feed.device
     if device.type != "cuda":
         return []
-    torch.use_deterministic_algorithms(True)  # an earlier network may have had to do without
+    torch.use_deterministic_algorithms(True)  # an earlier network may have switched this off
     found: list[str] = []
     for lane in lanes:
         before = [value.clone() for value in lane.changing()]
@@ -45,13 +45,13 @@ def capture_all(lanes: Sequence[Lane]) -> list[str]:
             with torch.no_grad():
                 for value, old in zip(lane.changing(), before, strict=True):
                     value.copy_(old)
-        if drawn:  # graphs read their random numbers' seed at one address, so those that draw take turns
+        if drawn:  # graphs share one address for the random seed, so lanes that use it run in turn
             lane.stream = lanes[0].stream
     return list(dict.fromkeys(found))
 
 
 def _warm_up(lane: Lane) -> list[str]:
-    """A few steps; returns the operations that have no deterministic form, which are then allowed to be as they are."""
+    """A few steps; returns the operations that have no deterministic form, which are then allowed."""
     generator, found = default_generator(lane.feed.device), []
     for _ in range(WARM_UP):
         lane.cursor.zero_()
@@ -62,17 +62,17 @@ def _warm_up(lane: Lane) -> list[str]:
             if "deterministic" not in str(error) or torch.is_deterministic_algorithms_warn_only_enabled():
                 raise
             torch.use_deterministic_algorithms(True, warn_only=True)
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 lane.program()
             found += re.findall(
-                r"(\S+) does not have a deterministic implementation", "\n".join(str(w.message) for w in said)
+                r"(\S+) does not have a deterministic implementation", "\n".join(str(w.message) for w in caught)
             )
     return found
 
 
 def _waits(lane: Lane) -> str | None:
-    """Does a step make the host wait for the device?"""
+    """A reason if a step makes the host wait for the device, else None."""
     lane.cursor.zero_()
     torch.cuda.synchronize(lane.feed.device)
     torch.cuda.set_sync_debug_mode("error")
@@ -81,7 +81,7 @@ def _waits(lane: Lane) -> str | None:
     except RuntimeError as error:
         if "synchronizing" not in str(error):
             raise
-        return "its network makes the host wait for the GPU (.item(), nonzero, a copy from the host)"
+        return "the network makes the host wait for the GPU (.item(), nonzero, a copy from the host)"
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return None
@@ -89,8 +89,8 @@ def _waits(lane: Lane) -> str | None:
 
 def _capture(lane: Lane) -> str | None:
     graph = torch.cuda.CUDAGraph()
-    lane.optimizer.zero_grad()  # the gradients then lie in the graph's own memory …
-    torch._C._cuda_clearCublasWorkspaces()  # … and so does what cuBLAS works with, which others clear (Lightning does)
+    lane.optimizer.zero_grad()  # so that gradients are in the graph's memory pool …
+    torch._C._cuda_clearCublasWorkspaces()  # … and cuBLAS's workspace too, which Lightning clears
     torch.cuda.synchronize(lane.feed.device)
     try:
         with torch.cuda.graph(graph, stream=lane.stream, capture_error_mode="thread_local"):
@@ -99,15 +99,17 @@ def _capture(lane: Lane) -> str | None:
         if is_out_of_memory(error):
             raise
         with contextlib.suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
-            torch.zeros(1, device=lane.feed.device)  # torch 2.11 else believes that a capture is still under way
+            torch.zeros(
+                1, device=lane.feed.device
+            )  # resets torch 2.11, which else assumes that a capture is in progress
         return f"it cannot be captured as a CUDA graph ({str(error).splitlines()[0][:160]})"
     lane.run, lane.captured_at = graph.replay, lane.addresses()
     return None
 
 
 def _python_state(lane: Lane) -> dict[str, Any]:
-    """What a network could decide by in Python: random numbers, what its modules hold that is not a tensor, and which
-    tensors their buffers are (a graph writes to those that were there when it was captured)."""
+    """Python state that a network could depend on: random generators, non-tensor attributes of its modules, and the
+    identity of their buffers (a graph writes to those that existed at capture)."""
     simple = (bool, int, float, str, bytes, list, tuple, dict, set)
     held = {
         f"{name}.{key}".lstrip("."): copy.copy(value)
@@ -123,13 +125,13 @@ def _decides_in_python(before: dict[str, Any], after: dict[str, Any]) -> str | N
     for key, value in after.items():
         if not _same(before.get(key), value):
             if key in (" random", " numpy"):
-                return f"its network draws from{key}'s random numbers in Python"
-            return f"its network keeps something in Python that changes from step to step ({key})"
+                return f"the network uses random numbers of{key} in Python"
+            return f"the network has Python state that changes from step to step ({key})"
     return None
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Values whose comparison is no plain yes or no (tensors in a list) count as the same."""
+    """Values that cannot be compared (tensors in a list) count as the same."""
     try:
         return bool(one == other)
     except (RuntimeError, ValueError):

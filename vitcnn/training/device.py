@@ -1,4 +1,4 @@
-"""Which device a cell is trained on."""
+"""The device that cells are trained on."""
 
 import os
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from vitcnn.errors import ConfigError
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises ConfigError where `wanted` is not to be had.
+    """`auto` is the GPU if there is one. Raises ConfigError if `wanted` is not available.
 
-    On a GPU a second run is made to end with the same weights: deterministic forms of all operations, where there are
-    such (`training.capture` finds out), and float32 without rounding to TF32, in convolutions as in matrix products.
+    On a GPU this makes runs reproducible: deterministic forms of all operations that have one (see `training.capture`),
+    and float32 without TF32 in convolutions and matrix products.
     """
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues for the lanes' streams, 8 by default
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,7 +30,7 @@ def _named(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise ConfigError(f"device {wanted!r} is not one that torch knows; try auto, cpu, cuda or cuda:1") from None
+        raise ConfigError(f"device {wanted!r} is not known to torch; try auto, cpu, cuda or cuda:1") from None
     there = {
         "cpu": lambda: True,
         "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
@@ -38,7 +38,7 @@ def _named(wanted: str) -> torch.device:
         "xpu": torch.xpu.is_available,
     }
     if device.type not in there:
-        raise ConfigError(f"device {wanted!r}: cells are trained on {', '.join(there)}")
+        raise ConfigError(f"device {wanted!r} is not supported; use one of {', '.join(there)}")
     if not there[device.type]():
         seen = f"{torch.cuda.device_count()} CUDA devices" if device.type == "cuda" else f"no {device.type} device"
         raise ConfigError(f"device {wanted!r}: torch {torch.__version__} sees {seen}")
@@ -46,19 +46,19 @@ def _named(wanted: str) -> torch.device:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """torch has a name for it where its own allocator finds none; libraries and the CPU have only words."""
+    """True if memory ran out: torch's own error, or the messages of libraries and of the CPU allocator."""
     if error is None:
         return False
-    said = str(error)
+    message = str(error)
     words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
-    found = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in words)
+    found = isinstance(error, torch.OutOfMemoryError) or any(word in message for word in words)
     return found or is_out_of_memory(error.__context__)
 
 
 def caveat(device: torch.device, precisions: Iterable[str]) -> str | None:
-    """What has to be said before cells are trained there. Raises ConfigError where a precision is not to be had."""
+    """A warning about the device, or None. Raises ConfigError if a precision is not available."""
     if device.type not in ("mps", "xpu"):
         return None
     if other := set(precisions) - {"float32"}:
-        raise ConfigError(f"device {device.type!r}: float32 only, and the study asks for {', '.join(sorted(other))}")
-    return f"device {device.type!r}: untried by us; cells are trained eagerly, in float32, by one process"
+        raise ConfigError(f"device {device.type!r}: only float32 is supported, not {', '.join(sorted(other))}")
+    return f"device {device.type!r}: untested; cells are trained eagerly, in float32, by one process"

@@ -1,5 +1,5 @@
-"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error; and the record that holds them, of
-networks and of logistic regression alike."""
+"""Scoring: accuracy, macro accuracy, negative log-likelihood and calibration error; and the record that
+contains them, for networks and logistic regression."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ BINS = 15  # Guo et al. 2017
 
 
 def batches(part: Part, limit: int | None = None, size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, labels) in order, `limit` of them at most; where they lie on disk, read batch by batch."""
+    """Batches of (images, labels) in order, at most `limit` images; from disk read batch by batch."""
     images, labels = part
     end = min(len(labels), limit or len(labels))
     for start in range(0, end, size):
@@ -35,7 +35,7 @@ def batches(part: Part, limit: int | None = None, size: int = BATCH) -> Iterator
 
 
 def batch_for(lane: Lane) -> int:
-    """Images at once: thousands on a GPU, which is else idle."""
+    """Batch size of evaluation: thousands on a GPU, to keep it busy."""
     device = lane.feed.device
     if device.type != "cuda":
         return BATCH
@@ -45,14 +45,14 @@ def batch_for(lane: Lane) -> int:
 @torch.inference_mode()
 def logits_of(lane: Lane, part: Part, limit: int | None = None) -> Tensor:
     """(N, classes) float32 of the network in evaluation mode, in the precision of training; on the lane's device, which
-    may still be at work on them."""
+    may still be computing them."""
     lane.eval()
     found = batches(part, limit, batch_for(lane))
     return torch.cat([lane(images.to(lane.feed.device)) for images, _ in found])
 
 
 def measure(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, Score]:
-    """Logits (N, classes) float32 and labels (N,) -> (right or wrong (N,) bool, the score).
+    """Logits (N, classes) float32 and labels (N,) -> (correct (N,) bool, the score).
 
     Macro accuracy is the mean over the classes that occur in `labels` of the accuracy on each. The calibration error
     is the expected one, over 15 bins of equal width (Guo et al. 2017). Raises NotFiniteLoss.
@@ -74,7 +74,7 @@ def measure(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, Score]:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the training of a cell ends with, whatever its kind."""
+    """The result of training a cell, a network or logistic regression."""
 
     logits: Sequence[Tensor]  # (N, classes) on validation, training (its first 10,000) and test images
     seconds: float
@@ -82,15 +82,15 @@ class Trained:
     curve: Sequence[Point] = ()
     resumed: int = 0
     lanes: int = 1
-    found: dict[str, Any] = field(default_factory=dict)  # what it chose itself on validation
-    unusual: dict[str, str] = field(default_factory=dict)  # how its steps ran, where that is not the usual way
-    failed: str | None = None  # why: a loss that is not a number; then there are no logits
+    found: dict[str, Any] = field(default_factory=dict)  # hyperparameters chosen on validation
+    unusual: dict[str, str] = field(default_factory=dict)  # deviations from the usual way to run steps
+    failed: str | None = None  # why the loss is not finite; then there are no logits
 
 
 def record_of(
     cell: Cell, data: CellData, trained: Trained, profile: ModelProfile, made_by: dict[str, object]
 ) -> Record:
-    """Scores what training ended with. Raises NotFiniteLoss, also where training itself has failed."""
+    """Scores a trained cell. Raises NotFiniteLoss, also if training has failed."""
     if trained.failed is not None:
         raise NotFiniteLoss(trained.failed)
     parts = zip(trained.logits, (data.validation, data.train, data.test), strict=True)

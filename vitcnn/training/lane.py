@@ -1,6 +1,6 @@
 """One cell in training: its network, its optimiser, and a step of training as one program.
 
-A process trains one cell or several side by side, each in its lane. Lanes share images and nothing else.
+A process trains one cell or several in parallel, each in its lane. Lanes share nothing but images.
 """
 
 import math
@@ -23,15 +23,15 @@ from vitcnn.seeds import role_seed
 from vitcnn.store.records import Point
 from vitcnn.study.recipe import Recipe
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of each parameter
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each parameter
 
 
 class Lane(nn.Module):
     """AdamW, warm-up and cosine, label smoothing; every random number of step t is a function of `seed` and t alone.
 
-    `program` is a whole step. All that it needs lies on the device: `feed` holds the batches of the coming steps,
-    `rates` their learning rates, `cursor` which of them is next. It returns nothing, and never waits for the device, so
-    that a CUDA graph can hold it (`training.capture`).
+    `program` is a whole step. Its inputs are on the device: `feed` has the batches of the next steps, `rates` their
+    learning rates, `cursor` the index of the next one. It returns nothing and never waits for the device, so that it
+    can be captured as a CUDA graph (`training.capture`).
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, recipe: Recipe, steps: int, seed: int):
@@ -40,16 +40,16 @@ class Lane(nn.Module):
         self.network = network.to(memory_format=self.layout)
         self.preprocess, self.recipe, self.steps, self.seed = preprocess, recipe, steps, seed
         self.curve: list[Point] = []
-        self.failed: str | None = None  # why: a loss that is not a number
+        self.failed: str | None = None  # why the loss is not finite
         self.eager_reason: str | None = None  # on a GPU, why its steps are not one captured graph
         self.position = 0  # steps done
-        self.seconds, self.resumed = 0.0, 0  # of training, over all sittings; how often it went on from a checkpoint
+        self.seconds, self.resumed = 0.0, 0  # of training, over all runs; how often it resumed from a checkpoint
         self.run: Callable[[], None] = self.program
         self.captured_at: list[int] | None = None  # the addresses that a captured step reads and writes
         self.stream: torch.cuda.Stream | None = None
 
     def start(self, feed: Feed) -> None:
-        """Moves to the feed's device and makes the optimiser. Before the first step, or before `restore`."""
+        """Moves to the feed's device and creates the optimiser. Called before the first step or `restore`."""
         self.feed, device, B = feed, feed.device, self.recipe.batch_size
         self.to(device)
         self.augmentation = Augmentation(parse_augment(self.recipe.augment), feed.shape).to(device)
@@ -83,7 +83,7 @@ class Lane(nn.Module):
         )
         self.lr.copy_(lr)
         images = self.feed.pool.index_select(0, rows)
-        numbers = self.step * self.recipe.batch_size + self.offsets  # places in the endless row of epochs
+        numbers = self.step * self.recipe.batch_size + self.offsets  # positions in the endless sequence of epochs
         params = self.augmentation.sample_params(states(role_seed(self.seed, "augment"), numbers))
         self.optimizer.zero_grad()
         loss = mixed_loss(self(self.augmentation(images, params)), labels, params, self.recipe.label_smoothing)
@@ -97,8 +97,8 @@ class Lane(nn.Module):
         self.cursor += 1
 
     def load(self, first: int, last: int) -> None:
-        """Lays out what the program needs for steps `first` … `last` − 1."""
-        if self.stream:  # after what was done to the lane elsewhere: its start, a point of the curve
+        """Loads the program's inputs for steps `first` … `last` − 1."""
+        if self.stream:  # after work on other streams: start-up, a point of the curve
             self.stream.wait_stream(torch.cuda.current_stream(self.feed.device))
         with self.on_stream():
             self.feed.load(first, last)
@@ -108,8 +108,8 @@ class Lane(nn.Module):
             self.cursor.zero_()
 
     def do(self, step: int) -> None:
-        """Trains a step that was loaded. On a GPU it returns before that is done."""
-        # what the network itself draws (drop path)
+        """Trains a loaded step. On a GPU it returns before the step is finished."""
+        # random numbers of the network itself (drop path)
         default_generator(self.feed.device).manual_seed(role_seed(self.seed, "order", step, 2))
         with self.on_stream():
             self.run()
@@ -122,13 +122,13 @@ class Lane(nn.Module):
             self.do(step)
 
     def release(self) -> "Lane":
-        """Gives back the memory of a captured step."""
+        """Frees the memory of a captured step."""
         self.run, self.captured_at = self.program, None
         self.optimizer.zero_grad()
         return self
 
     def addresses(self) -> list[int]:
-        """Where in memory the network's tensors lie."""
+        """Memory addresses of the network's tensors."""
         return [value.data_ptr() for value in (*self.network.parameters(), *self.network.buffers())]
 
     def on_stream(self) -> AbstractContextManager:
@@ -138,8 +138,8 @@ class Lane(nn.Module):
         return self.recipe.lr * schedule_at(self.recipe.warmup, self.steps, step)
 
     def add_point(self, val_accuracy: float, val_nll: float) -> Point:
-        """To the curve, with the mean training loss since the last one. Raises NotFiniteLoss, with the step and the
-        learning rate, where one of the two losses is not a number."""
+        """Adds a point to the curve, with the mean training loss since the last one. Raises NotFiniteLoss, with the
+        step and the learning rate, if one of the two losses is not finite."""
         train_loss = (self.loss_sum / self.loss_count).item()
         for which, loss in (("training", train_loss), ("validation", val_nll)):
             if not math.isfinite(loss):
@@ -155,12 +155,12 @@ class Lane(nn.Module):
         return (p for group in self.optimizer.param_groups for p in group["params"])
 
     def changing(self) -> list[Tensor]:
-        """All that a step of training changes and that the next one reads."""
+        """All tensors that a training step changes and the next one reads."""
         moments = (value for p in self._trained() for value in self.optimizer.state[p].values())
         return [*self.network.parameters(), *self.network.buffers(), *moments, self.loss_sum, self.loss_count]
 
     def checkpoint(self) -> dict[str, Any]:
-        """What `restore` goes on from, on any device: plain values and tensors."""
+        """The state that `restore` loads, on any device: plain values and tensors."""
         names = {p: name for name, p in self.network.named_parameters()}
         return {
             "step": self.position,
@@ -187,7 +187,7 @@ class Lane(nn.Module):
 
 
 def default_generator(device: torch.device) -> torch.Generator:
-    """What a network on the device draws from. (`torch.manual_seed` seeds those of all devices: 1.5 ms, measured.)"""
+    """The generator that networks on the device use. (`torch.manual_seed` seeds all devices: 1.5 ms, measured.)"""
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     if device.type == "mps":
@@ -196,8 +196,8 @@ def default_generator(device: torch.device) -> torch.Generator:
 
 
 def schedule_at(warmup: float, steps: int, step: int) -> float:
-    """What the learning rate is multiplied with at `step`: up in a line over that share of the steps, then a cosine
-    down to 0 (Loshchilov & Hutter 2017)."""
+    """The factor of the learning rate at `step`: linear warm-up over that share of the steps, then a cosine to 0
+    (Loshchilov & Hutter 2017)."""
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising

@@ -20,21 +20,21 @@ from vitcnn.training.evaluate import TRAIN_IMAGES, Trained, batches, measure
 
 ITERATIONS = 500  # of L-BFGS
 BYTES = 12  # a pixel: the stored one, twice as float32 (and again while it is scaled)
-MADE_IMAGES = 50_000  # of images that are made, without end, no more are fitted: all of them fit into no memory
+SYNTHETIC_IMAGES = 50_000  # the most synthetic images to fit; an unlimited set cannot be in memory
 
 
 def train_linear(cell: Cell, data: CellData, paths: StudyPaths, workers: int, stop: Callable[[], bool]) -> Trained:
     """Fits each C of the model and keeps the one with the highest validation accuracy (ties: lower loss).
 
-    Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so the largest C
-    may stand for "hardly regularised" rather than for an optimum reached; the record has the iterations.
+    Each fit starts from the one before (smaller C) and takes at most `ITERATIONS` steps of L-BFGS, so at the
+    largest C the fit may stop before the optimum; the record has the iterations.
 
-    Pixels are centred and scaled by one number over the whole subset. `workers`: how many share the memory. Where
-    images are made, it is fitted on the first `MADE_IMAGES` at most, and the record has their number. Raises
+    Pixels are centred and scaled by one number over the whole subset. `workers`: how many share the memory. Of
+    synthetic images at most the first `SYNTHETIC_IMAGES` are used, and the record has their number. Raises
     `InterruptedCell` once `stop()` is true after a fit.
     """
     began, classes = time.monotonic(), data.info.classes
-    most = MADE_IMAGES if data.info.made else None
+    most = SYNTHETIC_IMAGES if data.info.made else None
     _check_memory(data, most, workers)
     x, y = _flat(data.train, most), data.train[1][:most].cpu().numpy()
     mean, std = x.mean(0), x.std() or 1.0
@@ -63,8 +63,8 @@ def train_linear(cell: Cell, data: CellData, paths: StudyPaths, workers: int, st
 
 
 class OneClass:
-    """What logistic regression becomes on a subset so small that it holds a single class, which scikit-learn refuses:
-    the class that it knows, whatever the image."""
+    """Logistic regression on a subset with a single class, which scikit-learn does not support: always predicts that
+    class."""
 
     n_iter_ = np.zeros(1)
 
@@ -80,14 +80,14 @@ class OneClass:
 
 
 def _check_memory(data: CellData, most: int | None, workers: int) -> None:
-    """Raises ConfigError where the pixels as numbers would not fit, before they are made."""
+    """Raises ConfigError if the pixels as floats would not fit into memory."""
     n, size = len(data.train[1][:most]), data.info.size
     need = BYTES * (n + len(data.validation[1]) + len(data.test[1])) * size**2 * data.info.channels
-    free, there_is = free_for_each(torch.device("cpu"), workers)
+    free, available = free_for_each(torch.device("cpu"), workers)
     if need > free:
         raise ConfigError(
-            f"logistic regression on {n:,} images of {size}×{size} pixels needs {need / 1e9:.1f} GB of memory, "
-            f"{there_is}; leave out `linear` or this size, or keep images smaller (`resolution`)"
+            f"logistic regression on {n:,} images of {size}×{size} pixels needs {need / 1e9:.1f} GB of memory; "
+            f"{available}; remove `linear` or this size, or use smaller images (`resolution`)"
         )
 
 
@@ -99,7 +99,7 @@ def _flat(part: Part, most: int | None = None) -> np.ndarray:
 def logits(fit: LogisticRegression | OneClass, x: np.ndarray, classes: int) -> torch.Tensor:
     """(N, classes) float32. Classes that no training image had get a probability of 10⁻⁶ each."""
     scores = torch.from_numpy(fit.decision_function(x)).double()
-    if scores.ndim == 1:  # two classes: the score of the second against the first
+    if scores.ndim == 1:  # two classes: the score of the second relative to the first
         scores = torch.stack([torch.zeros_like(scores), scores], 1)
     out = (scores.logsumexp(1, keepdim=True) + math.log(1e-6)).repeat(1, classes)
     out[:, torch.from_numpy(fit.classes_)] = scores

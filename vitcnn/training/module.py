@@ -1,4 +1,4 @@
-"""The cells of a process as one LightningModule, which drives their lanes."""
+"""A LightningModule that trains the lanes of a process."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,15 @@ from vitcnn.training.capture import capture_all
 from vitcnn.training.lane import Lane
 from vitcnn.training.wandb import Tracker
 
-VISIT = 0.25  # seconds of training, about, between two visits of the host on a GPU
+VISIT = 0.25  # about the seconds of training between two synchronisations on a GPU
 
 
 class CellsModule(LightningModule):
     """Lanes of cells with the same number of steps. Optimisation is by the lanes themselves ("manual").
 
     A batch is a span of steps (first, last), which every lane trains. An epoch, in Lightning's sense, ends at the next
-    point of the curve, every `val_every` steps, with Lightning's validation. A lane whose loss is not a number is
-    `failed`; the others go on.
+    point of the curve, every `val_every` steps, with Lightning's validation. A lane whose loss is not finite is
+    `failed`; the others continue.
     """
 
     def __init__(self, lanes: Sequence[Lane], trackers: Sequence[Tracker | None], val_every: int):
@@ -42,7 +42,8 @@ class CellsModule(LightningModule):
         """Each lane has its own."""
 
     def on_fit_start(self) -> None:
-        """Only now: Lightning has moved the module (which gives an LSTM other tensors) and cleared CUDA's caches."""
+        """Captures here, after Lightning has moved the module (which replaces an LSTM's tensors) and cleared CUDA's
+        caches."""
         self.not_deterministic = capture_all(self.lanes)
 
     def on_train_start(self) -> None:
@@ -55,7 +56,7 @@ class CellsModule(LightningModule):
         lanes = self.alive()
         for lane in lanes:
             lane.load(first, last)
-        for step in range(first, last):  # lane by lane within a step: all streams of a GPU are at work at once
+        for step in range(first, last):  # lane by lane within a step, so that all streams are busy
             for lane in lanes:
                 lane.do(step)
         self.position = last
@@ -65,12 +66,12 @@ class CellsModule(LightningModule):
         return [lane for lane in self.lanes if lane.failed is None]
 
     def wait(self) -> None:
-        """Until the device has done all that it was given."""
+        """Waits until the device has finished all work."""
         if self.lanes[0].stream:
             torch.cuda.synchronize(self.lanes[0].feed.device)
 
     def _keep_pace(self, count: int) -> None:
-        """On a GPU the host is one visit ahead, and visits are so long that they cost little, but not longer."""
+        """On a GPU the host stays one span ahead; a span is just long enough that its overhead is small."""
         if not self.lanes[0].stream:
             return
         for event in self._waiting:
@@ -106,7 +107,7 @@ class CellsModule(LightningModule):
 
 
 class Spans(IterableDataset):
-    """Spans of steps (first, last), from where the module is up to the next point of the curve."""
+    """Spans of steps (first, last), from the module's position to the next point of the curve."""
 
     def __init__(self, module: CellsModule):
         self.module = module

@@ -1,4 +1,4 @@
-"""Trains networks, by Lightning: one cell, or several side by side, each in its lane."""
+"""Trains networks with Lightning: one cell, or several in parallel, each in its lane."""
 
 import math
 import warnings
@@ -26,10 +26,10 @@ from vitcnn.training.wandb import Tracker
 from vitcnn.training.weights import load_weights
 
 CURVE_IMAGES = 1000  # of the validation images, the same ones for every point
-CURVE_SHARE = 0.025  # of its training that the points of a cell's curve may cost …
-CURVE_POINTS = (5, 60)  # … but at least, and at most, so many
-STEPS = 256  # that a GPU is given at once, at most
-KNOWN = ("cpu", "cuda", "mps")  # to Lightning
+CURVE_SHARE = 0.025  # share of training time that the points of a cell's curve may cost …
+CURVE_POINTS = (5, 60)  # … within these limits on their number
+STEPS = 256  # the most steps loaded on a GPU at once
+KNOWN = ("cpu", "cuda", "mps")  # device types that Lightning knows
 
 
 def train_networks(
@@ -41,21 +41,25 @@ def train_networks(
     stop: Callable[[], bool],
     log: Callable[[str], None],
 ) -> list[Trained]:
-    """Cells that go on from the same step, to their last one. Raises `InterruptedCell` as `train_cells` does."""
-    lanes = [start_lane(cell, its, where, paths) for cell, its in zip(cells, data, strict=True)]
+    """Trains cells that resume from the same step to their last one. Raises `InterruptedCell` as `train_cells` does."""
+    lanes = [start_lane(cell, cell_data, where, paths) for cell, cell_data in zip(cells, data, strict=True)]
     module = CellsModule(lanes, trackers, val_every(cells[0]))
     fit(module, data[0].validation, where, CheckpointCallback([paths.cell(cell.id) for cell in cells], stop))
     if eager := lanes[0].eager_reason:
-        log(f"{cells[0].model}: its steps run eagerly, several times slower: {eager}")
+        log(f"{cells[0].model}: steps run eagerly, several times slower: {eager}")
     if varying := ", ".join(module.not_deterministic):
-        log(f"{cells[0].model}: a second run may end with other weights: {varying} is not deterministic")
+        log(f"{cells[0].model}: results are not reproducible bit for bit: {varying} is not deterministic")
     trained = []
-    for lane, its in zip(lanes, data, strict=True):
-        parts = ((its.validation, None), (its.train, TRAIN_IMAGES), (its.test, None)) if lane.failed is None else ()
+    for lane, cell_data in zip(lanes, data, strict=True):
+        parts = (
+            ((cell_data.validation, None), (cell_data.train, TRAIN_IMAGES), (cell_data.test, None))
+            if lane.failed is None
+            else ()
+        )
         unusual = {"not_deterministic": varying, "eager": lane.eager_reason}
         trained.append(
             Trained(
-                logits=[logits_of(lane, part, limit) for part, limit in parts],  # no lane waits for the one before
+                logits=[logits_of(lane, part, limit) for part, limit in parts],  # queued for all lanes without waiting
                 seconds=lane.seconds,
                 network=lane.network,
                 curve=lane.curve,
@@ -69,7 +73,7 @@ def train_networks(
 
 
 def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPaths) -> Lane:
-    """On the device, with its optimiser and its images, where it was interrupted."""
+    """A lane on the device with optimiser and images, resumed from its checkpoint if there is one."""
     lane, file = lane_of(cell, data, paths), paths.cell(cell.id) / "last.ckpt"
     saved = load_checkpoint(file) if file.exists() else None
     stream = TrainStream(
@@ -86,7 +90,7 @@ def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPath
 
 
 def lane_of(cell: Cell, data: CellData, paths: StudyPaths) -> Lane:
-    """As it is before the first step. Sets torch's seed."""
+    """The lane of a cell before its first step. Sets torch's seed."""
     torch.manual_seed(role_seed(cell.seed, "init"))
     weights = load_weights(cell.init_from, paths.of(cell.init_from_study)) if cell.init_from else None
     network, size = build(cell.arch, data.info, cell.recipe.init, weights, own_head=bool(cell.init_from_study))
@@ -95,16 +99,16 @@ def lane_of(cell: Cell, data: CellData, paths: StudyPaths) -> Lane:
 
 
 def val_every(cell: Cell) -> int:
-    """Steps between two points of the curve. A forward pass is taken for a third of training on an image."""
+    """Steps between two points of the curve. A forward pass counts as a third of a training step."""
     afforded = CURVE_SHARE * 3 * cell.images_seen / min(CURVE_IMAGES, cell.validation)
     points = min(max(afforded, CURVE_POINTS[0]), CURVE_POINTS[1])
     return max(2, math.ceil(cell.steps / points))  # 2: an interrupted cell is saved between validations
 
 
 def fit(module: CellsModule, validation: Part, where: torch.device, callback: CheckpointCallback) -> None:
-    """Lightning's loop, from where the lanes are to their last step. A cell is one process whatever a cluster's
-    scheduler has put into the environment, and saves itself."""
-    curve = list(batches(validation, CURVE_IMAGES, batch_for(module.lanes[0])))  # the batches are ready made
+    """Runs Lightning's loop from the lanes' position to their last step. A cell is one process, whatever a cluster's
+    scheduler sets in the environment, and saves its own checkpoints."""
+    curve = list(batches(validation, CURVE_IMAGES, batch_for(module.lanes[0])))  # already in batches
     known = where.type in KNOWN
     trainer = Trainer(
         accelerator=where.type if known else _OtherAccelerator(),
@@ -131,6 +135,6 @@ def fit(module: CellsModule, validation: Part, where: torch.device, callback: Ch
 
 
 class _OtherAccelerator(CPUAccelerator):
-    """Of devices that torch knows and Lightning does not (xpu): there is nothing to set up."""
+    """For devices that torch knows and Lightning does not (xpu): no set-up needed."""
 
     def setup_device(self, device: torch.device) -> None: ...

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, machine, commit and time."""
+"""Provenance of a record: versions, machine, commit and time."""
 
 import platform
 import subprocess
@@ -27,13 +27,18 @@ def made_by(where: torch.device) -> dict[str, object]:
 
 @cache
 def git_revision() -> str | None:
-    """The commit this package is run from, `+` behind it where files were changed; None outside a checkout."""
+    """The package's commit, with `+` if files were changed; None outside a git checkout."""
     here = Path(__file__).parents[1]
     try:
         out = [
             subprocess.run(["git", "-C", here, *command], capture_output=True, text=True, check=True, timeout=20).stdout
             for command in (
-                ["ls-files", "--error-unmatch", "--", here / "__init__.py"],  # not another's, around an installed copy
+                [
+                    "ls-files",
+                    "--error-unmatch",
+                    "--",
+                    here / "__init__.py",
+                ],  # not a repository around an installed copy
                 ["rev-parse", "--short=12", "HEAD"],
                 ["status", "--porcelain", "--", here],
             )

@@ -1,4 +1,4 @@
-"""Trains cells and returns their records. `train_cell` is what a notebook calls."""
+"""Trains cells and returns their records. Notebooks call `train_cell`."""
 
 import contextlib
 import gc
@@ -27,8 +27,8 @@ from vitcnn.training.provenance import made_by
 from vitcnn.training.wandb import Tracking, tracker
 from vitcnn.training.weights import save_weights
 
-rank_zero_only.rank = 0  # a cell is one process, whichever of a scheduler's tasks it is: its W&B run is its own
-for name in ("lightning.pytorch", "lightning.fabric"):  # devices and tips, said again for each of hundreds of cells
+rank_zero_only.rank = 0  # a cell is one process with its own W&B run, whatever rank a scheduler gives it
+for name in ("lightning.pytorch", "lightning.fabric"):  # messages that repeat for every cell
     logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -47,7 +47,7 @@ def train_cell(
 
     `workers`: how many processes share the memory. Checkpoints and progress go to `paths.cell(cell.id)`, with `keep`
     the final weights to `paths.weights(cell.id)`; the record is returned, not written. Raises `InterruptedCell` once
-    `stop()` is true and a checkpoint is saved, `NotFiniteLoss` where the loss is not a number.
+    `stop()` is true and a checkpoint is saved, `NotFiniteLoss` if the loss is not finite.
     """
     ((_, record),) = train_cells(
         [cell],
@@ -76,15 +76,15 @@ def train_cells(
     keep: Callable[[Cell], bool] = lambda _: False,
     log: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
-    """As `train_cell`, of cells on one data set with equal numbers of steps, side by side in lanes; each with its
-    record or, where its loss is not a number, the error. Every cell ends as it would have ended alone.
+    """As `train_cell`, of cells on one data set with equal numbers of steps, in parallel lanes; yields each with
+    its record or, if its loss is not finite, the error. Results are the same as if trained separately.
 
-    Cells that were interrupted at different steps go on one group after the other; where memory runs out, half of the
-    lanes do. Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
+    Cells interrupted at different steps resume one group after the other. If memory runs out, the lanes are halved.
+    Raises `InterruptedCell` once `stop()` is true and every running cell has saved a checkpoint.
     """
     where, waiting = pick_device(device), deque(_groups(cells, paths))
     while waiting:
-        gc.collect()  # a trainer and its module hold each other, and the memory that the next ones need
+        gc.collect()  # a trainer and its module form a cycle that keeps memory
         if where.type == "cuda":
             torch.cuda.empty_cache()
         group = waiting.popleft()
@@ -96,19 +96,19 @@ def train_cells(
         except RuntimeError as error:
             if len(left) == 1 or not is_out_of_memory(error):
                 raise
-            log(f"{len(left)} {group[0].model} cells ran out of memory; half of them at a time")
+            log(f"{len(left)} {group[0].model} cells ran out of memory; training half of them at a time")
             for half in reversed(evenly(left, (len(left) + 1) // 2)):
                 waiting.extendleft(reversed(_groups(half, paths)))
 
 
 def _groups(cells: Sequence[Cell], paths: StudyPaths) -> list[list[Cell]]:
-    """By the number of their steps and the one that they go on from: that of the last whole checkpoint. Broken ones are
-    quarantined, with a warning."""
+    """Groups cells by their number of steps and the step of their last valid checkpoint. Damaged ones are quarantined,
+    with a warning."""
     groups: dict[tuple[int, int], list[Cell]] = {}
     for cell in cells:
-        step, said = last_good(paths.cell(cell.id) / "last.ckpt")
-        for line in said:
-            warnings.warn(f"{cell.title} {'goes on' if step else 'begins anew'}: {line}", stacklevel=2)
+        step, messages = last_good(paths.cell(cell.id) / "last.ckpt")
+        for line in messages:
+            warnings.warn(f"{cell.title} {'continues' if step else 'starts again'}: {line}", stacklevel=2)
         groups.setdefault((cell.steps, step), []).append(cell)
     return list(groups.values())
 
@@ -125,21 +125,23 @@ def _train_group(
     log: Callable[[str], None],
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
     data = data_of(cells, where, data_folder, workers)
-    # now: an edited module or a moved file must not cost a trained cell
+    # before training: an edited module or a moved file must not lose a trained cell
     counted = profile(cells[0].arch, data[0].info)
     with contextlib.ExitStack() as open_runs:
         trackers = [tracker(cell, paths, tracking) for cell in cells]
         for one in filter(None, trackers):
-            open_runs.callback(one.abandon)  # which does nothing once it is finished
+            open_runs.callback(one.abandon)  # does nothing after finish()
         if cells[0].is_linear:
             from vitcnn.training.linear import train_linear
 
-            ended = [train_linear(cell, its, paths, workers, stop) for cell, its in zip(cells, data, strict=True)]
+            ended = [
+                train_linear(cell, cell_data, paths, workers, stop) for cell, cell_data in zip(cells, data, strict=True)
+            ]
         else:
             ended = train_networks(cells, data, where, paths, trackers, stop, log)
-        for cell, its, trained, run in zip(cells, data, ended, trackers, strict=True):
+        for cell, cell_data, trained, run in zip(cells, data, ended, trackers, strict=True):
             try:
-                record = record_of(cell, its, trained, counted, made_by(where))
+                record = record_of(cell, cell_data, trained, counted, made_by(where))
             except NotFiniteLoss as error:
                 yield cell, error
                 continue

@@ -1,4 +1,4 @@
-"""Watching a cell in W&B. Only for watching: nothing reads it back, and nothing that goes wrong here loses a cell."""
+"""Logs a cell to W&B. Nothing is read back, and errors here never fail a cell."""
 
 import os
 import warnings
@@ -13,15 +13,15 @@ from vitcnn.study.cell import Cell
 
 Tracking = Literal["auto", "online", "offline", "off"]
 PROJECT = "vitcnn"
-os.environ.setdefault("WANDB_SILENT", "true")  # its own banner, once for each of hundreds of cells
+os.environ.setdefault("WANDB_SILENT", "true")  # no banner for each cell
 
 _unreachable = False
 
 
 def tracker(cell: Cell, paths: StudyPaths, mode: Tracking) -> "Tracker | None":
-    """A logger for one cell; None when off, or when W&B cannot start, which is said and is no error.
+    """A logger for one cell; None if off, or with a warning if W&B cannot start.
 
-    Where W&B's server cannot be reached the run is kept offline, and so are this process's later ones.
+    If W&B's server cannot be reached, this run and later ones of this process are kept offline.
     """
     global _unreachable
     if mode == "off" or os.environ.get("WANDB_MODE") == "disabled":
@@ -36,21 +36,21 @@ def tracker(cell: Cell, paths: StudyPaths, mode: Tracking) -> "Tracker | None":
     try:
         return Tracker(cell, paths, offline=True)
     except Exception as error:
-        warnings.warn(f"{cell.title} goes on without W&B: {type(error).__name__}: {error}", stacklevel=2)
+        warnings.warn(f"{cell.title} continues without W&B: {type(error).__name__}: {error}", stacklevel=2)
         return None
 
 
 def _online(mode: Tracking) -> bool:
-    """`auto`: what WANDB_MODE says, else online when logged in. Never asks."""
+    """`auto`: WANDB_MODE, else online when logged in. Never prompts."""
     import wandb
 
-    if mode == "auto" and (said := os.environ.get("WANDB_MODE")):
-        return said == "online"
+    if mode == "auto" and (variable := os.environ.get("WANDB_MODE")):
+        return variable == "online"
     return mode == "online" or (mode == "auto" and wandb.login(prompt=False, verify=False))
 
 
 class Tracker(WandbLogger):
-    """Lightning's WandbLogger, started at once; after a failure it says so and falls silent."""
+    """Lightning's WandbLogger, started at once; after a failure it warns once and stops logging."""
 
     def __init__(self, cell: Cell, paths: StudyPaths, offline: bool):
         import wandb
@@ -63,7 +63,7 @@ class Tracker(WandbLogger):
             name=cell.title,
             group=cell.study,
             job_type=cell.role,
-            tags=[tag[:64] for tag in (cell.dataset, cell.model, f"n{cell.n}")],  # no longer one is taken
+            tags=[tag[:64] for tag in (cell.dataset, cell.model, f"n{cell.n}")],  # W&B's limit
             config=cell.model_dump(mode="json"),
             dir=paths.run,
             mode="offline" if offline else "online",
@@ -81,7 +81,7 @@ class Tracker(WandbLogger):
         self._try(lambda: super(Tracker, self).log_metrics(metrics, step))
 
     def finalize(self, status: str) -> None:
-        """Lightning calls this at the end of fit; the run goes on until the test is scored."""
+        """Lightning calls this at the end of fit; the run stays open until the test is scored."""
 
     def finish(self, record: Record) -> None:
         """Adds the test result as a last value and ends the run."""
@@ -97,7 +97,7 @@ class Tracker(WandbLogger):
         self._end(1)
 
     def _end(self, exit_code: int) -> None:
-        """Also after a failure: a run left open would never be uploaded."""
+        """Ends the run, also after a failure: an open run would never be uploaded."""
         if self.ended:
             return
         self.broken, self.ended = False, True
@@ -110,4 +110,4 @@ class Tracker(WandbLogger):
             do()
         except Exception as error:
             self.broken = True
-            warnings.warn(f"W&B stopped working: {type(error).__name__}: {error}; the cell goes on", stacklevel=2)
+            warnings.warn(f"W&B stopped working: {type(error).__name__}: {error}; the cell continues", stacklevel=2)

@@ -1,4 +1,4 @@
-"""The final weights of a cell: kept where another cell begins with them, or when asked for."""
+"""Final weights of cells: kept for `init_from` and with --keep-weights."""
 
 import hashlib
 import io
@@ -13,20 +13,20 @@ from vitcnn.store.records import read_record
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """The state dict, on the CPU; the file is there whole or not at all. Raises OSError where there is no room."""
-    state, buffer = network.state_dict(), io.BytesIO()  # to a file torch would write with errors of its own
+    """Saves the state dict atomically, on the CPU. Raises OSError if the disk is full."""
+    state, buffer = network.state_dict(), io.BytesIO()  # torch would raise its own errors on a file
     torch.save({name: v.cpu() if isinstance(v, Tensor) else v for name, v in state.items()}, buffer)
     write_atomically(path, buffer.getbuffer())
 
 
 def load_weights(cell_id: str, paths: StudyPaths) -> dict[str, Tensor]:
-    """The state dict of a finished cell. Raises ConfigError where it was not kept, or is not what its record says."""
+    """The state dict of a finished cell. Raises ConfigError if it was not kept, or does not match its record."""
     path, record = paths.weights(cell_id), paths.record(cell_id)
     if not record.exists():
         raise ConfigError(f"cell {cell_id}, whose trained weights are needed, is not finished")
     if not path.exists():
         raise ConfigError(
-            f"the trained weights of cell {cell_id} are needed, and {path} is not there; to train it again and keep "
+            f"the trained weights of cell {cell_id} are needed, but {path} is missing; to train it again and keep "
             f"them, delete {record} and run with --keep-weights"
         )
     try:
@@ -41,7 +41,7 @@ def load_weights(cell_id: str, paths: StudyPaths) -> dict[str, Tensor]:
             f"{record} and run with --keep-weights"
         ) from error
     if weights_hash(weights) != known.weights:
-        raise ConfigError(f"{path}: not the weights that {record} was made with")
+        raise ConfigError(f"{path}: does not match the weights of {record}")
     return weights
 
 
@@ -52,7 +52,7 @@ def weights_hash(weights: dict[str, Tensor]) -> str:
         digest.update(name.encode())
         if isinstance(value, Tensor):
             flat = value.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
-        else:  # what `get_extra_state` returned
+            digest.update(flat.view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
+        else:  # from `get_extra_state`
             digest.update(repr(value).encode())
     return digest.hexdigest()[:16]

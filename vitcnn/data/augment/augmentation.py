@@ -1,11 +1,11 @@
-"""Augmentation of a batch in two steps: `sample_params` draws a few numbers for each image, `forward` makes the images.
+"""Augmentation of a batch: `sample_params` draws parameters for each image, `forward` applies them.
 
-Every number is a function of a stream and of the image's number in it (`data.rng`), looked up in tables that are made
-once on the CPU. All arithmetic on pixels is of integers. So a resumed run sees what an undisturbed one sees, and a GPU
-sees what a CPU sees, to the last bit.
+Every number is a function of a stream and of the image's number in it (`data.rng`), looked up in tables that are built
+once on the CPU. All arithmetic on pixels is on integers. So a resumed run gets the same images as an uninterrupted one,
+and a GPU the same as a CPU, bit for bit.
 
 Images are mirrored, shifted, changed by one operation of TrivialAugment, erased and mixed, in this order, as native
-uint8 pixels. What comes in from outside an image is 0.
+uint8 pixels. Pixels from outside the image are 0.
 
 There are two forms of `forward`, which give equal images. On a CPU only the images that a step concerns are touched
 (`grouped`). Elsewhere every step is done to all images and selected (`dense`): no shape depends on what was drawn, so
@@ -33,7 +33,7 @@ WORDS = 8  # 64-bit words of an image's generator before those of erasing's nois
 
 
 class AugmentParams(NamedTuple):
-    """The numbers drawn for a batch of B images; what is not used is None. A box is top, left, height, width."""
+    """Parameters for a batch of B images; unused ones are None. A box is top, left, height, width."""
 
     mirrored: Tensor | None = None  # (B,) bool
     offset: Tensor | None = None  # (2, B) native pixels that the picture moves up, and to the left
@@ -41,12 +41,12 @@ class AugmentParams(NamedTuple):
     level: Tensor | None = None  # (B,) index into the operation's signed levels
     erase: Tensor | None = None  # (B, 4) box, empty for most
     state: Tensor | None = None  # (B,) of the generators that fill these boxes
-    box: Tensor | None = None  # (B, 4) what is cut out of the partner, the image before; empty: it is blended in
+    box: Tensor | None = None  # (B, 4) box pasted from the partner, the image before; empty: blended
     share: Tensor | None = None  # (B,) float32, of the image's own pixels and label
 
 
 class Augmentation(nn.Module):
-    """What `how` does to images of `shape` (C, H, W), C = 1 or 3."""
+    """The augmentation `how` for images of `shape` (C, H, W), C = 1 or 3."""
 
     def __init__(self, how: Augment, shape: Sequence[int]):
         super().__init__()
@@ -65,7 +65,7 @@ class Augmentation(nn.Module):
     def sample_params(self, state: Tensor) -> AugmentParams:
         """`state` (B,) int64: of each image's generator (`rng.states`), whose device the numbers lie on.
 
-        Every part has words of the generator for itself: adding a part changes nothing in what the others draw.
+        Every part has words of the generator of its own, so adding a part does not change what the others draw.
         """
         how, out, (_, H, W) = self.how, AugmentParams(), self.shape
         if how == Augment():
@@ -108,7 +108,7 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, params: AugmentParams) -> Tensor:
-        """(B, C, H, W) uint8 -> the same shape; `images` themselves stay as they are."""
+        """(B, C, H, W) uint8 -> the same shape; `images` are not changed."""
         return (self.grouped if images.device.type == "cpu" else self.dense)(images, params)
 
     def grouped(self, images: Tensor, params: AugmentParams) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is done to training images: how it is written, and what the named sets stand for. No torch."""
+"""Augmentation specs: their syntax, and what the named sets mean. No torch."""
 
 import re
 from functools import cache
@@ -8,7 +8,7 @@ from vitcnn.errors import ConfigError, suggest
 
 
 class Augment(NamedTuple):
-    """What is done to training images, in this order; all of it off by default."""
+    """Augmentations, applied in this order; all off by default."""
 
     flip: bool = False  # half of the images are mirrored left to right
     shift: int = 0  # up to so many native pixels up or down and left or right
@@ -40,20 +40,22 @@ def parse_augment(text: str) -> Augment:
         if part in ("basic", "strong"):
             raise ValueError(f"{part!r} depends on the data set; `write_out` says which parts it has")
         if part == "none":
-            raise ValueError(f"{text!r}: 'none' stands alone")
+            raise ValueError(f"{text!r}: 'none' cannot be combined")
         name = part.partition(":")[0]
         match = re.fullmatch(_PARTS.get(name, r"(?!)"), part)
         if match is None:
-            raise ValueError(f"{part!r} is no augmentation{suggest(part, _KNOWN)} (K ≥ 1 pixels, 0 < P ≤ 1, A > 0)")
+            raise ValueError(
+                f"{part!r} is not a valid augmentation{suggest(part, _KNOWN)} (K ≥ 1 pixels, 0 < P ≤ 1, A > 0)"
+            )
         if name in found:
-            raise ValueError(f"{text!r} has {name!r} more than once")
+            raise ValueError(f"{text!r} contains {name!r} more than once")
         found[name] = type(Augment._field_defaults[name])(match[1]) if match.lastindex else True
     return Augment(**found)
 
 
-@cache  # a study asks for each of its cells
+@cache  # called once per cell
 def write_out(text: str, size: int, flip: bool) -> str:
-    """`text` with its named sets written out for images of `size` native pixels; other strings come back as they are.
+    """`text` with named sets written out for images of `size` native pixels; other strings are returned unchanged.
 
     `basic`: flip, and shifts of an eighth of the side, 4 pixels on CIFAR (He et al. 2016). `strong`: what DeiT trains
     ViTs with (Touvron et al. 2021, table 9): flip, erase:0.25, mixup:0.8, cutmix:1, but TrivialAugment for RandAugment,
@@ -71,16 +73,17 @@ def write_out(text: str, size: int, flip: bool) -> str:
 
 
 def check_augment(text: str) -> None:
-    """Raises ValueError on what is no augmentation of any data set."""
+    """Raises ValueError if it is not a valid augmentation."""
     write_out(text, 2**20, True)
 
 
 def augment_for(text: str, size: int, flip: bool, name: str) -> str:
-    """`write_out` for the data set `name`. Raises ConfigError where it would show images of other classes, or none."""
+    """`write_out` for the data set `name`. Raises ConfigError if it would change an image's class, or shift
+    it out of the frame."""
     written = write_out(text, size, flip)
     how = parse_augment(written)
     if how.flip and not flip:
         raise ConfigError(f"augment: {text!r}: a mirrored image of {name} is not of the same class")
     if how.shift >= size:
-        raise ConfigError(f"augment: {text!r}: {name}'s images are {size} pixels wide, none would be left in sight")
+        raise ConfigError(f"augment: {text!r}: {name}'s images are {size} pixels wide; the shift must be smaller")
     return written

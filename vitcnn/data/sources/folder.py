@@ -1,4 +1,4 @@
-"""A folder of one's own images, read into the cache."""
+"""A user's folder of images, read into the cache."""
 
 import hashlib
 import io
@@ -17,13 +17,13 @@ from vitcnn.data.sources.decode import GREY, Squares, kept_size, opened, split_o
 from vitcnn.data.sources.spec import DatasetSpec, Prepared
 from vitcnn.errors import ConfigError
 
-DARK = 32  # of 255: where no pixel of any image is brighter, it is said
-FEW = 3  # training images of a class, validation among them, below which it is said
+DARK = 32  # of 255: warn if no pixel of any image is brighter
+FEW = 3  # warn about classes with fewer training images (validation included)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(DatasetSpec):
-    """A folder of one's own; `root`: its absolute path (relative ones start at the current folder)."""
+    """A user's folder; `root`: its absolute path (relative ones start at the current folder)."""
 
     root: Path
     form: ClassVar[str] = "folder:PATH"
@@ -33,7 +33,7 @@ class Folder(DatasetSpec):
     def parse(cls, name: str, resolution: int | None) -> "Folder":
         path = name.partition(":")[2]
         if not path or not path.isprintable():
-            raise ConfigError(f"{name!a}: behind `folder:` stands the path of a folder, in printable characters")
+            raise ConfigError(f"{name!a}: write folder:PATH, in printable characters")
         try:
             return cls(name=name, resolution=resolution, root=Path(path).expanduser().absolute())
         except RuntimeError as error:  # no home
@@ -56,53 +56,53 @@ class Folder(DatasetSpec):
     def fingerprint(self) -> str:
         return fingerprint(self.root)
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
-        """Raises FetchError, listing them, for files that cannot be read and are not to be skipped."""
-        return _read_all(self, scratch, skip_unreadable, say)
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+        """Raises FetchError with a list of unreadable files, unless `skip_unreadable`."""
+        return _read_all(self, scratch, skip_unreadable, log)
 
 
-def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[[str], None]) -> Prepared:
+def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, log: Callable[[str], None]) -> Prepared:
     name, resolution, root = spec.name, spec.resolution, spec.root
     found = find(root)
-    say(f"{name}: looking at {len(found):,} images")
-    for told in passed_over(root, found):
-        say(f"{name}: passed over, {told}")
+    log(f"{name}: reading {len(found):,} images")
+    for line in passed_over(root, found):
+        log(f"{name}: skipped: {line}")
     for line in alike({file.label for file in found}):
-        say(f"{name}: WARNING: {line}; each counts as a class of its own")
+        log(f"{name}: WARNING: {line}; they count as separate classes")
     heads, wrong = _heads(found)
     files = [file for file, head in zip(found, heads, strict=True) if head]
     if not files:
-        raise FetchError(f"{name}: no image can be read; the first: {wrong[0]}")
+        raise FetchError(f"{name}: no readable image; the first error: {wrong[0]}")
     size = kept_size([head[:2] for head in heads if head], resolution)
     channels = 1 if all(head[2] in GREY for head in heads if head) else 3
     names = sorted({file.label for file in found})
     files = _with_test(name, files, names)
     squares = Squares(files, partial(_read, size=size, channels=channels))
-    images, beside, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
+    images, extras, broken = to_array(squares, scratch / "images.npy", (size, size, channels))
     wrong += broken
     if wrong and not skip_unreadable:
         at = f" --resolution {resolution}" if resolution else ""
         shown = "\n  ".join(wrong[:50]) + (f"\n  … and {len(wrong) - 50} more" if len(wrong) > 50 else "")
         raise FetchError(
-            f"{name}: {len(wrong)} of {len(found):,} images cannot be read:\n  {shown}\nMend or remove them, or leave "
-            f"them out with `vitcnn data fetch {name}{at} --skip-unreadable`"
+            f"{name}: {len(wrong)} of {len(found):,} images cannot be read:\n  {shown}\nFix or remove them, or skip "
+            f"them with `vitcnn data fetch {name}{at} --skip-unreadable`"
         )
-    kept = [file for file, _ in beside]
+    kept = [file for file, _ in extras]
     check_classes(root, kept, set(names))
     labels = np.array([names.index(file.label) for file in kept], np.int64)
-    lines = sorted(f"{f.split}/{f.label}/{f.path.relative_to(root)} {digest}\n" for f, digest in beside)
-    told = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may be no UTF-8
-    content = hashlib.sha256(told).hexdigest()[:16]
+    lines = sorted(f"{f.split}/{f.label}/{f.path.relative_to(root)} {digest}\n" for f, digest in extras)
+    manifest = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may not be valid UTF-8
+    content = hashlib.sha256(manifest).hexdigest()[:16]
     train = sum(file.split == "train" for file in kept)
-    say(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
+    log(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
     counts = np.bincount(labels[:train], minlength=len(names))
     if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
-        told = ", ".join(rare[:20])
-        say(f"{name}: WARNING: few training images of {told}: once validation has its part, subsets may hold none")
+        classes = ", ".join(rare[:20])
+        log(f"{name}: WARNING: few training images of {classes}; after validation is held out, subsets may have none")
     if (brightest := int(images.max())) < DARK:
-        say(
-            f"{name}: WARNING: the brightest pixel of all images is {brightest} of 255; values of 16-bit files that "
-            "do not fill 16 bits have to be scaled up before"
+        log(
+            f"{name}: WARNING: the brightest pixel of all images is {brightest} of 255; scale up 16-bit "
+            "files that do not use the full range"
         )
     about = Info(
         name=name,
@@ -119,20 +119,20 @@ def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, say: Callable[
         content=content,
     )
     if wrong:
-        say(f"{name}: {len(wrong)} unreadable images are left out:\n  " + "\n  ".join(wrong))
+        log(f"{name}: {len(wrong)} unreadable images are left out:\n  " + "\n  ".join(wrong))
     arrays = Arrays(images[:train], labels[:train], images[train:], labels[train:])
     return Prepared(about, arrays, {"origin": "a folder", "left_out": len(wrong)})
 
 
 def _with_test(name: str, files: list[File], names: list[str]) -> list[File]:
-    """Training files, then test files; where the folder has no test set, a stratified fifth becomes one."""
+    """Training files, then test files; without a test folder, a stratified fifth becomes the test set."""
     if not any(file.split == "test" for file in files):
         counts = Counter(file.label for file in files)
         if single := [label for label in names if counts[label] == 1]:
             what = "; ".join(["add images or remove the class", *alike(set(names))])
             raise FetchError(
-                f"{name}: one image only of {', '.join(single)}: without a test folder each class gives a fifth of its "
-                f"images, and at least one, to the test set; {what}"
+                f"{name}: only one image of {', '.join(single)}; without a test folder, a fifth of each class and at "
+                f"least one image becomes the test set; {what}"
             )
         _, test = split_off(np.array([names.index(file.label) for file in files]))
         tested = set(test.tolist())
@@ -147,15 +147,15 @@ def _read(file: File, size: int, channels: int) -> tuple[np.ndarray, tuple[File,
 
 
 def _heads(files: list[File]) -> tuple[list[tuple[int, int, str] | None], list[str]]:
-    """((width, height, mode) of each file, None where it has no readable head; what is wrong with those)."""
+    """((width, height, mode) of each file, None if its header is unreadable; error messages)."""
     heads, wrong = [], []
     for file in files:
         try:
             if not file.path.is_file():
-                raise OSError("no file, or a link to none")
+                raise OSError("not a file, or a broken link")
             with opened(file.path) as image:
                 heads.append((*image.size, image.mode))
-        except Exception as error:  # whatever a decoder raises on a broken file; every one is reported
+        except Exception as error:  # decoders raise many types on broken files; all are reported
             heads.append(None)
             wrong.append(f"{file}: {type(error).__name__}: {error}")
     return heads, wrong

@@ -1,4 +1,4 @@
-"""The data sets that a study can name: built-in ones, `torchvision:NAME`, `folder:PATH`, and `fractals:OPTIONS`."""
+"""The data sets that a study can use: built-in ones, `torchvision:NAME`, `folder:PATH`, and `fractals:OPTIONS`."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from vitcnn.errors import ConfigError, suggest
 
 @dataclass(frozen=True)
 class Source:
-    """A built-in data set: what it is, and the ways to get it, tried in order."""
+    """A built-in data set and its fetchers, tried in order."""
 
     info: Info
     fetchers: tuple[tuple[str, Callable[[Path], Arrays]], ...]  # (what it is called, function)
@@ -31,8 +31,8 @@ class BuiltIn(DatasetSpec):
     def parse(cls, name: str, resolution: int | None) -> "BuiltIn":
         if resolution:
             raise ConfigError(
-                f"resolution: {name} is kept at its own {BUILT_IN[name].info.size} pixels; `image_size` of a model "
-                "says how large a network sees it"
+                f"resolution: {name} has a fixed size of {BUILT_IN[name].info.size} pixels; `image_size` of a model "
+                "sets the network's input size"
             )
         return cls(name=name)
 
@@ -44,18 +44,18 @@ class BuiltIn(DatasetSpec):
     def cache_key(self) -> str:
         return self.name
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
-        """From the first of its fetchers that answers."""
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+        """From the first of its fetchers that works."""
         source, tried = BUILT_IN[self.name], []
         for origin, fetcher in source.fetchers:
-            say(f"{self.name}: fetching from {origin}")
+            log(f"{self.name}: fetching from {origin}")
             try:
                 return Prepared(source.info, fetcher(scratch), {"origin": origin}, source.sums)
-            except Exception as error:  # whatever a host, an archive or a tool can do wrong; all of it is reported
+            except Exception as error:  # any error of a host, an archive or a tool; all are reported
                 tried.append(f"  {origin}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
-                say(f"{self.name}: {origin} did not work ({type(error).__name__}: {error})")
+                log(f"{self.name}: {origin} failed ({type(error).__name__}: {error})")
         raise FetchError(
-            f"{self.name} could not be fetched. Tried:\n" + "\n".join(tried) + f"\nBy hand: {source.by_hand} "
+            f"{self.name} could not be fetched. Attempts:\n" + "\n".join(tried) + f"\nBy hand: {source.by_hand} "
             f"({cache / self.cache_key})"
         )
 
@@ -64,8 +64,8 @@ KINDS = {kind.form.partition(":")[0]: kind for kind in (Torchvision, Folder, Syn
 
 
 def parse_dataset(name: str, resolution: int | None = None) -> DatasetSpec:
-    """What `dataset: NAME` and `resolution:` of a study mean. Looks at no file. Raises ConfigError, naming the nearest
-    known name, for an unknown one."""
+    """Parses `dataset:` and `resolution:` of a study, without reading files. Raises ConfigError, with the nearest known
+    name, for an unknown one."""
     kind = BuiltIn if name in BUILT_IN else KINDS.get(name.partition(":")[0])
     if kind is None:
         nearest = suggest(re.split("[:,]", name)[0], [*BUILT_IN, *KINDS], all_of_them=False)
@@ -90,7 +90,9 @@ def _cifar(name: str, classes: int, class_names: tuple[str, ...] = ()) -> Info:
     )
 
 
-_ELSEWHERE = "run `vitcnn data fetch {}` on a machine that reaches {}, and copy the folder that it names to this one's"
+_ELSEWHERE = (
+    "run `vitcnn data fetch {}` on a machine with access to {}, and copy the resulting folder to the same folder here"
+)
 _SOURCES = (
     Source(
         Info(

@@ -1,4 +1,4 @@
-"""What `dataset` of a study names: parsed once, by `registry.parse_dataset`; all else is handed a `DatasetSpec`."""
+"""`DatasetSpec`: a study's `dataset`, parsed once by `registry.parse_dataset`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,8 +10,8 @@ from vitcnn.data.sources.cache import Arrays, Info, cache_folder
 
 
 class Prepared(NamedTuple):
-    """A data set that was read: what it is, its images, what else goes into about.json (its origin, …), and the SHA-256
-    that the pixels of train and test should have, where that is known."""
+    """A data set that was read: its `Info`, its images, further keys of about.json (`origin`, …), and the expected
+    SHA-256 of the train and test pixels, if known."""
 
     info: Info
     arrays: Arrays
@@ -21,18 +21,17 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """One data set at one resolution; a subclass for each kind of source.
+    """One data set at one resolution; subclassed for each kind of source.
 
-    `name`: as studies, cells and records write it, the same for every way to write its options. `resolution`: pixels a
-    side that its images are kept at; None: its own.
+    `name`: canonical, as in studies, cells and records. `resolution`: pixels along a side; None: the data set's own.
     """
 
     name: str
     resolution: int | None = None
 
     form: ClassVar[str]  # how names of this kind are written: `folder:PATH`
-    usage: ClassVar[str]  # what stands behind that in `vitcnn data list`
-    generated: ClassVar[bool] = False  # images are made when they are needed: nothing is fetched, read or kept
+    usage: ClassVar[str]  # description in `vitcnn data list`
+    generated: ClassVar[bool] = False  # synthetic: images are generated on demand, and nothing is fetched
 
     @classmethod
     def parse(cls, name: str, resolution: int | None) -> Self:
@@ -41,7 +40,7 @@ class DatasetSpec:
 
     @property
     def title(self) -> str:
-        """The name without the way to it."""
+        """The name without a folder's path."""
         return self.name
 
     @property
@@ -51,7 +50,7 @@ class DatasetSpec:
 
     @property
     def info(self) -> Info | None:
-        """What is known by the name alone; None where the images decide."""
+        """The `Info` if the name determines it; None if it depends on the images."""
         return None
 
     @property
@@ -60,22 +59,22 @@ class DatasetSpec:
         return ""
 
     def place(self, folder: str | Path | None = None) -> Path:
-        """Where it lies; `folder`: the data cache."""
+        """Its path; `folder`: the data cache."""
         return cache_folder(folder) / self.cache_key
 
     def fingerprint(self) -> str | None:
-        """Changes when its files do; None where they do not change."""
+        """Changes when its files change; None if they never do."""
         return None
 
-    def downloading(self, cache: Path, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Held while it is prepared and stored."""
+    def downloading(self, cache: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
+        """A context held while it is prepared and stored."""
         return nullcontext()
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
         """Downloads or reads every image; large arrays may lie in `scratch`. Raises FetchError."""
         raise NotImplementedError
 
 
 def letters(name: str) -> str:
-    """What `fashion-mnist` and `FashionMNIST` have in common."""
+    """Letters and digits in lower case: equal for `fashion-mnist` and `FashionMNIST`."""
     return "".join(filter(str.isalnum, name.casefold()))

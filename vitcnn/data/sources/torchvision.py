@@ -1,4 +1,4 @@
-"""`torchvision:NAME`: torchvision's own classification sets, those that download by themselves."""
+"""`torchvision:NAME`: torchvision's classification data sets that download automatically."""
 
 import contextlib
 import shutil
@@ -18,7 +18,7 @@ from vitcnn.errors import ConfigError, suggest
 
 _TRAIN = (({"train": True},), {"train": False})
 _SPLIT = (({"split": "train"},), {"split": "test"})
-_WITH_VAL = (({"split": "train"}, {"split": "val"}), {"split": "test"})  # our validation is carved from both
+_WITH_VAL = (({"split": "train"}, {"split": "val"}), {"split": "test"})  # validation is held out from both
 _TRAINVAL = (({"split": "trainval"},), {"split": "test"})
 _VAL_IS_TEST = (({"split": "train"},), {"split": "val"})
 _NONE = (({},), None)  # no official test set: a stratified fifth becomes one
@@ -38,7 +38,7 @@ SETS: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any] | None]] = {
     **dict.fromkeys(("EuroSAT", "SEMEION", "Caltech101", "Caltech256", "SUN397"), _NONE),
 }
 NOT_MIRRORED = {"MNIST", "KMNIST", "QMNIST", "EMNIST", "USPS", "SVHN", "SEMEION", "GTSRB", "RenderedSST2"}
-LOOK = 100  # images whose sizes and modes decide how all are kept
+LOOK = 100  # images whose sizes and modes determine those of all
 PAGE = "https://docs.pytorch.org/vision/stable/datasets.html"
 
 
@@ -48,14 +48,14 @@ class Torchvision(DatasetSpec):
 
     short: str
     form: ClassVar[str] = "torchvision:NAME"
-    usage: ClassVar[str] = f"fetched when named: {', '.join(sorted(SETS))}"
+    usage: ClassVar[str] = f"downloaded when used: {', '.join(sorted(SETS))}"
 
     @classmethod
     def parse(cls, name: str, resolution: int | None) -> "Torchvision":
         short = name.removeprefix("torchvision:")
         if short not in SETS:
             raise ConfigError(
-                f"torchvision:{short}: no classification set that downloads by itself{suggest(short, SETS)}"
+                f"torchvision:{short}: not a classification set that downloads automatically{suggest(short, SETS)}"
             )
         return cls(name=name, resolution=resolution, short=short)
 
@@ -68,15 +68,15 @@ class Torchvision(DatasetSpec):
         return f"torchvision/{self.short}{f'-{self.resolution}px' if self.resolution else ''}"
 
     @contextlib.contextmanager
-    def downloading(self, cache: Path, say: Callable[[str], None]) -> Iterator[None]:
-        """One process at a time in the folder of downloads, which goes when all went well."""
+    def downloading(self, cache: Path, log: Callable[[str], None]) -> Iterator[None]:
+        """Locks the download folder for one process; deletes it on success."""
         downloads = self._downloads(cache)
         downloads.mkdir(parents=True, exist_ok=True)
         lock = FileLock(downloads.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"{self.short}: waiting for another process that downloads it")
+            log(f"{self.short}: waiting for another process to download it")
             lock.acquire()
         try:
             yield
@@ -84,26 +84,26 @@ class Torchvision(DatasetSpec):
         finally:
             lock.release()
 
-    def prepare(self, cache: Path, scratch: Path, say: Callable[[str], None], skip_unreadable: bool) -> Prepared:
-        """Downloads it and reads every image. Raises FetchError with what torchvision said."""
-        return _read_all(self, self._downloads(cache), scratch, say)
+    def prepare(self, cache: Path, scratch: Path, log: Callable[[str], None], skip_unreadable: bool) -> Prepared:
+        """Downloads and reads every image. Raises FetchError with torchvision's error."""
+        return _read_all(self, self._downloads(cache), scratch, log)
 
     def _downloads(self, cache: Path) -> Path:
         return cache / "downloads" / self.short
 
 
-def _read_all(spec: Torchvision, downloads: Path, scratch: Path, say: Callable[[str], None]) -> Prepared:
+def _read_all(spec: Torchvision, downloads: Path, scratch: Path, log: Callable[[str], None]) -> Prepared:
     name, short = spec.name, spec.short
     pool, test = SETS[short]
-    say(f"{name}: torchvision downloads it to {downloads}, unless it is there")
+    log(f"{name}: downloading to {downloads} by torchvision")
     try:
         parts = [_open(short, downloads, split) for split in (*pool, *([test] if test else []))]
         heads = [parts[0][i][0] for i in range(min(LOOK, len(parts[0])))]
-    except Exception as error:  # whatever a host, an archive or a disk can do wrong; reported as it is
-        raise FetchError(f"{name}: torchvision could not make it: {type(error).__name__}: {error}") from error
+    except Exception as error:  # any error of a host, an archive or a disk
+        raise FetchError(f"{name}: torchvision could not load it: {type(error).__name__}: {error}") from error
     size = kept_size([image.size for image in heads], spec.resolution)
     channels = 1 if all(image.mode in GREY for image in heads) else 3
-    say(f"{name}: reading {sum(map(len, parts)):,} images at {size}×{size} pixels")
+    log(f"{name}: reading {sum(map(len, parts)):,} images at {size}×{size} pixels")
     items = [(part, index) for part, data in enumerate(parts) for index in range(len(data))]
     squares = Squares(items, partial(_read, parts=parts, size=size, channels=channels))
     images, raw, wrong = to_array(squares, scratch / "images.npy", (size, size, channels))

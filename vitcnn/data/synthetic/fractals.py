@@ -1,12 +1,12 @@
-"""`fractals`: images of random iterated function systems, after FractalDB (Kataoka et al., ACCV 2020), without end.
+"""`fractals`: unlimited images of random iterated function systems, after FractalDB (Kataoka et al., ACCV 2020).
 
 A category is a system of 2 to 8 affine maps of the plane, their six parameters uniform in [−1, 1], accepted where its
 picture fills enough of the frame. An image is an orbit that applies a map a point, chosen with a probability in
 proportion to its |determinant|; instances vary in the parameters, in flips, in the patch that a point is drawn as.
 
 What differs from the paper, and why. Each map is drawn until it contracts (largest singular value ≤ 0.95): the paper
-drops orbits that run away, here none can. Every parameter of an image's maps varies by itself (the paper varies one
-of the six, in all maps alike). The filling rate is asked for at 32 pixels and 1,024 points instead of 512 and 100,000:
+drops orbits that run away, here none can. Every parameter of an image's maps varies independently (the paper varies one
+of the six, equally in all maps). The filling rate is measured at 32 pixels and 1,024 points instead of 512 and 100,000:
 a uniform cloud fills 0.63 of that frame (0.32 of theirs), and what fills more than 0.45 shows no shape. Pixels are
 brighter where more points fall, since a small image has few to show a shape with.
 
@@ -56,11 +56,11 @@ def make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tenso
 
 
 def _make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tensor:
-    state, mine = states(stream, numbers), systems.pick(numbers % how.classes)
+    state, chosen = states(stream, numbers), systems.pick(numbers % how.classes)
     steps = max(1, round(how.density * how.size**2 / CHAINS))
     words = (BURN + steps) * CHAINS // 8
-    maps = _varied(mine.maps, random_uint16(state, 2, MAPS * 6 // 4), how.vary)
-    x, y = _orbit(maps, mine, random_bytes(state, 14, words))
+    maps = _varied(chosen.maps, random_uint16(state, 2, MAPS * 6 // 4), how.vary)
+    x, y = _orbit(maps, chosen, random_bytes(state, 14, words))
     first = random_bytes(state, 0, 2)
     counts = _counted(x, y, how.size, first[:, 0] if how.flips else None)
     if how.patch > 1:
@@ -74,7 +74,7 @@ def _make(how: Fractals, systems: Systems, stream: int, numbers: Tensor) -> Tens
 
 
 def _varied(maps: Tensor, drawn: Tensor, vary: float) -> Tensor:
-    """(B, 8, 6) with every parameter times 1 ± vary, uniform. A matrix that would no longer contract stays as it is."""
+    """(B, 8, 6) with every parameter times 1 ± vary, uniform. A matrix that would no longer contract is not varied."""
     factor = 2**16 + (2 * drawn.view(maps.shape) - 0xFFFF) * round(vary * 2**16) // 0xFFFF
     new = (maps * factor) >> 16
     return torch.where(_contracts(new) | (torch.arange(6, device=maps.device) > 3), new, maps)
@@ -134,7 +134,7 @@ def _patched(counts: Tensor, side: int, drawn: Tensor) -> Tensor:
 
 @cache
 def categories(count: int, seed: int) -> Systems:
-    """The first `count` systems of a seed that are accepted, on the CPU; more of them begin with the same."""
+    """The first `count` systems of a seed that are accepted, on the CPU; a larger `count` extends a smaller one."""
     stream, kept, found, tried = role_seed(seed, "categories"), [], 0, 0
     while found < count:
         numbers = torch.arange(tried, tried + CHUNK)

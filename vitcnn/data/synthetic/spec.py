@@ -1,4 +1,4 @@
-"""Data sets that are made from seeds: `fractals`, with options behind. Their names; no torch.
+"""Synthetic data sets: names and options of `fractals`. No torch.
 
 A name is canonical where its options are sorted and those at their default are left out, so that one data set has one
 name, and a cell one id. Image i of a stream is of class i mod classes; a cell of seed s is trained on images 0 … n − 1
@@ -21,7 +21,7 @@ ENDLESS = 10**12  # training images: more than any budget
 
 def _some(share: float) -> float:
     if 0 < share <= 1 / 512:
-        raise ValueError(f"a share is counted in 256ths: {share:g} is none")
+        raise ValueError(f"a share is rounded to 256ths, and {share:g} to zero")
     return share
 
 
@@ -43,7 +43,7 @@ class Fractals(Frozen):
 
 
 def _described() -> str:
-    """`classes=100 (2 to 10,000), size=32 (16 to 96), …`: the defaults, and what else there may be."""
+    """`classes=100 (2 to 10,000), size=32 (16 to 96), …`: defaults and ranges."""
     out = []
     for key, field in Fractals.model_fields.items():
         bounds = {name: getattr(m, name) for m in field.metadata for name in ("ge", "gt", "le") if hasattr(m, name)}
@@ -56,17 +56,17 @@ def _described() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic(DatasetSpec):
-    """Images made from seeds, without end."""
+    """Unlimited images, generated from seeds."""
 
     options: Fractals
     form: ClassVar[str] = "fractals:OPTIONS"
-    usage: ClassVar[str] = f"made from seeds, without end; options, their defaults and ranges: {_described()}"
+    usage: ClassVar[str] = f"unlimited synthetic images; options with defaults and ranges: {_described()}"
     generated: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, name: str, resolution: int | None) -> "Synthetic":
         if resolution:
-            raise ConfigError(f"resolution: fractals have it as an option, fractals:size={resolution}")
+            raise ConfigError(f"resolution: not for fractals; use the option fractals:size={resolution}")
         options = _parse_options(name)
         return cls(name=_canonical(options), options=options)
 
@@ -81,7 +81,7 @@ class Synthetic(DatasetSpec):
             channels=self.options.channels,
             validation=10_000,
             flip=bool(self.options.flips),
-            licence="none needed: made here",
+            licence="none needed: generated",
             source="random iterated function systems, after FractalDB (Kataoka et al. 2020)",
             made="Its images are synthetic, fractals of random iterated function systems, made from seeds: what holds "
             "for them need not hold for photographs.",
@@ -94,9 +94,9 @@ def _parse_options(name: str) -> Fractals:
     for option in given:
         key, equals, value = option.partition("=")
         if not equals or key not in Fractals.model_fields:
-            raise ConfigError(f"{name}: {option!r} is no option=value{suggest(key, Fractals.model_fields)}")
+            raise ConfigError(f"{name}: {option!r} is not a valid option=value{suggest(key, Fractals.model_fields)}")
         if key in fields:
-            raise ConfigError(f"{name}: {key!r} stands there twice")
+            raise ConfigError(f"{name}: {key!r} appears twice")
         fields[key] = _number(value)
     try:
         return Fractals.model_validate(fields)
