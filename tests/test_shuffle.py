@@ -127,7 +127,7 @@ def test_tokens_are_those_that_a_vit_of_16_pixel_patches_is_shown(size, side, pa
         (
             100,
             None,
-            "an image of 100 pixels cannot be cut into 7×7 whole patches; set `patch` to the native pixels along a side",
+            "an image of 100 pixels cannot be cut into 7×7 whole patches; set `patch` to the native pixels",
         ),
         (30, None, "an image of 30 pixels is not made of 4×4 whole patches"),
         (15, None, "an image of 15 pixels is not made of 4×4 whole patches"),
