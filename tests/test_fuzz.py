@@ -106,7 +106,7 @@ def test_a_study_with_something_odd_in_it_loads_or_is_a_config_error(drop):
     recipes = dump(RECIPES)
     study_or_error(dump(tree), recipes)
 
-    @fuzz(80)
+    @fuzz(50)
     @given(st.sampled_from(paths(tree)), VALUES)
     @example(("models", "big", "arch"), [1])  # TypeError: unhashable
     @example(("seeds",), 2**62)  # MemoryError

@@ -1,6 +1,5 @@
 """Cells trained side by side in the lanes of one process are what they are alone, to the last bit."""
 
-import os
 import subprocess
 import sys
 
@@ -179,29 +178,3 @@ def test_jobs_hold_cells_of_one_model_with_equal_numbers_of_steps(of, study):
     assert [cell for job in jobs(mine, 3) for cell in job] == mine
     linear = cells(study("seeds=2"))
     assert all(len(job) == 1 for job in jobs(linear, 32) if job[0].arch.name == "linear")
-
-
-def test_training_imports_nothing_that_it_does_not_use(tmp_path):
-    """A machine that is lent for some minutes may lack them."""
-    blocked = "wandb typer platformdirs pebble pandas sklearn"
-    script = f"""
-import sys
-from pathlib import Path
-
-sys.modules |= dict.fromkeys({blocked.split()})  # `import` then finds none
-from vitcnn.study.cell import Cell
-from vitcnn.models.config import ViT
-from vitcnn.study.budget import Budget
-from vitcnn.study.recipe import Recipe
-from vitcnn.store.paths import StudyPaths
-from vitcnn.training.train import train_cell
-
-cell = Cell(dataset="fractals:classes=3,size=16,test=30", validation=20, n=20, seed=0, recipe=Recipe(batch_size=8),
-            arch=ViT(width=8, depth=1, heads=1, patch_size=4), budget=Budget(images_seen=16))
-print(train_cell(cell, paths=StudyPaths("bare", Path(sys.argv[1]), Path(sys.argv[1])), device="cpu").test.images)
-"""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=300, env=env
-    )
-    assert done.stdout == "30\n", done.stderr[-2000:]

@@ -153,13 +153,12 @@ def test_resamples_in_which_the_second_is_ahead_already_count_as_crossed_and_not
     assert 1000 < found.range[1] < 3000
 
 
-@pytest.mark.parametrize("seeds", [2, 5])
-def test_the_range_of_an_extrapolated_crossing_holds_the_true_one_nearly_always(seeds):
+def test_the_range_of_an_extrapolated_crossing_holds_the_true_one_nearly_always():
     """What seeds scatter by is drawn anew 12 times; resampling whole seeds held it 4 times of two seeds."""
     n, rng, held = np.array(SIZES), np.random.default_rng(1), []
     truth = {"cnn": EARLY.error(n), "vit": LATE.error(n)}
     for _ in range(12):
-        drawn = {e: 1 - error - 0.003 * rng.standard_normal((seeds, len(n))) for e, error in truth.items()}
+        drawn = {e: 1 - error - 0.003 * rng.standard_normal((2, len(n))) for e, error in truth.items()}
         told = SimpleNamespace(
             study=SimpleNamespace(sizes=SIZES),
             values=lambda e, size, drawn=drawn: dict(enumerate(drawn[e][:, SIZES.index(size)])),

@@ -81,8 +81,10 @@ def dense(monkeypatch):
 NO_LSTM = [name for name in ARCHS if name != "rnn"]  # its kernels keep memory of their own from forward to backward
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", NO_LSTM)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((name, "float32") for name in NO_LSTM), ("vit", "bf16"), ("cnn", "bf16"), ("swin", "bf16")],
+)
 def test_the_operations_of_one_step_done_again_train_as_the_program_does(name, precision, dense):
     lane = lane_of(ARCHS[name], precision=precision)
     lane.load(0, 6)

@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path, vitcnn):
+def test_a_study_runs_from_python_with_the_same_table_and_outcome_and_is_then_done(file, tmp_path, vitcnn):
     script = tmp_path / "notebook.py"
     script.write_text(
         "from vitcnn import load_records, run_study\n\n"
@@ -47,15 +47,10 @@ def test_a_study_runs_from_python_with_the_same_table_and_outcome(file, tmp_path
     assert done.stdout.splitlines()[:-1] == vitcnn("run", "small.yaml", *how)[1].splitlines()
     one, other = (load_records(tmp_path / folder / "small") for folder in ("results", "again"))
     assert one["weights"].to_list() == other["weights"].to_list()
-
-
-def test_what_is_finished_is_said_and_nothing_is_done(file, tmp_path):
-    said, how = io.StringIO(), {"results": tmp_path / "results", "runs": tmp_path / "runs", "wandb": "off"}
-    first = run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=said))
-    assert len(first.done) == 1, said.getvalue()
-    outcome = run_study(file, ["sizes=[50]", "models=[linear]"], **how, console=Console(file=said))
+    said = io.StringIO()
+    outcome = run_study(file, results=tmp_path / "results", runs=tmp_path / "runs", console=Console(file=said))
     assert (outcome.done, outcome.failed, outcome.interrupted) == ([], {}, False)
-    assert "all 1 cells are done" in said.getvalue()
+    assert "all 4 cells are done" in said.getvalue()
 
 
 @pytest.mark.parametrize("how", [{"lanes": "two"}, {"lanes": 0}, {"wandb": "sometimes"}, {"device": "abacus"}])
