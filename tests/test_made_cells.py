@@ -141,7 +141,7 @@ def test_so_are_more_validation_images():
 
 def test_a_stream_of_made_images_gives_the_batches_of_the_same_in_memory():
     (data,) = cells_data(parse_dataset(FRACTALS), [(150, role_seed(0, "subset"))], **HOW)
-    how = {"batch_size": 64, "steps": 9, "seed": 5, "init_from": 2}
+    how = {"batch_size": 64, "steps": 9, "seed": 5, "start": 2}
     streams = [TrainStream(images, data.train[1], **how) for images in (data.train[0], data.train[0][:].clone())]
     for (images, labels, step), (kept, labels_kept, step_kept) in zip(*streams, strict=True):
         assert torch.equal(images, kept)
