@@ -200,7 +200,7 @@ def test_only_the_cells_that_the_study_asks_for_are_exported_and_what_is_no_reco
     code, _, err = vitcnn("export", "trio.yaml", "sizes=[50]", "models=[vit, cnn, swin]", "--csv", "some.csv")
     assert code == 0
     assert err.splitlines()[0] == "8 of 9 cells"
-    assert "0123456789ab.json: no record" in err.splitlines()[1]
+    assert "0123456789ab.json: not a valid record" in err.splitlines()[1]
     table = read(tmp_path / "some.csv")
     assert table.groupby("model").size().to_dict() == {"vit": 3, "swin": 3, "cnn": 2}
     assert set(table["n"]) == {50}
