@@ -148,7 +148,7 @@ def test_a_wrong_pretrain_is_refused_before_anything_is_trained(override, said, 
 @pytest.mark.parametrize(
     ("before", "validation", "after", "now", "said"),
     [
-        ("digits", 200, "digits", 297, "before.yaml keeps 200 images of digits for validation, this study 297"),
+        ("digits", 200, "digits", 297, "before.yaml holds out 200 images of digits for validation, this study 297"),
         ("digits", 297, "digits", 100, None),
         ("fractals:size=16,test=500", 20_000, "digits", 300, None),
         ("digits", 200, "fractals:classes=10,size=16", 300, None),
@@ -202,7 +202,7 @@ def test_other_tokens_than_before_are_refused_before_anybody_is_sent_to_train_th
     for command in (("plan",), ("run", "--wandb", "off")):
         code, _, err = vitcnn(command[0], "after.yaml", some, "seeds=1", *command[1:])
         assert code == 2
-        assert "models.v: vit sees 64 pixels here and 96 in small.yaml: give both the same image_size" in err
+        assert "models.v: vit takes images of 64 pixels here and of 96 in small.yaml; give both the same image_size" in err
 
 
 def test_weights_that_are_damaged_are_said_to_be_and_what_to_do(pair, tmp_path):
