@@ -183,7 +183,7 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
     assert code == 2
     assert said.startswith("vitcnn: 2 cells (vit-50-n100-s0 and others) need the weights of cells, which were not kept")
     code, out, _ = vitcnn("plan", "after.yaml", *two)
-    assert (code, "`vitcnn run` cannot start yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
+    assert (code, "`vitcnn run` cannot start yet: 2 cells (vit-50-n100-s0 and others)" in out) == (0, True)
     assert len(records) == 2
     for record in records:
         (tmp_path / record.strip()).unlink()
