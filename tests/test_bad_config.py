@@ -155,9 +155,9 @@ def test_a_long_value_is_cut_short_in_the_message(said):
         (text(recipe="[" * 20_000).encode(), "nested more than 50 deep"),
         (text(recipe="{a: " * 3000).encode(), "nested more than 50 deep"),
         (text(recipe="&a {lr: &a 1}").encode(), "line 6, column 17: a second anchor &a"),
-        (b"%YAML 1.1\n---\n" + text().encode(), "leave out the line `%YAML`"),
+        (b"%YAML 1.1\n---\n" + text().encode(), "remove the line `%YAML`"),
         (text(recipe="\n\tlr: 1").encode(), "line 7, column 1: a tab; indent with spaces"),
-        (text(recipe="\n    lr: 1\n  warmup: 0").encode(), "line 8, column 3: the indentation differs from that of"),
+        (text(recipe="\n    lr: 1\n  warmup: 0").encode(), "line 8, column 3: the indentation differs from"),
         (
             text(recipe="fast\n  lr: 1").encode(),
             "line 7, column 5: `key: value` is not allowed here; check the indentation",

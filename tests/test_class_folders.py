@@ -49,7 +49,7 @@ def test_what_is_no_image_by_its_name_and_linked_folders_are_counted_and_named(t
         "not images by their suffix: 2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked",
         "not images by their suffix: 2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked",
     )
-    (line,) = [line for line in said(root, tmp_path / "cache") if "passed over" in line]
+    (line,) = [line for line in said(root, tmp_path / "cache") if "skipped: " in line]
     assert line.startswith(f"folder:{root}: skipped: not images by their suffix: 2 .txt, ")
 
 
@@ -63,7 +63,7 @@ def test_images_and_folders_beside_the_class_folders_are_passed_over_and_said(tm
         "2 images outside the class folders",
         "the folder owl beside test and train",
     ]
-    assert len([line for line in said(deep, tmp_path / "cache") if f"folder:{deep}: passed over, " in line]) == 2
+    assert len([line for line in said(deep, tmp_path / "cache") if f"folder:{deep}: skipped: " in line]) == 2
 
 
 def test_unreadable_images_that_were_left_out_are_remembered(tmp_path, vitcnn, monkeypatch):
@@ -73,13 +73,13 @@ def test_unreadable_images_that_were_left_out_are_remembered(tmp_path, vitcnn, m
     monkeypatch.setenv("VITCNN_DATA", str(tmp_path / "cache"))
     assert vitcnn("data", "fetch", f"folder:{root}", "--skip-unreadable")[0] == 0
     code, out, _ = vitcnn("data", "show", f"folder:{root}", "--n", "4", "--out", str(tmp_path / "sheet.png"))
-    assert (code, "left out: 2 images that cannot be read" in out) == (0, True)
+    assert (code, "left out: 2 unreadable images" in out) == (0, True)
     assert load(parse_dataset(f"folder:{root}")).facts["left_out"] == 2
 
 
 def test_a_folder_of_nothing_but_images_passes_nothing_over_and_names_its_classes(tmp_path):
     lines = said(plant(tmp_path / "pets", {"cat": 5, "dog": 5}), tmp_path / "cache")
-    assert not [line for line in lines if "passed over" in line or "WARNING: few" in line]
+    assert not [line for line in lines if "skipped: " in line or "WARNING: few" in line]
     assert any(line.endswith(": 2 classes: cat, dog") for line in lines)
 
 
@@ -104,7 +104,7 @@ def test_a_test_folder_beside_class_folders_is_no_class(tmp_path, name, counts):
 @pytest.mark.parametrize(("one", "other"), [("train", "training"), ("val", "valid"), ("test", "Test")])
 def test_two_folders_of_one_split_are_refused(tmp_path, one, other):
     plant(tmp_path, {f"{split}/{label}": 2 for split in {"train", one, other} for label in ("cat", "dog")})
-    with pytest.raises(ConfigError, match=f"({one} and {other}|{other} and {one}) are both .* images; keep one"):
+    with pytest.raises(ConfigError, match=f"({one} and {other}|{other} and {one}) are both .* folders; keep one"):
         find(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_status_loads_nothing_that_trains_records_or_not(tmp_path):
     ("words", "said"),
     [
         (["sede=1"], "trio.yaml: unknown key 'sede'; did you mean 'seeds'?"),
-        (["--wandb", "nonsense"], "wandb nonsense: one of auto, online, offline, off"),
+        (["--wandb", "nonsense"], "wandb 'nonsense': not valid; use one of auto, online, offline, off"),
     ],
 )
 def test_a_mistake_ends_a_run_with_status_2_before_anything_is_loaded_or_written(tmp_path, words, said):

@@ -150,7 +150,7 @@ def test_showing_fetches_first_and_draws_where_it_is_told(vitcnn, tmp_path):
     assert code == 0
     assert "reading 11 images" in out
     assert "2 classes, 10×10×3 pixels" in out
-    assert "drawn: deep/er/sheet.png" in out
+    assert "written to deep/er/sheet.png" in out
     with Image.open(tmp_path / "deep" / "er" / "sheet.png") as image:
         image.verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "deep", "pets"]
@@ -166,7 +166,7 @@ def test_showing_a_data_set_that_is_made_says_so_and_draws_its_classes(vitcnn, t
     assert (
         f"{name}: none of the first 50 test images are among the first 10,000 training images of this seed (0 " in out
     )
-    assert f"drawn: {name.replace(':', '-')}.png" in out
+    assert f"written to {name.replace(':', '-')}.png" in out
     with Image.open(tmp_path / f"{name.replace(':', '-')}.png") as image:
         assert np.asarray(image.convert("L")).std() > 10
 
@@ -191,7 +191,7 @@ def test_a_leak_is_shown_whenever_a_data_set_is(vitcnn, tmp_path):
     _, out, _ = vitcnn("data", "show", f"folder:{root}", "--data-dir", "cache", "--n", "1")
     assert f"folder:{root}: 21 training and 20 test images" in out
     assert "WARNING: 20 of 20 test images are among the training images too, 0 of them with another class" in out
-    assert "drawn: pets.png" in out
+    assert "written to pets.png" in out
 
 
 def drawn(*args, **kwargs):

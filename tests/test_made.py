@@ -127,7 +127,9 @@ def test_noise_replaces_the_share_of_pixels_that_is_asked_for_by_any_value():
 
 
 def test_a_share_of_noise_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match=r"^fractals:noise=0.001: noise: a share is counted in 256ths: 0.001 is none"):
+    with pytest.raises(
+        ConfigError, match=r"^fractals:noise=0.001: noise: a share is rounded to 256ths, and 0.001 to zero"
+    ):
         parse_dataset("fractals:noise=0.001")
 
 

@@ -129,9 +129,7 @@ def test_statistics_are_those_of_the_first_ten_thousand_images_alone_or_shared(m
 
 
 def test_more_images_than_memory_can_number_are_refused_before_anything_is_made():
-    with pytest.raises(
-        ConfigError, match=r"^sizes: 500,000,000,000 images need 12,000.0 GB of memory for their labels"
-    ):
+    with pytest.raises(ConfigError, match=r"^sizes: 500,000,000,000 images need 12,000.0 GB of memory for labels"):
         cells_data(parse_dataset(FRACTALS), [(500_000_000_000, 1)], **HOW)
 
 

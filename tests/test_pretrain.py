@@ -125,17 +125,17 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
     [
         ("models.vit-50.pretrain.n=60", "models.vit-50.pretrain: before.yaml has no n = 60; known: 50, 200"),
         ("seeds=3", "models.vit-50.pretrain: before.yaml has no seed = 2; known: 0, 1"),
-        ("models.vit-50.width=64", "no model of before.yaml is the network of 'vit-50'"),
-        ("models.cnn-200.pretrain.model=vit", "no model of before.yaml is called 'vit' and is the network of"),
+        ("models.vit-50.width=64", "no model of before.yaml has the same network as 'vit-50'"),
+        ("models.cnn-200.pretrain.model=vit", "no model of before.yaml is called 'vit' and has the same network as"),
         ("models.cnn-200.pretrain.study=gone.yaml", "gone.yaml: No such file or directory; expected a YAML file"),
         ("models.cnn-200.pretrain.study=after.yaml", "pretrain: after.yaml is this study itself"),
         ("models.cnn-200.pretrain.size=5", "unknown key 'size' in models.cnn-200.pretrain"),
         ("models.cnn-200.pretrain=before.yaml", "models.cnn-200.pretrain: Input should be a mapping of keys"),
         ("models.cnn-200.init_from=cnn", "models.cnn-200: give either `init_from` or `pretrain`"),
         ("models.linear.pretrain={study: before.yaml, n: 50}", "linear does not support `pretrain`"),
-        ("validation=300", "before.yaml keeps 297 images of digits for validation, this study 300: it was trained on"),
+        ("validation=300", "before.yaml holds out 297 images of digits for validation, this study 300, so it was trained on"),
         ("models.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
-        ("dataset=cifar10", "models.vit-50.pretrain: images of digits are of 1 channel, those of cifar10 of 3"),
+        ("dataset=cifar10", "models.vit-50.pretrain: images of digits have 1 channel, those of cifar10 3"),
         ("before={}", "'before' cannot be set; it is filled in from the file that `pretrain` names"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_wrong_pretrain_is_refused_before_anything_is_trained(override, said, 
 @pytest.mark.parametrize(
     ("before", "validation", "after", "now", "said"),
     [
-        ("digits", 200, "digits", 297, "before.yaml keeps 200 images of digits for validation, this study 297"),
+        ("digits", 200, "digits", 297, "before.yaml holds out 200 images of digits for validation, this study 297"),
         ("digits", 297, "digits", 100, None),
         ("fractals:size=16,test=500", 20_000, "digits", 300, None),
         ("digits", 200, "fractals:classes=10,size=16", 300, None),
@@ -183,7 +183,7 @@ def test_a_run_says_which_study_to_run_first_and_then_goes_through(vitcnn, study
     assert code == 2
     assert said.startswith("vitcnn: 2 cells (vit-50-n100-s0 and others) need the weights of cells, which were not kept")
     code, out, _ = vitcnn("plan", "after.yaml", *two)
-    assert (code, "`vitcnn run` cannot start yet: 2 cells, vit-50-n100-s0 the first" in out) == (0, True)
+    assert (code, "`vitcnn run` cannot start yet: 2 cells (vit-50-n100-s0 and others)" in out) == (0, True)
     assert len(records) == 2
     for record in records:
         (tmp_path / record.strip()).unlink()
@@ -202,7 +202,7 @@ def test_other_tokens_than_before_are_refused_before_anybody_is_sent_to_train_th
     for command in (("plan",), ("run", "--wandb", "off")):
         code, _, err = vitcnn(command[0], "after.yaml", some, "seeds=1", *command[1:])
         assert code == 2
-        assert "models.v: vit sees 64 pixels here and 96 in small.yaml: give both the same image_size" in err
+        assert "models.v: vit takes images of 64 pixels here and of 96 in small.yaml; give both the same image_size" in err
 
 
 def test_weights_that_are_damaged_are_said_to_be_and_what_to_do(pair, tmp_path):
@@ -234,7 +234,7 @@ def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the
     how = ["--wandb", "off", "--workers", "1", "--data-dir", "cache"]
     assert vitcnn("run", "before.yaml", "--keep-weights", *how)[0] == 0
     code, _, err = vitcnn("run", "after.yaml", "resolution=96", *how)
-    assert (code, "models.later: vit sees 96 pixels here and 64 in before.yaml: give both" in err) == (2, True)
+    assert (code, "models.later: vit takes images of 96 pixels here and of 64 in before.yaml; give both" in err) == (2, True)
     assert vitcnn("run", "after.yaml", *how)[0] == 0
     shutil.rmtree(tmp_path / "pets")
     shutil.rmtree(tmp_path / "cache")

@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_trained(w
     (tmp_path / which).write_text("a file where a folder should be")
     code, _, err = vitcnn("run", "small.yaml", "--wandb", "off", "--device", "cpu")
     assert code == 2
-    assert f"--{which} chooses another folder" in err
+    assert f"choose another folder with --{which}" in err
 
 
 # ---- losses that are no number ----

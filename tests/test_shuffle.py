@@ -129,11 +129,11 @@ def test_tokens_are_those_that_a_vit_of_16_pixel_patches_is_shown(size, side, pa
             None,
             "an image of 100 pixels cannot be cut into 7×7 whole patches; set `patch` to the native pixels",
         ),
-        (30, None, "an image of 30 pixels is not made of 4×4 whole patches"),
-        (15, None, "an image of 15 pixels is not made of 4×4 whole patches"),
-        (3, None, "an image of 3 pixels is not made of 4×4 whole patches"),
-        (32, 5, "an image of 32 pixels is not made of patches of 5×5"),
-        (32, 64, "an image of 32 pixels is not made of patches of 64×64"),
+        (30, None, "an image of 30 pixels cannot be cut into 4×4 whole patches"),
+        (15, None, "an image of 15 pixels cannot be cut into 4×4 whole patches"),
+        (3, None, "an image of 3 pixels cannot be cut into 4×4 whole patches"),
+        (32, 5, "an image of 32 pixels cannot be cut into patches of 5×5"),
+        (32, 64, "an image of 32 pixels cannot be cut into patches of 64×64"),
     ],
 )
 def test_tokens_that_are_not_whole_are_refused(size, patch, said):

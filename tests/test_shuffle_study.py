@@ -110,7 +110,7 @@ def test_the_budget_check_is_made_at_every_setting(study):
         ("permutation={seed: -1}", "seed: Input should be greater than or equal to 0 (got -1)"),
         ("permutation={patch: 0}", "patch: Input should be greater than 0 (got 0)"),
         ("permutation={patch: 3}", "permutation: an image of 8 pixels cannot be cut into patches of 3×3; set `patch`"),
-        ("permutation=1", "permutation: a setting such as {patches: 1}, or a list of them, not 1"),
+        ("permutation=1", "permutation: give a setting such as {patches: 1}, or a list of them, not 1"),
         (
             "permutation={patches: 0.05}",
             "permutation: 0.05 of 16 patches is fewer than two, so nothing can be permuted",

@@ -187,7 +187,7 @@ def test_networks_of_timm_and_of_ones_own_can_be_gone_on_with_where_their_option
     for one in (first, second):
         work((one,), paths, OPTIONS, {first.id})
     assert read_record(paths.record(first.id)).weights == read_record(paths.record(second.id)).weights
-    with pytest.raises(ConfigError, match="'my/net' is another network"):
+    with pytest.raises(ConfigError, match="'my/net' is a different network"):
         cells(study("models.more.image_size=48", text=text))
 
 

@@ -96,7 +96,7 @@ def test_the_statistics_of_images_on_disk_are_those_of_the_same_images_in_memory
 
 def test_a_stream_from_the_disk_gives_the_batches_of_one_in_memory(pair):
     labels = torch.arange(2500)
-    how = {"batch_size": 64, "steps": 45, "seed": 5, "init_from": 38}  # into the second epoch
+    how = {"batch_size": 64, "steps": 45, "seed": 5, "start": 38}  # into the second epoch
     streams = [list(TrainStream(images, labels, **how)) for images in pair]
     for (images, labels_, step), (read, labels_read, step_) in zip(*streams, strict=True):
         assert torch.equal(images, read)

@@ -98,7 +98,7 @@ def test_a_cell_that_failed_for_good_is_no_work_left_and_plan_says_so(trio):
     for state in final:
         paths.failure(state.cell.id).write_text('{"error": "the training loss is nan"}')
     group = plan(study, parse_dataset("digits").info, states(all_cells, paths), paths, 2)
-    assert "nothing is left to do" in group.renderables
+    assert "nothing left to train" in group.renderables
 
 
 def test_a_model_not_yet_seen_counts_as_the_mean_of_the_others(trio):

@@ -8,7 +8,7 @@ BALANCED = 1.5  # classes whose sizes differ by no more than this are drawn in e
 
 
 def nested_order(labels: np.ndarray, pool: np.ndarray, seed: int) -> np.ndarray:
-    """A permutation of `pool` (indices into `labels`) ; subsets are its prefixes, so the smaller are in the larger.
+    """A permutation of `pool` (indices into `labels`); subsets are its prefixes, so the smaller are in the larger.
 
     Where the classes are of like size every prefix is balanced (class counts differ by at most one until a class is
     used up); where they are not, every prefix is stratified. Same seed, same order.
