@@ -133,7 +133,10 @@ def test_other_classes_get_a_head_of_their_own_and_other_tokens_are_refused(pair
         ("models.cnn-200.pretrain=before.yaml", "models.cnn-200.pretrain: Input should be a mapping of keys"),
         ("models.cnn-200.init_from=cnn", "models.cnn-200: give either `init_from` or `pretrain`"),
         ("models.linear.pretrain={study: before.yaml, n: 50}", "linear does not support `pretrain`"),
-        ("validation=300", "before.yaml holds out 297 images of digits for validation, this study 300, so it was trained on"),
+        (
+            "validation=300",
+            "before.yaml holds out 297 images of digits for validation, this study 300, so it was trained on",
+        ),
         ("models.cnn-200.pretrain.study=./after.yaml", "pretrain: ./after.yaml is this study itself"),
         ("dataset=cifar10", "models.vit-50.pretrain: images of digits have 1 channel, those of cifar10 3"),
         ("before={}", "'before' cannot be set; it is filled in from the file that `pretrain` names"),
@@ -202,7 +205,9 @@ def test_other_tokens_than_before_are_refused_before_anybody_is_sent_to_train_th
     for command in (("plan",), ("run", "--wandb", "off")):
         code, _, err = vitcnn(command[0], "after.yaml", some, "seeds=1", *command[1:])
         assert code == 2
-        assert "models.v: vit takes images of 64 pixels here and of 96 in small.yaml; give both the same image_size" in err
+        assert (
+            "models.v: vit takes images of 64 pixels here and of 96 in small.yaml; give both the same image_size" in err
+        )
 
 
 def test_weights_that_are_damaged_are_said_to_be_and_what_to_do(pair, tmp_path):
@@ -234,7 +239,10 @@ def test_images_of_a_folder_may_come_before_in_another_size_and_be_gone_when_the
     how = ["--wandb", "off", "--workers", "1", "--data-dir", "cache"]
     assert vitcnn("run", "before.yaml", "--keep-weights", *how)[0] == 0
     code, _, err = vitcnn("run", "after.yaml", "resolution=96", *how)
-    assert (code, "models.later: vit takes images of 96 pixels here and of 64 in before.yaml; give both" in err) == (2, True)
+    assert (code, "models.later: vit takes images of 96 pixels here and of 64 in before.yaml; give both" in err) == (
+        2,
+        True,
+    )
     assert vitcnn("run", "after.yaml", *how)[0] == 0
     shutil.rmtree(tmp_path / "pets")
     shutil.rmtree(tmp_path / "cache")
