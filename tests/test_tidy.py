@@ -124,7 +124,7 @@ def test_options_of_a_model_are_columns_where_some_model_has_them(tmp_path):
 def test_a_file_that_is_no_record_is_named(trio):
     _, paths = trio
     (paths.records / "0123456789ab.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"0123456789ab\.json: no record: Field required"):
+    with pytest.raises(ValueError, match=r"0123456789ab\.json: not a valid record: Field required"):
         package.load_records(paths.report)
 
 
@@ -201,7 +201,7 @@ def test_only_the_cells_that_the_study_asks_for_are_exported_and_what_is_no_reco
     code, _, err = vitcnn("export", "trio.yaml", "sizes=[50]", "models=[vit, cnn, swin]", "--csv", "some.csv")
     assert code == 0
     assert err.splitlines()[0] == "8 of 9 cells"
-    assert "0123456789ab.json: no record" in err.splitlines()[1]
+    assert "0123456789ab.json: not a valid record" in err.splitlines()[1]
     table = read(tmp_path / "some.csv")
     assert table.groupby("model").size().to_dict() == {"vit": 3, "swin": 3, "cnn": 2}
     assert set(table["n"]) == {50}
