@@ -80,7 +80,7 @@ def rounded(attention: SelfAttention, a: Tensor, dtype: torch.dtype) -> float:
     their own. Seen on a CPU: half of what is allowed. nan where a score lies so near to 0, where ReLU's slope jumps,
     that rounding may carry it across.
     """
-    q, k, _ = attention._ask(a)
+    q, k, _ = attention._project(a)
     alpha, u = scores(q, k, attention.score, attention.w), torch.finfo(dtype).eps / 2
     seen = alpha if attention.mask is None else alpha[..., attention.mask]
     off = u * (1 + alpha.abs().max().item())

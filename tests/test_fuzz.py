@@ -18,7 +18,7 @@ from vitcnn.study import yaml_file
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 
-RECORDS = Path(__file__).parent.parent / "results" / "fashion-mnist" / "records"
+RECORDS = Path(__file__).parent.parent / "results" / "fashion-mnist" / "reference" / "records"
 
 
 def fuzz(examples: int):
