@@ -177,7 +177,7 @@ def test_a_cell_holds_what_a_named_set_is_for_its_data_set(study, name, data, wr
 
 def test_parts_can_be_added_to_a_set():
     assert parse_augment(write_out("basic+cutmix:1", 32, False)) == Augment(shift=4, cutmix=1.0)
-    with pytest.raises(ValueError, match="has 'shift' more than once"):
+    with pytest.raises(ValueError, match="contains 'shift' more than once"):
         write_out("basic+shift:2", 32, True)
 
 
@@ -220,5 +220,5 @@ def test_other_augment_strings_raise_with_the_known_ones(text):
 
 
 def test_a_part_that_stands_there_twice_is_refused():
-    with pytest.raises(ValueError, match="'shift:1\\+shift:2' has 'shift' more than once"):
+    with pytest.raises(ValueError, match="'shift:1\\+shift:2' contains 'shift' more than once"):
         parse_augment("shift:1+shift:2")

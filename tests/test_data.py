@@ -93,7 +93,7 @@ def test_a_smaller_validation_is_in_a_larger_one():
 def test_split_raises_where_there_are_too_few_images():
     labels = shuffled([5, 5])
     assert len(split(labels, 4, 6, 0)[0]) == 6
-    with pytest.raises(ValueError, match="7 training and 4 validation images requested, 10 are there"):
+    with pytest.raises(ValueError, match="7 training and 4 validation images requested, 10 available"):
         split(labels, 4, 7, 0)
 
 

@@ -151,7 +151,7 @@ def test_other_mistakes_are_refused():
         rewrite(Standardised(1, 1, 1))
     with pytest.raises(ValueError, match=r"sharpness -1\.0 and head_width 8 must be positive"):
         ConvAttention.of(conv, sharpness=-1.0)
-    with pytest.raises(ValueError, match="4 pixels, 4 with the padding, are fewer than the 5 of the kernel"):
+    with pytest.raises(ValueError, match="4 pixels, 4 with the padding, are fewer than the kernel's 5"):
         ConvAttention.of(conv)(torch.zeros(1, 2, 6, 4, dtype=torch.float64))
     with pytest.raises(ValueError, match="no images to compare"):
         agreement(conv, conv, [])

@@ -214,7 +214,7 @@ def test_a_device_that_is_not_there_is_an_error_that_says_so(device, tiny, paths
 
 
 def test_devices_that_nobody_has_tried_are_said_to_be_so_and_train_in_float32():
-    assert "untried" in caveat(torch.device("mps"), ["float32"])
+    assert "untested" in caveat(torch.device("mps"), ["float32"])
     assert caveat(torch.device("cpu"), ["bf16"]) is None
     with pytest.raises(ConfigError, match="only float32 is supported, not bf16"):
         caveat(torch.device("xpu"), ["bf16"])
