@@ -65,9 +65,9 @@ def test_a_starters_recipe_changes_the_ids_of_all_that_follow_from_it_and_of_no_
 
 
 def test_every_cell_begins_with_one_of_its_own_size_seed_and_setting_trained_for_the_usual_time(study):
-    dial = "permutation=[{patches: 0}, {patches: 1}]"
+    permutations = "permutation=[{patches: 0}, {patches: 1}]"
     check = ["pair=[cnn-on, freed]", "budget_check={factor: 2}"]
-    all_cells = cells(study(dial, *check, "sizes=[50, 200]", "seeds=2", text=FAMILY))
+    all_cells = cells(study(permutations, *check, "sizes=[50, 200]", "seeds=2", text=FAMILY))
     known = {one.id: one for one in all_cells}
     begun = [one for one in all_cells if one.init_from]
     assert len(begun) == 4 * 2 * 2 * 2 + 2 * 2 * 2  # models × sizes × seeds × settings, and at seed 0 the pair longer

@@ -34,12 +34,17 @@ def settings_of(made: list[Cell], model: str) -> list[Permutation | None]:
 
 
 def test_every_setting_makes_every_trained_cell_once_and_the_baseline_is_fitted_once(study):
-    one, dial = Permutation(patches=1), [Permutation(), Permutation(patches=0.5), Permutation(patches=1, pixels=1)]
+    one, permutations = (
+        Permutation(patches=1),
+        [Permutation(), Permutation(patches=0.5), Permutation(patches=1, pixels=1)],
+    )
     alone = cells(study("permutation={patches: 1}"))
     assert Counter(settings_of(alone, "vit")) == Counter(settings_of(alone, "cnn")) == {one: 4}
     assert settings_of(alone, "linear") == [None] * 4
     several = cells(study("permutation=[{patches: 0},{patches: 0.5},{patches: 1, pixels: 1}]"))
-    assert Counter(settings_of(several, "vit")) == Counter(settings_of(several, "cnn")) == dict.fromkeys(dial, 4)
+    assert (
+        Counter(settings_of(several, "vit")) == Counter(settings_of(several, "cnn")) == dict.fromkeys(permutations, 4)
+    )
     assert settings_of(several, "linear") == [None] * 4
     assert len({cell.id for cell in several}) == len({cell.title for cell in several}) == len(several) == 2 * 4 * 3 + 4
     assert settings_of(cells(study()), "vit") == [None] * 4

@@ -1,4 +1,4 @@
-"""The dial: a study at several settings of `permutation`, each judged by itself, with the baseline in all of them."""
+"""Permutations: a study at several settings of `permutation`, each judged by itself, with the baseline in all of them."""
 
 import csv
 import random
@@ -21,7 +21,7 @@ from vitcnn.report.tables import MISSING
 from vitcnn.report.verdict import sentence, verdict_text
 from vitcnn.store.paths import StudyPaths
 
-DIAL = """
+PERMUTATIONS = """
 dataset: digits
 sizes: [50, 200, 1000]
 seeds: 3
@@ -30,7 +30,7 @@ budget: {images_seen: 1280}
 recipe: {batch_size: 64}
 """
 SETTINGS = ["{patches: 0}", "{patches: 1}", "{patches: 0.5, pixels: 1}"]
-DIAL += f"permutation: [{', '.join(SETTINGS)}]"
+PERMUTATIONS += f"permutation: [{', '.join(SETTINGS)}]"
 NAMES = ["not permuted", "all patches permuted", "50% of the patches and all pixels permuted"]
 CNN, VIT, BASELINE = (
     (0.9, 0.7, 0.5),
@@ -58,20 +58,20 @@ def lost(cell) -> bool:
 
 
 @pytest.fixture(scope="module")
-def dial(tmp_path_factory):
-    """(results of a finished dial, its paths, a command's arguments); the report is written."""
-    folder = tmp_path_factory.mktemp("dial")
-    study, all_cells, paths = make_study(folder, text=DIAL, name="dial")
+def permutations(tmp_path_factory):
+    """(results of a finished study of permutations, its paths, a command's arguments); the report is written."""
+    folder = tmp_path_factory.mktemp("permutations")
+    study, all_cells, paths = make_study(folder, text=PERMUTATIONS, name="permutations")
     records = every(all_cells, accuracy)
     write(records, paths)
     write_report(study, all_cells, paths)
-    where = [folder / "dial.yaml", "--results", paths.results, "--runs", paths.runs]
+    where = [folder / "permutations.yaml", "--results", paths.results, "--runs", paths.runs]
     return Results.of(study, all_cells, records, parse_dataset("digits").info), paths, where
 
 
 @pytest.fixture(scope="module")
-def results(dial) -> Results:
-    return dial[0]
+def results(permutations) -> Results:
+    return permutations[0]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def partial(results) -> Results:
 
 def alone(results: Results, folder, place: int) -> Results:
     """The same records as a study of one setting knows them."""
-    study, all_cells, _ = make_study(folder, f"permutation={SETTINGS[place]}", text=DIAL, name="dial")
+    study, all_cells, _ = make_study(folder, f"permutation={SETTINGS[place]}", text=PERMUTATIONS, name="permutations")
     mine = [results.records[cell.id] for cell in all_cells]
     return Results.of(study, all_cells, mine, results.about)
 
@@ -111,15 +111,17 @@ def test_a_study_of_one_setting_or_none_is_its_own_first_setting(results, tmp_pa
     one = alone(results, tmp_path, 1)
     assert one.first_setting is one
     assert (len(one.settings()), str(one.setting)) == (1, NAMES[1])
-    study, all_cells, _ = make_study(tmp_path, "permutation=[]", text=DIAL, name="dial")
+    study, all_cells, _ = make_study(tmp_path, "permutation=[]", text=PERMUTATIONS, name="permutations")
     none = Results.of(study, all_cells, list(results.records.values()))
     assert (none.first_setting, none.settings(), none.setting) == (none, [], None)
-    assert len(none.records) == 9  # the baseline; networks that saw unshuffled but enlarged patches are other cells
+    assert len(none.records) == 9  # the baseline; networks that saw unpermuted but enlarged patches are other cells
 
 
 @pytest.mark.parametrize("other", ["patches: 0.5, seed: 1", "patches: 0.5, patch: 4", "patches: 0.44"])
 def test_settings_that_differ_are_told_apart_in_titles_and_heads(other, tmp_path):
-    _, all_cells, _ = make_study(tmp_path, f"permutation=[{{patches: 0.5}}, {{{other}}}]", text=DIAL, name="dial")
+    _, all_cells, _ = make_study(
+        tmp_path, f"permutation=[{{patches: 0.5}}, {{{other}}}]", text=PERMUTATIONS, name="permutations"
+    )
     assert len({cell.title for cell in all_cells}) == len(all_cells)
 
 
@@ -173,7 +175,7 @@ def test_the_order_of_the_records_changes_nothing(partial):
 
 
 def test_one_seed_gives_gaps_without_intervals_and_claims_that_cannot_be_said(tmp_path):
-    study, all_cells, _ = make_study(tmp_path, "seeds=1", text=DIAL, name="dial")
+    study, all_cells, _ = make_study(tmp_path, "seeds=1", text=PERMUTATIONS, name="permutations")
     text = permutation_section(Results.of(study, all_cells, every(all_cells, accuracy)).settings())
     assert [line[1] for line in tables(text)[0][1:]] == ["+30.0 (1 seed)", "+10.0 (1 seed)", "-4.0 (1 seed)"]
     assert text.count("**not tested**") == 9
@@ -198,10 +200,10 @@ def test_the_figure_has_a_line_a_setting_through_the_finished_gaps(partial):
     assert gap_by_setting(Figure().subplots(), Results.of(partial.study, partial.cells, []).settings()).lines
 
 
-def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_path):
-    results, whole, _ = dial
+def test_the_report_is_that_of_the_first_setting_and_then_the_permutations(permutations, tmp_path):
+    results, whole, _ = permutations
     one = alone(results, tmp_path, 0)
-    paths = StudyPaths("dial", tmp_path / "results", tmp_path / "runs")
+    paths = StudyPaths("permutations", tmp_path / "results", tmp_path / "runs")
     write(one.records.values(), paths)
     text = write_report(one.study, one.cells, paths).read_text(encoding="utf-8")
     before, after = (whole.report / "report.md").read_text(encoding="utf-8").split("\n## Permutation\n")
@@ -218,11 +220,11 @@ def test_the_report_is_that_of_the_first_setting_and_then_the_dial(dial, tmp_pat
     assert one.title == results.first_setting.title == "digits, not permuted"
 
 
-def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_path):
+def test_permutations_without_their_pair_have_a_report_without_the_section(vitcnn, tmp_path):
     more = ["models={vit: {}, more: {arch: vit, init_from: vit}, linear: {}}", "sizes=[50]", "seeds=2"]
-    _, all_cells, paths = make_study(tmp_path, *more, text=DIAL, name="dial")
+    _, all_cells, paths = make_study(tmp_path, *more, text=PERMUTATIONS, name="permutations")
     write(every(all_cells[:-1], lambda _: 0.5), paths)
-    assert vitcnn("report", "dial.yaml", *more)[0] == 0
+    assert vitcnn("report", "permutations.yaml", *more)[0] == 0
     text = (paths.report / "report.md").read_text(encoding="utf-8")
     assert "## Permutation" not in text
     assert "None: no model is called " in text
@@ -230,8 +232,8 @@ def test_a_dial_without_its_pair_has_a_report_without_the_section(vitcnn, tmp_pa
     assert f"**1 of {len(all_cells)} cells missing:** {all_cells[-1].title}" in text
 
 
-def test_verdict_and_plan_are_about_the_first_setting_and_status_counts_all(dial, vitcnn, tmp_path):
-    results, _, where = dial
+def test_verdict_and_plan_are_about_the_first_setting_and_status_counts_all(permutations, vitcnn, tmp_path):
+    results, _, where = permutations
     one = alone(results, tmp_path, 0)
     assert vitcnn("verdict", *where)[:2] == (0, verdict_text(one, verdict(one)) + "\n")
     out = vitcnn("plan", *where)[1]
@@ -241,8 +243,8 @@ def test_verdict_and_plan_are_about_the_first_setting_and_status_counts_all(dial
     assert (out.count("9/9"), out.count("3/3")) == (6, 3)
 
 
-def test_an_export_has_the_setting_of_every_row(dial, vitcnn, tmp_path):
-    results, _, where = dial
+def test_an_export_has_the_setting_of_every_row(permutations, vitcnn, tmp_path):
+    results, _, where = permutations
     assert vitcnn("export", *where, "--csv", tmp_path / "all.csv")[0] == 0
     rows = list(csv.DictReader((tmp_path / "all.csv").open()))
     assert len(rows) == 63
