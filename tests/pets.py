@@ -17,6 +17,12 @@ def plant(root: Path, counts: dict[str, int], start: int = 0) -> None:
             k += 1
 
 
+def cats_and_dogs(root: Path, count: int = 10) -> Path:
+    """A folder of them, `count` of each."""
+    plant(root, {"cat": count, "dog": count})
+    return root
+
+
 def save(image: Image.Image, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

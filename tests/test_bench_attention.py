@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-# ---- scripts/bench_attention ----
-
 
 @pytest.fixture(scope="module")
 def bench():

@@ -9,33 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from launching import LONG, TEXT, named, pid_in_a_step, wait_for
 from synthetic import every, write
 
-from vitcnn.errors import ConfigError
-from vitcnn.launch.locks import CellLocks
-from vitcnn.launch.scheduler import run_jobs
-from vitcnn.launch.worker import Options
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
 from vitcnn.store.status import process_runs, read_json, states
-from vitcnn.study.cell import Cell
 from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
-
-OPTIONS = Options(device="cpu", tracking="off")
-TEXT = """
-dataset: digits
-sizes: [50]
-seeds: 1
-models:
-  vit: {width: 32, depth: 1, heads: 2}
-  burns: {arch: vit, width: 32, depth: 1, heads: 2, recipe: {lr: 1e30}}
-  linear: {C: [1.0]}
-budget: {images_seen: 640}
-recipe: {batch_size: 32}
-"""
-LONG = "budget.images_seen=25600"  # 800 steps, several seconds
 
 
 @pytest.fixture
@@ -45,28 +27,10 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def named(file: Path, name: str, *overrides: str) -> Cell:
-    return next(c for c in cells(load_study(file, overrides)) if c.model == name)
-
-
 def command(file: Path, *more: str) -> list[str]:
     folder = file.parent
     return [sys.executable, "-c", "from vitcnn.cli import main; main()", "run", str(file), *more, "--wandb", "off",
             "--device", "cpu", "--results", str(folder / "results"), "--runs", str(folder / "runs")]  # fmt: skip
-
-
-def wait_for(condition, seconds: float = 90.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def pid_in_a_step(paths: StudyPaths, cell: Cell) -> int | None:
-    progress = read_json(paths.cell(cell.id) / "progress.json") or {}
-    return progress["pid"] if progress.get("step", 0) > 5 else None
 
 
 def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(file, paths):
@@ -87,25 +51,6 @@ def test_a_failing_cell_does_not_stop_the_others_and_the_exit_status_says_so(fil
     )
     assert again.returncode == 0
     assert "all 1 cells are done" in again.stdout
-
-
-def test_a_killed_worker_costs_a_retry_and_nothing_else(file, paths, tmp_path):
-    cell, other = named(file, "vit", LONG), named(file, "linear")
-    killed = []
-
-    def tick() -> None:
-        if not killed and (pid := pid_in_a_step(paths, cell)):
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-
-    said: list[str] = []
-    outcome = run_jobs([(cell,), (other,)], paths, OPTIONS, workers=1, tick=tick, log=said.append)
-    assert killed
-    assert "worker died" in said[0]
-    assert not outcome.failed
-    assert {c.model for c in outcome.done} == {"vit", "linear"}
-    undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path))
-    assert read_record(paths.record(cell.id)).weights == undisturbed.weights
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGTERM to a worker"])
@@ -216,46 +161,3 @@ def test_a_worker_whose_launcher_was_killed_saves_its_cell_and_stops(file, paths
     wait_for(lambda: not process_runs(worker))
     assert (paths.cell(cell.id) / "last.ckpt").exists()
     assert [state.kind for state in states([cell], paths)] == ["stopped"]
-
-
-ONCE = """
-from pathlib import Path
-from torch import nn
-
-class Once(nn.Linear):
-    def forward(self, x):
-        late = self.training and len(x) > 2  # than the step that is tried before
-        if late and not (mark := Path(__file__).with_name("mark")).exists():
-            mark.touch()
-            raise RuntimeError("the first time")
-        return super().forward(x.flatten(1))
-
-def build(image_size, channels, classes):
-    return Once(channels * image_size**2, classes)
-"""
-
-
-def test_a_cell_that_fails_is_tried_once_more(file, paths, monkeypatch):
-    (file.parent / "once.py").write_text(ONCE)
-    monkeypatch.chdir(file.parent)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    cell, said = named(file, "mine", "models={mine: {arch: 'import:once:build'}}"), []
-    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, log=said.append)
-    assert (outcome.done, outcome.failed) == ([cell], {})
-    assert said == [f"{cell.title} failed (RuntimeError: the first time); it is tried again at the end"]
-
-
-def test_a_lock_that_cannot_be_had_ends_the_run_while_its_cells_save_themselves(file, paths, monkeypatch):
-    mine, other = named(file, "vit", LONG), named(file, "linear")
-    usual = CellLocks.take
-
-    def take(self, cell_id):
-        if cell_id == other.id and wait_for(lambda: pid_in_a_step(paths, mine)):
-            raise ConfigError("no room")
-        return usual(self, cell_id)
-
-    monkeypatch.setattr(CellLocks, "take", take)
-    with pytest.raises(ConfigError, match="no room"):
-        run_jobs([(mine,), (other,)], paths, OPTIONS, 2)
-    assert [state.kind for state in states([mine], paths)] == ["stopped"]
-    assert (paths.cell(mine.id) / "last.ckpt").exists()

@@ -69,9 +69,7 @@ def test_a_cell_interrupted_twice_ends_as_an_undisturbed_one(model, tiny, paths,
     saved = load_checkpoint(paths.cell(cell.id) / "last.ckpt")["seconds"]
     resumed = train_cell(cell, paths=paths, stop=stop)
     assert resumed.cost.seconds > saved > 0
-    assert resumed.weights == undisturbed.weights
-    assert resumed.curve == undisturbed.curve
-    assert resumed.test == undisturbed.test
+    assert (resumed.weights, resumed.curve, resumed.test) == (undisturbed.weights, undisturbed.curve, undisturbed.test)
     assert (undisturbed.cost.resumed, resumed.cost.resumed) == (0, 2)
 
 
@@ -165,10 +163,7 @@ def test_a_loss_that_is_no_number_on_images_it_is_scored_on_stops_the_cell_too(c
     assert [type(error) for _, error in train_cells(mine, paths=paths)] == [NotFiniteLoss] * 2
 
 
-@pytest.mark.parametrize(
-    ("step", "factor"),
-    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0)],
-)
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0)])
 def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine(step, factor):
     assert schedule_at(0.1, 100, step) == pytest.approx(factor)
 
