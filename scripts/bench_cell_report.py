@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bench_cell_loops import Configuration
+from bench_cell_bare import Configuration
 
 from vitcnn.errors import Frozen
 from vitcnn.report.tables import markdown

@@ -16,15 +16,21 @@ def bench():
     loader = SourceFileLoader("bench_attention", str(path))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "dont_write_bytecode", True)
+        patch.syspath_prepend(path.parent)
         module = module_from_spec(spec_from_loader(loader.name, loader))
         loader.exec_module(module)
     return module
 
 
-def test_the_benchmarks_formulas_count_what_torch_counts(bench):
+@pytest.fixture(scope="module")
+def report(bench):
+    return sys.modules["bench_attention_report"]
+
+
+def test_the_benchmarks_formulas_count_what_torch_counts(bench, report):
     for grid in bench.GRIDS:
         for window in bench.KINDS:
-            assert bench.counted(grid, window) == pytest.approx(bench.formula(grid, window), rel=0.02)
+            assert bench.counted(grid, window) == pytest.approx(report.formula(grid, window), rel=0.02)
 
 
 def test_both_layers_map_tokens_to_tokens_and_a_window_sees_no_further(bench):
@@ -41,19 +47,19 @@ def test_both_layers_map_tokens_to_tokens_and_a_window_sees_no_further(bench):
         assert set(torch.nonzero(moved > 1e-7).flatten().tolist()) == near
 
 
-def test_the_crossing_is_where_straight_lines_meet_on_logarithmic_axes(bench):
+def test_the_crossing_is_where_straight_lines_meet_on_logarithmic_axes(report):
     def rows(times: dict[int, tuple[float, float]]) -> list:
         return [
-            bench.Row(window, grid, 1, [t, t, 9 * t], 1)
+            report.Row(window, grid, 1, [t, t, 9 * t], 1)
             for grid, pair in times.items()
             for window, t in zip((None, 3), pair, strict=True)
         ]
 
-    low, high, between = bench.crossing(rows({4: (1, 2), 8: (4, 8), 16: (64, 32), 32: (900, 128)}), 3)
+    low, high, between = report.crossing(rows({4: (1, 2), 8: (4, 8), 16: (64, 32), 32: (900, 128)}), 3)
     assert (low, high, between) == (64, 256, pytest.approx(128))
-    assert bench.crossing(rows({4: (3, 2), 8: (4, 8), 16: (64, 32)}), 3)[:2] == (64, 256)
-    assert bench.crossing(rows({4: (3, 2), 8: (9, 8)}), 3) == (0, 16, 16)
-    assert bench.crossing(rows({4: (3, 2), 8: (7, 8)}), 3) is None
+    assert report.crossing(rows({4: (3, 2), 8: (4, 8), 16: (64, 32)}), 3)[:2] == (64, 256)
+    assert report.crossing(rows({4: (3, 2), 8: (9, 8)}), 3) == (0, 16, 16)
+    assert report.crossing(rows({4: (3, 2), 8: (7, 8)}), 3) is None
 
 
 def test_the_benchmark_leaves_a_table_and_its_figures(bench, tmp_path, monkeypatch, capsys):

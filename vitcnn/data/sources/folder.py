@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,16 +94,8 @@ def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, log: Callable[
     manifest = f"{size} {channels}\n{''.join(lines)}".encode(errors="surrogateescape")  # names may not be valid UTF-8
     content = hashlib.sha256(manifest).hexdigest()[:16]
     train = sum(file.split == "train" for file in kept)
-    log(f"{name}: {len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}")
-    counts = np.bincount(labels[:train], minlength=len(names))
-    if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
-        classes = ", ".join(rare[:20])
-        log(f"{name}: WARNING: few training images of {classes}; after validation is held out, subsets may have none")
-    if (brightest := int(images.max())) < DARK:
-        log(
-            f"{name}: WARNING: the brightest pixel of all images is {brightest} of 255; scale up 16-bit "
-            "files that do not use the full range"
-        )
+    for line in _described(names, labels[:train], images):
+        log(f"{name}: {line}")
     about = Info(
         name=name,
         classes=len(names),
@@ -122,6 +114,20 @@ def _read_all(spec: Folder, scratch: Path, skip_unreadable: bool, log: Callable[
         log(f"{name}: {len(wrong)} unreadable images are left out:\n  " + "\n  ".join(wrong))
     arrays = Arrays(images[:train], labels[:train], images[train:], labels[train:])
     return Prepared(about, arrays, {"origin": "a folder", "left_out": len(wrong)})
+
+
+def _described(names: list[str], train_labels: np.ndarray, images: np.ndarray) -> Iterator[str]:
+    """The classes, and warnings of rare ones and of dark images."""
+    yield f"{len(names)} classes: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
+    counts = np.bincount(train_labels, minlength=len(names))
+    if rare := [f"{label} ({count})" for label, count in zip(names, counts, strict=True) if count < FEW]:
+        classes = ", ".join(rare[:20])
+        yield f"WARNING: few training images of {classes}; after validation is held out, subsets may have none"
+    if (brightest := int(images.max())) < DARK:
+        yield (
+            f"WARNING: the brightest pixel of all images is {brightest} of 255; scale up 16-bit "
+            "files that do not use the full range"
+        )
 
 
 def _with_test(name: str, files: list[File], names: list[str]) -> list[File]:
