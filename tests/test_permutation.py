@@ -161,7 +161,7 @@ def test_pixels_change_places_and_then_each_becomes_a_square(factor, permutation
         assert torch.equal(square, plain[..., from_y, from_x, None, None].expand_as(square))
 
 
-def test_without_a_shuffle_images_are_resized_bilinearly_and_with_an_empty_one_by_nearest_neighbour():
+def test_without_a_permutation_images_are_resized_bilinearly_and_with_an_empty_one_by_nearest_neighbour():
     images = pictures(4, size=32)
     plain, empty = (preprocess(ViT(), RGB, images, 64, permutation) for permutation in (None, Permutation()))
     scaled = (images.float() / 255 - plain.mean) / plain.std

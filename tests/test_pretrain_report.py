@@ -76,7 +76,7 @@ def test_the_one_from_scratch_is_that_of_the_same_recipe_and_another_recipe_is_s
         assert (" From scratch, vit has another recipe, which is part of this gain.\n" in text) == said
 
 
-def test_what_was_shuffled_before_is_said(study, tmp_path):
+def test_what_was_permuted_before_is_said(study, tmp_path):
     (tmp_path / "before.yaml").write_text(BEFORE + "permutation: {patches: 1}\n", encoding="utf-8")
     made, all_cells, paths = make_study(tmp_path, text=AFTER, name="after")
     write(every(all_cells, accuracy), paths)
