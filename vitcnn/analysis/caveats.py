@@ -144,7 +144,7 @@ def copied_test_images(results: Results) -> CopiedTestImages | None:
 
 def unpermuted(results: Results) -> Unpermuted | None:
     """Where a setting permutes and some models are not trained under it; the linear baseline is not affected by it."""
-    names = tuple(e.name for e in results.study.models if not e.permuted and e.arch.name != "linear")
+    names = tuple(e.name for e in results.study.models if not e.permuted and not e.is_linear)
     return Unpermuted(names) if names and results.setting else None
 
 

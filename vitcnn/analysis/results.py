@@ -8,7 +8,6 @@ from vitcnn.analysis.axis import Axis, N
 from vitcnn.analysis.stats import Mean, mean, paired
 from vitcnn.data.permutation import Permutation
 from vitcnn.data.sources.cache import Info
-from vitcnn.models.config import Linear
 from vitcnn.store.records import Record
 from vitcnn.study.budget import Budget
 from vitcnn.study.cell import Cell
@@ -171,4 +170,4 @@ class Results:
     @property
     def baseline(self) -> str | None:
         """The linear model's name."""
-        return next((e.name for e in self.study.models if isinstance(e.arch, Linear)), None)
+        return next((e.name for e in self.study.models if e.is_linear), None)

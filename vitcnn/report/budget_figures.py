@@ -1,6 +1,7 @@
 """Figures of the gap along images seen, and over n and budget. Each takes `ax` and returns it."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from vitcnn.analysis.crossing import Crossing
+from vitcnn.analysis.pair import Pair
 from vitcnn.analysis.random_effects import Estimate
 from vitcnn.analysis.reasons import NotEnough
 from vitcnn.analysis.results import Results
@@ -61,9 +63,10 @@ def gap_map(ax: Axes, results: Results, most: float | None = None) -> Axes:
     study, colours = results.study, scale(most or largest_gap(results))
     crossings: list[float | None] = []
     for row, r in enumerate(results.budgets()):
+        pair = pair_of(r, *study.pair)  # of a row: it reads each record's bits once
         for column, n in enumerate(study.sizes):
-            _cell(ax, column, row, r, n, colours)
-        crossings.append(_crossing(ax, row, r))
+            _cell(ax, column, row, pair, n, colours)
+        crossings.append(_crossing(ax, row, pair))
     for row, (here, above) in enumerate(pairwise(crossings)):
         if here is not None and above is not None:
             ax.plot([here, above], [row - LOW, row + 1 - LOW], color="black", linewidth=0.9, linestyle=":", zorder=3)
@@ -79,9 +82,9 @@ def gap_map(ax: Axes, results: Results, most: float | None = None) -> Axes:
     return ax
 
 
-def _cell(ax: Axes, column: int, row: int, results: Results, n: int, colours: ScalarMappable) -> None:
+def _cell(ax: Axes, column: int, row: int, pair: Pair, n: int, colours: ScalarMappable) -> None:
     """Its colour and number; hatched where the sign is undecided. Left empty without a common seed."""
-    mean = results.difference(*results.study.pair, n)
+    mean = pair.evidence.results.difference(pair.first, pair.second, n)
     corner = (column - 0.5, row - 0.5)
     if mean is None:
         ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor="#cccccc", linewidth=0.6))
@@ -89,7 +92,7 @@ def _cell(ax: Axes, column: int, row: int, results: Results, n: int, colours: Sc
     gap = 100 * mean.mean
     colour = colours.to_rgba(gap)
     ax.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.8))
-    if not _decided(_gap(results, n)):
+    if not _decided(_gap(pair, n)):
         hatch = {"hatch": "////", "edgecolor": "#999999", "linewidth": 0}
         ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", **hatch))
     dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
@@ -99,10 +102,10 @@ def _cell(ax: Axes, column: int, row: int, results: Results, n: int, colours: Sc
     ax.text(column, row + 0.08, text, ha="center", va="center", fontsize=8, color=ink, bbox=box, zorder=4)
 
 
-def _gap(results: Results, n: int) -> Estimate | None:
+def _gap(pair: Pair, n: int) -> Estimate | None:
     """Over seeds and test images; None below two seeds."""
     try:
-        return (pair := pair_of(results, *results.study.pair)).estimate(pair.gap(n))
+        return pair.estimate(pair.gap(n))
     except NotEnough:
         return None
 
@@ -111,23 +114,22 @@ def _decided(gap: Estimate | None) -> bool:
     return gap is not None and not math.isnan(gap.half) and not gap.low <= 0 <= gap.high
 
 
-def _crossing(ax: Axes, row: int, results: Results) -> float | None:
+def _crossing(ax: Axes, row: int, pair: Pair) -> float | None:
     """Draws where the second overtakes the first along one row, or says beside it why there is no place; its column."""
-    first, second = results.study.pair
-    pair = pair_of(results, first, second)
+    sizes = pair.evidence.results.study.sizes
     try:
         _ = pair.ends
         found: Crossing | None = pair.crossing()
     except NotEnough:
         found = None
     if found is None or not found.passes:
-        text = "too few seeds" if found is None else "not reached" if found.above else f"{second} leads"
-        at = {"xy": (len(results.study.sizes) - 0.5, row), "xytext": (4, 0), "textcoords": "offset points"}
+        text = "too few seeds" if found is None else "not reached" if found.above else f"{pair.second} leads"
+        at = {"xy": (len(sizes) - 0.5, row), "xytext": (4, 0), "textcoords": "offset points"}
         ax.annotate(text, **at, va="center", fontsize=8, annotation_clip=False)
         return None
-    x = _column(results, found.passes[-1])
-    low = _column(results, found.low or pair.places[0])
-    high = _column(results, found.high or pair.places[-1])
+    x = _column(sizes, found.passes[-1])
+    low = _column(sizes, found.low or pair.places[0])
+    high = _column(sizes, found.high or pair.places[-1])
     line = {"color": "black", "linewidth": 1.2, "zorder": 5}
     ax.plot([low, high], [row - LOW] * 2, **line, solid_capstyle="butt")
     for end, known, arrow in ((low, found.low, "<"), (high, found.high, ">")):  # an arrow: the interval is open there
@@ -136,7 +138,6 @@ def _crossing(ax: Axes, row: int, results: Results) -> float | None:
     return x
 
 
-def _column(results: Results, n: float) -> float:
+def _column(sizes: Sequence[int], n: float) -> float:
     """The column of an n between the sizes, straight over its logarithm."""
-    sizes = results.study.sizes
     return float(np.interp(math.log(n), np.log(sizes), range(len(sizes))))

@@ -138,7 +138,7 @@ def _gap(results: Results) -> str:
         text += f"\nBudget check at n = {s.n:,}: {shift(s)}{limited}\n"
     if results.study.budget_check and not shifts:
         text += "\nThe budget check is not finished.\n"
-    if sum(e.arch.name != "linear" for e in results.study.models) > 2:
+    if sum(not e.is_linear for e in results.study.models) > 2:
         text += f"\nEvery model minus {names[1]}, paired by seed, in points. Each interval is for one difference.\n"
         text += f"\n{tables.against_second(results)}"
     return text

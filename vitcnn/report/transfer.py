@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 
 from vitcnn.analysis.results import Results, test_accuracy
-from vitcnn.models.config import Linear
 from vitcnn.report import figures
 from vitcnn.report.tables import escape, markdown, percent
 from vitcnn.study.schema import Study, StudyModel
@@ -17,7 +16,7 @@ Family = dict[int, StudyModel]  # one network's models, by images of pre-trainin
 def families(models: Sequence[StudyModel]) -> dict[str, Family]:
     """By the name of each family's model from scratch; of its first pre-trained one where there is none, or where
     another study's family has the same. Networks that are not pre-trained at all are in none."""
-    networks = [model for model in models if not model.init_from and not isinstance(model.arch, Linear)]
+    networks = [model for model in models if not model.init_from and not model.is_linear]
     found: list[Family] = []
     for model in networks:
         if not (before := model.pretrain):

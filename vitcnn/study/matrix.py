@@ -12,7 +12,6 @@ from vitcnn.data.permutation import order
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError, suggest
-from vitcnn.models.config import Linear
 from vitcnn.study.budget import Budget
 from vitcnn.study.cell import Cell
 from vitcnn.study.init_from import source_above, source_cells
@@ -92,14 +91,14 @@ def _check_sizes(study: Study, data: Info) -> None:
 
 
 def _check_pair(study: Study) -> None:
-    check, names = study.budget_check, {model.name: model.arch for model in study.models}
+    check, names = study.budget_check, {model.name: model for model in study.models}
     for name in study.pair if check or "pair" in study.model_fields_set else ():
         if name not in names:
             raise ConfigError(f"pair: no model is called {name!r}{suggest(name, names)}")
     if not check:
         return
     for name in study.pair:
-        if isinstance(names[name], Linear):
+        if names[name].is_linear:
             raise ConfigError(f"budget_check: {name!r} is not trained by gradient descent, so its budget cannot change")
     if extra := sorted(set(check.seeds) - set(study.seeds)):
         raise ConfigError(f"budget_check.seeds: {extra} are not among the study's seeds {list(study.seeds)}")
@@ -128,7 +127,7 @@ def _check_permutation(study: Study, data: Info) -> None:
 def _trainings(study: Study, data: Info, model: StudyModel, n: int) -> list[dict[str, Any]]:
     """The training fields (recipe, budget, …) of each cell of a model at one n and seed. Logistic regression has one
     cell and none of these fields; permutations do not affect it."""
-    if isinstance(model.arch, Linear):
+    if model.is_linear:
         if model.recipe:
             raise ConfigError(
                 f"models.{model.name}.recipe: logistic regression has no recipe; C is chosen on validation"

@@ -25,6 +25,7 @@ from vitcnn.data.permutation import Permutation
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.errors import ConfigError, Frozen, Positive, suggest
+from vitcnn.models.config import Linear
 from vitcnn.models.registry import Arch, kind
 from vitcnn.study.budget import Budget, BudgetCheck, Pretrain, ascending, check_longer
 from vitcnn.study.recipe import Recipe
@@ -41,6 +42,10 @@ class StudyModel(Frozen):
     init_from: str | None = None  # a model above: each cell starts from the trained weights of that model's cell
     pretrain: Pretrain | None = None  # each cell starts from a cell of another study, of the same seed
     permuted: bool = True  # False: its cells are trained once, without `permutation`, and stand in every setting
+
+    @property
+    def is_linear(self) -> bool:
+        return isinstance(self.arch, Linear)
 
 
 def by_name(models: Any) -> Any:
@@ -213,7 +218,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _permuted(self) -> "Study":
-        networks = [model for model in self.models if model.arch.name != "linear"]
+        networks = [model for model in self.models if not model.is_linear]
         for model in self.models:
             if not self.permutation and "permuted" in model.model_fields_set:
                 raise ValueError(f"models.{model.name}.permuted: the study has no `permutation`")
