@@ -16,6 +16,17 @@ DIGITS, FASHION = parse_dataset("digits").info, parse_dataset("fashion-mnist").i
 RGB = FASHION.model_copy(update={"name": "rgb", "size": 32, "channels": 3})
 
 
+IMPORTED_STUDY = """
+dataset: digits
+sizes: [50]
+seeds: 1
+validation: 50
+models: {mine: {arch: "import:nets:build", options: {width: 4}}}
+budget: {images_seen: 48}
+recipe: {batch_size: 16}
+"""
+
+
 def made(arch: Arch, data: Info = RGB, seed: int = 0, init: str = "xavier") -> nn.Module:
     torch.manual_seed(seed)
     return build(arch, data, init)[0]

@@ -34,6 +34,15 @@ models: [vit, cnn]
 budget: {images_seen: 1280}
 grid: {lr: [0.001, 0.003, 0.01], augment: [none, "shift:1"]}
 """
+BUDGETS = (1_280, 12_800, 128_000)
+SEVERAL = f"""
+dataset: digits
+sizes: [50, 200, 1000]
+seeds: 5
+models: [vit, cnn, linear]
+budget: [{", ".join(f"{{images_seen: {b}}}" for b in BUDGETS)}]
+recipe: {{batch_size: 64}}
+"""
 
 
 def make_study(

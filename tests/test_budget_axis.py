@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from synthetic import every, make_study, write
+from synthetic import BUDGETS, SEVERAL, every, make_study, write
 
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.simulate import Truth, draw
@@ -17,21 +17,12 @@ from vitcnn.report.report import write_report
 from vitcnn.report.verdict import verdict_text
 from vitcnn.study.matrix import cells
 
-BUDGETS = (1_280, 12_800, 128_000)
-STUDY = f"""
-dataset: digits
-sizes: [50, 200, 1000]
-seeds: 5
-models: [vit, cnn, linear]
-budget: [{", ".join(f"{{images_seen: {b}}}" for b in BUDGETS)}]
-recipe: {{batch_size: 64}}
-"""
 FALLING = np.array([[0.20, 0.15, 0.10], [0.15, 0.05, 0.05], [0.10, 0.05, -0.05]])  # cnn − vit, sizes × budgets
 STAYING = np.full((3, 3), 0.1)
 
 
 def drawn(folder, lead: np.ndarray, *overrides: str, spread: float = 0.02) -> Results:
-    study, all_cells, _ = make_study(folder, *overrides, text=STUDY, name="budgets")
+    study, all_cells, _ = make_study(folder, *overrides, text=SEVERAL, name="budgets")
     level, flat = np.full((3, 3), 0.7), np.full((3, 3), spread)
     truth = Truth({"cnn": level + lead / 2, "vit": level - lead / 2}, own=flat, shared=flat, taste=0.2, images=2000)
     return draw(study, all_cells, truth, np.random.default_rng(0))
@@ -56,7 +47,7 @@ def without(results: Results, lost) -> Results:
 
 def test_along_the_budget_a_place_is_the_images_seen_and_the_baseline_is_at_all_of_them(tmp_path):
     study, all_cells, _ = make_study(
-        tmp_path, "budget=[{images_seen: 1300}, {images_seen: 2000}]", text=STUDY, name="b"
+        tmp_path, "budget=[{images_seen: 1300}, {images_seen: 2000}]", text=SEVERAL, name="b"
     )
     results = Results.of(study, all_cells, every(all_cells, lambda c: 0.5 + 0.1 * (c.images_seen > 1500)))
     along = results.along_budget(200)
@@ -69,7 +60,7 @@ def test_along_the_budget_a_place_is_the_images_seen_and_the_baseline_is_at_all_
 
 
 def test_with_epochs_the_places_differ_from_n_to_n(tmp_path):
-    study, all_cells, _ = make_study(tmp_path, "budget=[{epochs: 4}, {epochs: 64}]", text=STUDY, name="b")
+    study, all_cells, _ = make_study(tmp_path, "budget=[{epochs: 4}, {epochs: 64}]", text=SEVERAL, name="b")
     results = Results.of(study, all_cells, [])
     assert [results.along_budget(n).places for n in (50, 1000)] == [(256, 3200), (4032, 64000)]
 
@@ -78,7 +69,7 @@ def test_with_epochs_the_places_differ_from_n_to_n(tmp_path):
 
 
 def test_main_claims_are_those_of_a_study_of_the_largest_budget(falling, tmp_path):
-    study, all_cells, _ = make_study(tmp_path, f"budget={{images_seen: {BUDGETS[-1]}}}", text=STUDY, name="budgets")
+    study, all_cells, _ = make_study(tmp_path, f"budget={{images_seen: {BUDGETS[-1]}}}", text=SEVERAL, name="budgets")
     alone = judged(Results.of(study, all_cells, list(falling.records.values())))
     found = judged(falling)
     assert set(found) - set(alone) == {"gap-closes-budget", "crossing-budget"}
@@ -188,7 +179,7 @@ def test_what_one_seed_says_is_hatched_and_says_so(tmp_path):
 
 
 def test_a_study_of_one_budget_has_no_such_section(tmp_path):
-    study, all_cells, paths = make_study(tmp_path, "budget={images_seen: 1280}", text=STUDY, name="budgets")
+    study, all_cells, paths = make_study(tmp_path, "budget={images_seen: 1280}", text=SEVERAL, name="budgets")
     write(every(all_cells, lambda c: 0.5 + 0.01 * c.seed), paths)
     assert "## Budget" not in write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert not (paths.report / "map.png").exists()
@@ -196,7 +187,7 @@ def test_a_study_of_one_budget_has_no_such_section(tmp_path):
 
 def test_the_report_of_several_budgets_and_settings(tmp_path):
     settings = "permutation=[{patches: 0}, {patches: 1}]"
-    study, all_cells, paths = make_study(tmp_path, settings, "models.vit.permuted=false", text=STUDY, name="budgets")
+    study, all_cells, paths = make_study(tmp_path, settings, "models.vit.permuted=false", text=SEVERAL, name="budgets")
     write(every(all_cells, lambda c: 0.6 + 0.02 * c.seed + 0.1 * (c.model == "cnn")), paths)
     text = write_report(study, all_cells, paths).read_text(encoding="utf-8")
     assert "The study has 3 budgets; this is the largest." in text

@@ -1,29 +1,18 @@
 """Several budgets in one study, and models that are not permuted: which cells there are."""
 
 import pytest
-from synthetic import every, make_study
+from synthetic import BUDGETS, SEVERAL, every, make_study
 
 from vitcnn.analysis.results import Results
 from vitcnn.errors import ConfigError
 from vitcnn.study.matrix import describe_budgets
 
-BUDGETS = (1_280, 12_800, 128_000)
-STUDY = f"""
-dataset: digits
-sizes: [50, 200, 1000]
-seeds: 5
-models: [vit, cnn, linear]
-budget: [{", ".join(f"{{images_seen: {b}}}" for b in BUDGETS)}]
-recipe: {{batch_size: 64}}
-"""
-
-
 # ---- cells ----
 
 
 def test_the_cells_are_those_of_one_study_a_budget_with_the_baseline_once(tmp_path):
-    study, all_cells, _ = make_study(tmp_path, text=STUDY, name="budgets")
-    single = [make_study(tmp_path, f"budget={{images_seen: {b}}}", text=STUDY, name="budgets")[1] for b in BUDGETS]
+    study, all_cells, _ = make_study(tmp_path, text=SEVERAL, name="budgets")
+    single = [make_study(tmp_path, f"budget={{images_seen: {b}}}", text=SEVERAL, name="budgets")[1] for b in BUDGETS]
     assert [cell.id for cell in all_cells] != []
     assert {cell.id for cell in all_cells} == {cell.id for some in single for cell in some}
     assert len(all_cells) == len({cell.title for cell in all_cells}) == 3 * 5 * (2 * 3 + 1)
@@ -44,12 +33,12 @@ def test_the_cells_are_those_of_one_study_a_budget_with_the_baseline_once(tmp_pa
 )
 def test_a_wrong_list_of_budgets_is_refused_with_its_reason(tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        make_study(tmp_path, *overrides, text=STUDY, name="budgets")
+        make_study(tmp_path, *overrides, text=SEVERAL, name="budgets")
 
 
 def test_a_model_goes_on_from_the_cell_of_its_own_budget(tmp_path):
     _, all_cells, _ = make_study(
-        tmp_path, "models=[vit, cnn, {more: {arch: vit, init_from: vit}}]", text=STUDY, name="b"
+        tmp_path, "models=[vit, cnn, {more: {arch: vit, init_from: vit}}]", text=SEVERAL, name="b"
     )
     by_id = {cell.id: cell for cell in all_cells}
     for cell in (c for c in all_cells if c.model == "more"):
@@ -61,8 +50,8 @@ def test_a_model_goes_on_from_the_cell_of_its_own_budget(tmp_path):
 
 def test_a_model_that_is_not_permuted_is_trained_once_as_in_a_study_without_permutation(tmp_path):
     settings = "permutation=[{patches: 0}, {patches: 1}]"
-    study, all_cells, _ = make_study(tmp_path, settings, "models.vit.permuted=false", text=STUDY, name="budgets")
-    _, plain, _ = make_study(tmp_path, text=STUDY, name="budgets")
+    study, all_cells, _ = make_study(tmp_path, settings, "models.vit.permuted=false", text=SEVERAL, name="budgets")
+    _, plain, _ = make_study(tmp_path, text=SEVERAL, name="budgets")
     ids = [{cell.id for cell in some if cell.model == "vit"} for some in (all_cells, plain)]
     assert ids[0] == ids[1]
     results = Results.of(study, all_cells, every(all_cells, lambda _: 0.5))
@@ -82,4 +71,4 @@ def test_a_model_that_is_not_permuted_is_trained_once_as_in_a_study_without_perm
 )  # fmt: skip
 def test_permuted_is_refused_where_it_means_nothing(tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        make_study(tmp_path, "models={vit: {}, cnn: {}}", *overrides, text=STUDY, name="budgets")
+        make_study(tmp_path, "models={vit: {}, cnn: {}}", *overrides, text=SEVERAL, name="budgets")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from building import DIGITS, FASHION
+from building import DIGITS, FASHION, IMPORTED_STUDY
 
 from vitcnn.errors import ConfigError
 from vitcnn.launch.scheduler import run_jobs
@@ -19,15 +19,6 @@ from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
 
-STUDY = """
-dataset: digits
-sizes: [50]
-seeds: 1
-validation: 50
-models: {mine: {arch: "import:nets:build", options: {width: 4}}}
-budget: {images_seen: 48}
-recipe: {batch_size: 16}
-"""
 NETS = """
 from torch import nn
 
@@ -68,7 +59,7 @@ def test_a_module_in_a_package_is_found_beside_the_study(own, study):
     own("", "lab/__init__.py")
     own("", "lab/deep/__init__.py")
     own(NETS, "lab/deep/nets.py")
-    (cell,) = cells(study("models={mine: {arch: 'import:lab.deep.nets:build'}}", text=STUDY))
+    (cell,) = cells(study("models={mine: {arch: 'import:lab.deep.nets:build'}}", text=IMPORTED_STUDY))
     counted = profile(cell.arch, DIGITS)
     assert (counted.parameters, counted.macs) == (64 * 3 + 3 + 3 * 10 + 10, 64 * 3 + 3 * 10)
     assert (counted.input.image_size, counted.input.tokens) == (8, None)
@@ -91,7 +82,7 @@ def test_the_seed_decides_what_it_draws(own):
 
 def test_a_module_edited_while_a_cell_is_trained_costs_no_record(own, one_cell, tmp_path):
     path = own()
-    cell = one_cell(STUDY)
+    cell = one_cell(IMPORTED_STUDY)
 
     def edited() -> bool:
         path.write_text(NETS + "\n# another thought\n")
@@ -103,7 +94,7 @@ def test_a_module_edited_while_a_cell_is_trained_costs_no_record(own, one_cell, 
 
 def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp_path):
     own()
-    cell, paths = one_cell(STUDY), StudyPaths("own", tmp_path / "results", tmp_path / "runs")
+    cell, paths = one_cell(IMPORTED_STUDY), StudyPaths("own", tmp_path / "results", tmp_path / "runs")
     outcome = run_jobs([(cell,)], paths, Options(device="cpu", tracking="off"), workers=1)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert "nets" not in sys.modules  # it was built there
@@ -117,14 +108,14 @@ def test_a_cell_is_trained_in_a_worker_process_as_in_this_one(own, one_cell, tmp
 
 def test_the_id_of_a_cell_changes_with_the_modules_text_and_with_the_options(own, one_cell):
     own()
-    before = one_cell(STUDY).id
-    assert one_cell(STUDY).id == before
-    assert one_cell(STUDY, "models.mine.options.width=5").id != before
-    assert one_cell(STUDY, "models.mine.arch='import:nets:other'").id != before
+    before = one_cell(IMPORTED_STUDY).id
+    assert one_cell(IMPORTED_STUDY).id == before
+    assert one_cell(IMPORTED_STUDY, "models.mine.options.width=5").id != before
+    assert one_cell(IMPORTED_STUDY, "models.mine.arch='import:nets:other'").id != before
     own("", "bystander.py")
-    assert one_cell(STUDY).id == before
+    assert one_cell(IMPORTED_STUDY).id == before
     own(NETS + "# other\n")
-    assert one_cell(STUDY).id != before
+    assert one_cell(IMPORTED_STUDY).id != before
 
 
 def test_the_id_of_a_cell_does_not_change_with_the_folder_that_the_module_lies_in(own, one_cell, tmp_path, monkeypatch):
@@ -133,13 +124,13 @@ def test_the_id_of_a_cell_does_not_change_with_the_folder_that_the_module_lies_i
     ids = set()
     for folder in ("here", "there"):
         monkeypatch.chdir(tmp_path / folder)
-        ids.add(one_cell(STUDY).id)
+        ids.add(one_cell(IMPORTED_STUDY).id)
     assert len(ids) == 1
 
 
 def test_a_cell_is_read_back_where_its_module_is_gone(own, one_cell):
     file = own()
-    cell = one_cell(STUDY)
+    cell = one_cell(IMPORTED_STUDY)
     file.unlink()
     assert Cell.model_validate_json(cell.model_dump_json()) == cell
 
@@ -151,7 +142,7 @@ def test_reading_a_study_runs_neither_the_module_nor_its_package(own, study):
     own("raise RuntimeError('the package was run')", "lab/__init__.py")
     own("raise RuntimeError('the module was run')", "lab/nets.py")
     own("raise RuntimeError('boom')")
-    loaded = study("models={a: {arch: 'import:lab.nets:build'}, b: {arch: 'import:nets:build'}}", text=STUDY)
+    loaded = study("models={a: {arch: 'import:lab.nets:build'}, b: {arch: 'import:nets:build'}}", text=IMPORTED_STUDY)
     assert len({cell.id for cell in cells(loaded)}) == 2
     assert not {"lab", "lab.nets", "nets"} & sys.modules.keys()
     with pytest.raises(ConfigError, match=r"import:lab\.nets:build: RuntimeError: the package was run"):

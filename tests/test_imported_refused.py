@@ -1,21 +1,10 @@
 """A function that gives no network is refused with what is wrong, before anything is trained."""
 
 import pytest
-from building import DIGITS
+from building import DIGITS, IMPORTED_STUDY
 
 from vitcnn.errors import ConfigError
 from vitcnn.launch.plan import check
-
-STUDY = """
-dataset: digits
-sizes: [50]
-seeds: 1
-validation: 50
-models: {mine: {arch: "import:nets:build", options: {width: 4}}}
-budget: {images_seen: 48}
-recipe: {batch_size: 16}
-"""
-
 
 NETS = """
 from torch import nn
@@ -67,7 +56,7 @@ NAMES += " import:..nets:build import:nets.py:build import:nets/deep:build"
 )  # fmt: skip
 def test_a_script_that_ends_the_program_is_refused_with_the_line(own, study, code, said):
     own(code, "ends.py")
-    loaded = study("models={mine: {arch: 'import:ends:build'}, linear: {}}", text=STUDY)
+    loaded = study("models={mine: {arch: 'import:ends:build'}, linear: {}}", text=IMPORTED_STUDY)
     with pytest.raises(ConfigError, match=said):
         check(loaded, DIGITS, [], "cpu", print)
 
@@ -85,7 +74,7 @@ def test_what_names_no_module_is_refused_when_the_study_is_read(own, study, tmp_
     own()
     own("", "plain/readme.txt")
     with pytest.raises(ConfigError) as caught:
-        study(f"models={{mine: {{arch: '{arch}'}}}}", text=STUDY)
+        study(f"models={{mine: {{arch: '{arch}'}}}}", text=IMPORTED_STUDY)
     assert str(caught.value).startswith(f"{tmp_path / 'small.yaml'}: ")
     assert said.format(folder=tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -109,7 +98,7 @@ def test_what_names_no_module_is_refused_when_the_study_is_read(own, study, tmp_
 )
 def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(own, study, name, options, said):
     own()
-    loaded = study(f"models={{mine: {{arch: 'import:nets:{name}', options: {options}}}}}", text=STUDY)
+    loaded = study(f"models={{mine: {{arch: 'import:nets:{name}', options: {options}}}}}", text=IMPORTED_STUDY)
     with pytest.raises(ConfigError, match=said):
         check(loaded, DIGITS, [], "cpu", print)
 
@@ -117,5 +106,5 @@ def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(o
 def test_a_key_that_an_imported_model_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):
     own()
     with pytest.raises(ConfigError, match=r"unknown key 'option' in models\.mine; did you mean 'options'") as caught:
-        study("models={mine: {arch: 'import:nets:build', option: {}}}", text=STUDY)
+        study("models={mine: {arch: 'import:nets:build', option: {}}}", text=IMPORTED_STUDY)
     assert "source_sha256" not in str(caught.value)

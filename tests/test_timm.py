@@ -7,7 +7,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from building import DIGITS, FASHION, RGB, made, shaken
-from timm_nets import of
+from timm_nets import STUDY, of
 
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decay_groups
@@ -27,15 +27,6 @@ FITTING = FITTING.split()
 TRAINED = "test_vit levit_128s test_byobnet efficientvit_m0 test_convnext test_mambaout test_resnet test_nfnet"
 TRAINED += " test_efficientnet mobilenetv3_small_050 lcnet_035 starnet_s050"
 TRAINED = TRAINED.split()
-STUDY = """
-dataset: digits
-sizes: [50]
-seeds: 1
-validation: 50
-models: {net: {arch: timm/test_vit}}
-budget: {images_seen: 48}
-recipe: {batch_size: 16}
-"""
 
 
 # ---- the contract ----

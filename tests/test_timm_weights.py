@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from building import DIGITS, RGB, made
-from timm_nets import of, saved
+from timm_nets import STUDY, of, saved
 
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, image_size, preprocess
@@ -18,16 +18,6 @@ from vitcnn.seeds import role_seed
 from vitcnn.study.cell import Cell
 from vitcnn.training.train import train_cell
 from vitcnn.training.weights import weights_hash
-
-STUDY = """
-dataset: digits
-sizes: [50]
-seeds: 1
-validation: 50
-models: {net: {arch: timm/test_vit}}
-budget: {images_seen: 48}
-recipe: {batch_size: 16}
-"""
 
 
 @pytest.fixture

@@ -10,6 +10,16 @@ from torch import Tensor
 
 from vitcnn.models.registry import Timm
 
+STUDY = """
+dataset: digits
+sizes: [50]
+seeds: 1
+validation: 50
+models: {net: {arch: timm/test_vit}}
+budget: {images_seen: 48}
+recipe: {batch_size: 16}
+"""
+
 
 def of(name: str, **more) -> Timm:
     return Timm(name=f"timm/{name}", **more)
