@@ -52,8 +52,7 @@ class SelfAttention(nn.Module):
     def forward(self, a: Tensor) -> Tensor:
         q, k, v = self._project(a)
         if self.weights == "softmax" and self.score != "additive":  # torch's fused form of the two lines below
-            scale = 1.0 if self.score == "dot" else None
-            b = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
+            b = _fused(q, k, v, self.mask, scale=1.0 if self.score == "dot" else None)
         else:
             b = weigh(scores(q, k, self.score, self.w), self.weights, self.mask) @ v
         return self.out(b.transpose(1, 2).reshape(a.shape))  # concatenate the heads, then W^O
@@ -67,6 +66,15 @@ class SelfAttention(nn.Module):
         """q, k and v of every head, (3, B, h, N, d)."""
         B, N, D = a.shape
         return self.qkv(a).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """softmax(Q K^T · scale) V, (B, h, N, d). On a CPU bfloat16 goes through float32: torch's backward kernel is ten
+    times slower in bfloat16 (torch 2.14, 16 tokens: 25.7 ms against 2.5 for a batch of 128)."""
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, scale=scale)
 
 
 def scores(q: Tensor, k: Tensor, how: Score, w: Tensor | None = None) -> Tensor:
