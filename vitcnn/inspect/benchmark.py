@@ -6,7 +6,6 @@ AdamW, on one batch of noise. Nothing is fetched or kept.
 
 import contextlib
 import gc
-import multiprocessing
 import os
 import platform
 import re
@@ -19,6 +18,7 @@ from typing import Literal
 
 import torch
 
+from vitcnn import processes
 from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.sources.cache import Info
 from vitcnn.inspect.memory import peak_during, wait_for
@@ -120,10 +120,9 @@ def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None
 
 
 def peak_memory_apart(cell: Cell, data: Info, where: torch.device, threads: int) -> int | None:
-    """`peak_memory` in a process of its own, forked from one that has imported torch and done nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    """`peak_memory` in a process of its own that has done nothing else."""
+    apart = {"mp_context": processes.context(), "initializer": processes.adopt, "initargs": (dict(os.environ), threads)}
+    with ProcessPoolExecutor(1, **apart) as pool:
         return pool.submit(peak_memory, cell, data, where, threads).result()
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -14,6 +14,7 @@ from typing import Any
 
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
+from vitcnn import processes
 from vitcnn.errors import ConfigError, NotFiniteLoss
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
@@ -79,11 +80,11 @@ class _Run:
         self.active: dict[ProcessFuture, Job] = {}
         self.sources = {cell.init_from for job in jobs for cell in job} - {None}
         self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
-        self.context = multiprocessing.get_context("spawn")
+        self.context = processes.context()
         self.stop = self.context.Event()
 
     def start_pool(self) -> None:
-        start_args = (self.stop, self.options.threads)
+        start_args = (self.stop, self.options.threads, dict(os.environ))
         self.pool = ProcessPool(self.workers, initializer=start, initargs=start_args, context=self.context)
         before = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGINT}

@@ -1,17 +1,17 @@
-"""Code that runs inside a worker process, which imports torch once and then trains job after job."""
+"""Code that runs inside a worker process, which trains job after job."""
 
 import contextlib
-import os
 import shutil
 import signal
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vitcnn.launch.jobs import Job
+from vitcnn.processes import adopt, launcher_lives
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import write_record
 from vitcnn.store.status import write_progress
@@ -31,23 +31,17 @@ class Options:
 
 _stop_events: list[Event] = []
 _sigterm = [False]  # by SIGTERM
-_parent = os.getppid()
 _usual_format = warnings.formatwarning
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def start(stop: Event, threads: int) -> None:
+def start(stop: Event, threads: int, environment: Mapping[str, str]) -> None:
     """Pool initialiser. The launcher handles Ctrl-C; SIGTERM makes this worker save and stop."""
+    adopt(environment, threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _sigterm.__setitem__(0, True))
     _stop_events.append(stop)
     warnings.formatwarning = _in_a_line
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    import vitcnn.training.train  # noqa: F401  takes 7 seconds, so once per worker
-
-    torch.set_num_threads(threads)
 
 
 def _in_a_line(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> str:
@@ -58,7 +52,7 @@ def _in_a_line(message: Warning | str, category: type[Warning], filename: str, *
 
 
 def _stop() -> bool:
-    return _sigterm[0] or any(event.is_set() for event in _stop_events) or os.getppid() != _parent
+    return _sigterm[0] or any(event.is_set() for event in _stop_events) or not launcher_lives()
 
 
 class Done(NamedTuple):

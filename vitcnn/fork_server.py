@@ -1,0 +1,8 @@
+"""What the fork server of `vitcnn.processes` imports before it forks."""
+
+import signal
+
+import vitcnn.training.train  # noqa: F401
+
+# a cluster's scheduler sends SIGTERM to every process: the server must outlive workers that save a checkpoint
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
