@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vitcnn.data.sources.cache import FetchError
-from vitcnn.data.sources.class_folders import find, passed_over
+from vitcnn.data.sources.class_folders import find
 from vitcnn.data.sources.fetch import fetch, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
@@ -33,7 +33,7 @@ def test_less_common_suffixes_are_images_too(tmp_path, suffix):
     for where in ("cat", "dog"):
         kind = "AVIF" if suffix == ".avif" else "JPEG"
         Image.new("RGB", (8, 8), (9, 9, 9)).save(root / where / f"more{suffix}", format=kind)
-    assert len(find(root)) == 8
+    assert len(find(root).files) == 8
     info = load(parse_dataset(f"folder:{root}"), tmp_path / "cache").info
     assert info.train + info.test == 8
 
@@ -44,7 +44,7 @@ def test_what_is_no_image_by_its_name_and_linked_folders_are_counted_and_named(t
         (root / "cat" / name).write_text("x")
     plant(tmp_path / "elsewhere", {"": 2})
     (root / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
-    (told,) = passed_over(root, find(root))
+    (told,) = find(root).skipped
     assert told in (
         "not images by their suffix: 2 .txt, 1 .xcf, 1 without a suffix; the linked folder linked",
         "not images by their suffix: 2 .txt, 1 without a suffix, 1 .xcf; the linked folder linked",
@@ -55,14 +55,11 @@ def test_what_is_no_image_by_its_name_and_linked_folders_are_counted_and_named(t
 
 def test_images_and_folders_beside_the_class_folders_are_passed_over_and_said(tmp_path):
     flat = plant(tmp_path / "flat", {"cat": 5, "dog": 5, "": 1})
-    assert passed_over(flat, find(flat)) == ["1 image outside the class folders"]
+    assert find(flat).skipped == ["1 image outside the class folders"]
     deep = plant(
         tmp_path / "deep", {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1, "owl": 4, "train": 2}
     )
-    assert passed_over(deep, find(deep)) == [
-        "2 images outside the class folders",
-        "the folder owl beside test and train",
-    ]
+    assert find(deep).skipped == ["the folder owl beside the splits", "2 images outside the class folders"]
     assert len([line for line in said(deep, tmp_path / "cache") if f"folder:{deep}: skipped: " in line]) == 2
 
 
@@ -110,7 +107,7 @@ def test_two_folders_of_one_split_are_refused(tmp_path, one, other):
 
 def test_one_folder_called_train_is_still_a_class_among_vehicles(tmp_path):
     plant(tmp_path, {"train": 3, "car": 3, "bus": 3})
-    assert {file.label for file in find(tmp_path)} == {"bus", "car", "train"}
+    assert {file.label for file in find(tmp_path).files} == {"bus", "car", "train"}
 
 
 def test_classes_of_a_few_images_are_warned_of_and_of_one_image_refused(tmp_path):

@@ -60,9 +60,11 @@ def test_what_lies_beside_train_and_test_is_passed_over(root, read):
     assert set().union(*shown(info, arrays)) == set(range(6))
 
 
-def test_a_class_may_be_called_train_where_there_is_no_test(root, read):
-    plant(root, {"bus": 5, "train": 5})
-    assert read(root).info.class_names == ("bus", "train")
+def test_a_class_may_be_called_train_among_several_and_is_warned_of(root, read):
+    plant(root, {"bus": 5, "car": 5, "train": 5})
+    info = read(root).info
+    assert info.class_names == ("bus", "car", "train")
+    assert info.warnings[0] == "a class is called train"
 
 
 def test_images_in_folders_below_a_class_belong_to_it(root, read):

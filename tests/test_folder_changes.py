@@ -51,6 +51,22 @@ def test_files_written_again_with_the_same_bytes_are_looked_at_and_found_to_be_t
     assert ids(root) == before
 
 
+def test_files_exchanged_between_classes_with_equal_sizes_and_times_are_noticed(root, ids):
+    """Labels that were corrected by moving files, with their times kept."""
+    for k in range(20):
+        path = root / ("cat" if k < 10 else "dog") / f"{k % 10}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (k, 100, 200)).save(path)
+        os.utime(path, ns=(1, 1))
+    before = ids(root)
+    cat, dog = root / "cat" / "3.bmp", root / "dog" / "3.bmp"
+    assert (cat.stat().st_size, cat.stat().st_mtime_ns) == (dog.stat().st_size, dog.stat().st_mtime_ns)
+    cat.rename(root / "aside")
+    dog.rename(cat)
+    (root / "aside").rename(dog)
+    assert ids(root)[0] != before[0]
+
+
 def repaint(root: Path) -> None:
     image = Image.open(root / "cat" / "3.png")
     image.putpixel((7, 7), (3, 100, 201))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pets import noise, plant, save
+from PIL import Image
 from typer.testing import CliRunner
 
 from vitcnn import cli
@@ -107,3 +108,31 @@ def test_what_a_run_left_of_its_data_is_not_taken_for_other_data_nor_when_it_is_
     with pytest.raises(ConfigError, match=r"dataset.json: damaged, or written by another version"):
         about_data(parse_dataset(info.name), nowhere, beside=kept)
     assert about_data(parse_dataset(info.name), tmp_path / "cache", beside=kept) == info
+
+
+def test_subsets_without_an_image_of_a_class_and_warnings_are_in_plan_run_and_report(tmp_path):
+    """Classes of 60, 56 and 5 images, one of them on a test folder that is val; one file of 16 bits."""
+    for k in range(121):
+        label = "cat" if k < 60 else "dog" if k < 116 else "rare"
+        save(noise(k), tmp_path / "pets" / "train" / label / f"{k}.png")
+    for k, label in enumerate(("cat", "dog", "rare")):
+        save(noise(200 + k), tmp_path / "pets" / "val" / label / "0.png")
+    deep = Image.fromarray(np.full((8, 8), 60_000, np.uint16))
+    save(deep, tmp_path / "pets" / "train" / "cat" / "deep.png")
+    text = (
+        "dataset: 'folder:{root}'\nsizes: [6, 60]\nseeds: 2\nmodels: {{linear: {{C: [1.0]}}}}\nbudget: {{epochs: 1}}\n"
+    )
+    (tmp_path / "pets.yaml").write_text(text.format(root=tmp_path / "pets"))
+    cache = ("--data-dir", f"{tmp_path}/cache")
+    said = {"run": call(tmp_path, "run", "--device", "cpu", "--wandb", "off", *cache)}
+    said["plan"] = call(tmp_path, "plan", *cache)
+    call(tmp_path, "report")
+    said["report"] = (tmp_path / "results" / "pets" / "report.md").read_text(encoding="utf-8")
+    for output in said.values():
+        flat = " ".join(output.split())
+        assert "the folder val" in flat
+        assert "iles with 16 bits: 1, with 8 bits: 124" in flat
+    for output in (said["plan"], said["report"]):
+        assert "t n = 6 some training subsets have no image of rare" in " ".join(output.split())
+    absent = {r.cell.n: r.data.get("absent") for r in read_records(tmp_path / "results" / "pets" / "records")[0]}
+    assert absent == {6: ["rare"], 60: None}

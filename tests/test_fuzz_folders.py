@@ -54,6 +54,7 @@ TREES = st.lists(
 @example([(["cat"], "0.png", GOOD[0]), (["dog"], "0.png", GOOD[0]), (["dog"], "1.jpg", "nowhere")], False)  # OSError
 @example([([os.fsdecode(b"\xe9")], "0.png", GOOD[0])], False)  # an error that could not be printed
 @example([(["cat"], "0.png", GOOD[0]), ([os.fsdecode(b"\xe9")], "0.png", GOOD[0])], True)  # ValidationError
+@example([([], os.fsdecode(b"\xff.png"), "."), (["cat"], "0.png", None)], False)  # a link to the folder itself
 def test_a_tree_of_odd_files_is_a_data_set_or_an_error_that_names_it(tree, skip):
     """Files of any content, links (to what their text says) and pipes (None) under any names."""
     with tempfile.TemporaryDirectory() as text:

@@ -122,9 +122,9 @@ def test_a_folder_whose_sixteen_bits_are_not_filled_is_said_to_be_dark(tmp_path,
         path = tmp_path / "pool" / "ab"[k % 2] / f"{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8), brightest - k, np.uint16)).save(path)
-    said = []
-    parse_dataset(f"folder:{tmp_path / 'pool'}").prepare(tmp_path, tmp_path, said.append, skip_unreadable=False)
-    assert any("WARNING: the brightest pixel of all images is 4 of 255" in line for line in said) == told
+    spec = parse_dataset(f"folder:{tmp_path / 'pool'}")
+    info = spec.prepare(tmp_path, tmp_path, lambda _: None, skip_unreadable=False).info
+    assert any("brightest pixel of the 8 16-bit files is 1,003 of 65,535" in line for line in info.warnings) == told
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def plan(
     from rich.console import Console
 
     from vitcnn.analysis.results import Results
+    from vitcnn.data.sources.fetch import train_labels
     from vitcnn.errors import ConfigError
     from vitcnn.launch.plan import check_same_tokens
     from vitcnn.launch.plan import plan as render
@@ -52,7 +53,8 @@ def plan(
     loaded, about, all_cells, paths, before = load(study, overrides, results, runs, data_dir)
     check_same_tokens(loaded, about, before)
     console, where = Console(), states(all_cells, paths)
-    console.print(render(loaded, about, where, paths, workers or cores()))
+    labels = train_labels(loaded.dataset_spec, data_dir)
+    console.print(render(loaded, about, where, paths, workers or cores(), labels))
     if {*loaded.pair} <= {model.name for model in loaded.models}:
         finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
         console.print(power_text(finished), soft_wrap=True, highlight=False, markup=False)

@@ -99,7 +99,7 @@ def show(
     """Describes a data set and draws a contact sheet of its classes and of an augmented subset."""
     from vitcnn.data.augment.spec import check_augment
     from vitcnn.data.preview import contact_sheet
-    from vitcnn.data.sources.cache import describe_duplicates
+    from vitcnn.data.sources.cache import describe_duplicates, describe_reading
     from vitcnn.data.sources.fetch import fetch, load
     from vitcnn.data.sources.registry import parse_dataset
     from vitcnn.data.synthetic.spec import Synthetic
@@ -121,7 +121,7 @@ def show(
     typer.echo(f"licence: {info.licence}\nsource: {info.source}\nfetched from: {facts['origin']}")
     typer.echo(f"stored in: {spec.place(data_dir)}")
     typer.echo(f"SHA-256 of the pixels: train {facts['sha256'][0]}\n                       test  {facts['sha256'][1]}")
-    typer.echo(describe_duplicates(info, facts))
+    typer.echo("\n".join([describe_duplicates(info, facts), *describe_reading(info)]))
     if "left_out" in facts:
         typer.echo(f"left out: {facts['left_out']:,} unreadable images")
     if (room := info.train - info.validation) < 1:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import load
 from vitcnn.data.sources.spec import DatasetSpec
-from vitcnn.data.subsets import split, subset_hash
+from vitcnn.data.subsets import absent, split, subset_hash
 from vitcnn.data.synthetic.lazy import SAMPLE, LazyImages, facts_of, generator, subset_name, test_images
 from vitcnn.data.synthetic.spec import VALIDATION, Synthetic
 from vitcnn.errors import ConfigError
@@ -77,7 +77,7 @@ def resident(images: Images, index: Tensor) -> tuple[Tensor, Tensor] | None:
 @dataclass(frozen=True)
 class CellData:
     """Training, validation and test images of one cell. `facts`: origin, checksums and duplicates of the data set (of
-    the first images if they are synthetic)."""
+    the first images if they are synthetic), and the classes without a training image, if any ("absent")."""
 
     info: Info
     facts: dict[str, Any]
@@ -119,10 +119,12 @@ def cells_data(
         train = [(Picked(pool, place), labels[place]) for place in places]
     else:
         train = [keep(arrays.train_images, arrays.train_labels, rows) for rows in trained]
-    return [
-        CellData(info=info, facts=facts, train=part, validation=held_out, test=test, subset=subset_hash(rows))
-        for part, rows in zip(train, trained, strict=True)
-    ]
+    out = []
+    for part, rows in zip(train, trained, strict=True):
+        missing = [info.name_of(label) for label in absent(arrays.train_labels, rows)]
+        more = {"absent": missing} if missing else {}
+        out.append(CellData(info, facts | more, part, held_out, test, subset_hash(rows)))
+    return out
 
 
 def _synthetic_cells(

@@ -1,6 +1,7 @@
 """The training subset of a cell: validation is held out first, then subsets are nested. NumPy only."""
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -47,6 +48,16 @@ def split(labels: np.ndarray, validation: int, n: int, seed: int) -> tuple[np.nd
     held_out = stratified_order(labels, np.arange(len(labels)), seed=0)[:validation]
     pool = np.setdiff1d(np.arange(len(labels)), held_out)
     return nested_order(labels, pool, seed)[:n], held_out
+
+
+def absent(labels: np.ndarray, rows: np.ndarray) -> list[int]:
+    """Classes of which a training subset, rows of `labels`, has no image."""
+    return np.setdiff1d(labels, labels[rows]).tolist()
+
+
+def without_class(name: str, sizes: Collection[int]) -> str:
+    """`at n = 12 and 30 some training subsets have no image of rare`."""
+    return f"at n = {' and '.join(f'{n:,}' for n in sorted(sizes))} some training subsets have no image of {name}"
 
 
 def subset_hash(indices: np.ndarray) -> str:

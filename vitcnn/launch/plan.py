@@ -4,11 +4,14 @@ import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
-from vitcnn.data.sources.cache import Info
+from vitcnn.data.sources.cache import Info, describe_reading
+from vitcnn.data.subsets import absent, split, without_class
 from vitcnn.errors import ConfigError
 from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
@@ -44,17 +47,32 @@ def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
     return jobs(waiting, most)
 
 
-def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int) -> RenderableType:
-    """A rich renderable; `where`: of all cells. Raises ConfigError if a model does not fit the data."""
+def plan(
+    study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int, labels: np.ndarray | None = None
+) -> RenderableType:
+    """A rich renderable; `where`: of all cells; `labels`: of the training images, where these are in the cache. Raises
+    ConfigError if a model does not fit the data."""
     _check_inputs(study, about)
     cost = {model.name: profile(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]
     return Group(
+        *(Text(f"{about.name}: {line}") for line in (*describe_reading(about), *_absent(about, cells, labels))),
         _models(cost),
         f"{describe_budgets(cells)}; {sum(cell.images_seen for cell in cells):,} in all",
         table(where, paths),
         _time(where, paths, cost, workers),
     )
+
+
+def _absent(about: Info, cells: Sequence[Cell], labels: np.ndarray | None) -> list[str]:
+    """Warnings of subsets without an image of some class."""
+    if labels is None:
+        return []
+    sizes: dict[str, set[int]] = {}
+    for n, seed, validation in {(cell.n, cell.seed, cell.validation) for cell in cells}:
+        for label in absent(labels, split(labels, validation, n, seed)[0]):
+            sizes.setdefault(about.name_of(label), set()).add(n)
+    return [f"WARNING: {without_class(name, at)}" for name, at in sorted(sizes.items())]
 
 
 def check_same_tokens(study: Study, about: Info, before: Mapping[str, Info]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from vitcnn.data.sources.cache import describe_reading
 from vitcnn.data.sources.fetch import fetch
 from vitcnn.errors import ConfigError
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
@@ -65,6 +66,8 @@ def run_study(
 
     kind = check(opened.study, opened.about, waiting, device, log)
     fetch(opened.study.dataset_spec, folder)
+    for line in describe_reading(opened.about):
+        log(f"{opened.about.name}: {line}")
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
     jobs = make_jobs(waiting, str(lanes), kind)
     workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))

@@ -11,6 +11,7 @@ from vitcnn.analysis.caveats import (
 )
 from vitcnn.analysis.results import Results
 from vitcnn.analysis.verdict import verdict
+from vitcnn.data.subsets import without_class
 from vitcnn.report import tables
 from vitcnn.report.caveats import caveat, shift
 from vitcnn.report.format import counted, seeds
@@ -70,6 +71,7 @@ def _setup(results: Results) -> str:
         results.about.made if results.about else "",
         *(tables.escape(caveat(note)) for note in notes if note),
         _unreadable(results),
+        *_reading(results),
         _strong(caveat(copies), copies.copies) if copies else "",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
@@ -107,6 +109,17 @@ def _unreadable(results: Results) -> str:
     count = max((r.data.get("left_out", 0) for r in results.records.values()), default=0)
     was = "was" if count == 1 else "were"
     return f"{counted(count, 'image')} of the folder could not be read and {was} left out." if count else ""
+
+
+def _reading(results: Results) -> list[str]:
+    """Where the test set is from, warnings of the data, and training subsets without an image of some class."""
+    about, sizes = results.about, {}
+    for record in results.records.values():
+        for name in record.data.get("absent", ()):
+            sizes.setdefault(name, set()).add(record.cell.n)
+    warnings = [*(about.warnings if about else ()), *(without_class(name, at) for name, at in sorted(sizes.items()))]
+    origin = [f"Test images: {tables.escape(about.test_from)}."] if about else []
+    return origin + [f"**{tables.escape(f'{line[0].upper()}{line[1:]}')}.**" for line in warnings]
 
 
 def _missing(results: Results) -> str:

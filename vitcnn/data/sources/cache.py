@@ -50,6 +50,11 @@ class Info(Frozen):
     class_names: tuple[str, ...] = ()
     content: str | None = None  # of a folder: hash of its files and of the resolution they are kept at
     made: str | None = None  # of synthetic images: a caveat for reports
+    test_from: str = "the official test set"  # which images are the test set
+    warnings: tuple[str, ...] = ()  # of a folder: what may make its numbers wrong
+
+    def name_of(self, label: int) -> str:
+        return self.class_names[label] if self.class_names else str(label)
 
 
 class KeptInfo(Frozen):
@@ -126,6 +131,13 @@ def store(about: Info, arrays: Arrays, here: Path, scratch: Path, log: Callable[
     shutil.rmtree(old, ignore_errors=True)
     log(f"{about.name}: {about.train:,} + {about.test:,} images in {here}")
     log(describe_duplicates(about, facts["duplicates"]))
+    for line in describe_reading(about):
+        log(f"{about.name}: {line}")
+
+
+def describe_reading(about: Info) -> list[str]:
+    """Where the test set is from, and the warnings."""
+    return [f"test set: {about.test_from}", *(f"WARNING: {line}" for line in about.warnings)]
 
 
 def duplicates(arrays: Arrays) -> dict[str, Any]:

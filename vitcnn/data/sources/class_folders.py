@@ -1,25 +1,30 @@
-"""Finds the images of a folder and their classes: one folder per class, optionally below `train` and `test`."""
+"""Finds the images of a folder, their classes and their splits."""
 
 import hashlib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from vitcnn.data.sources.decode import FIFTH
+from vitcnn.data.sources.layout import (
+    SUFFIXES,
+    Layout,
+    check_links,
+    detect,
+    folders,
+    has_images,
+    images,
+    junk,
+    plain,
+    split_of,
+)
 from vitcnn.errors import ConfigError
-
-SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 class File(NamedTuple):
-    """One image of a folder: its split ("" where there are none), class and path."""
+    """One image of a folder: its split (train, test, or "" where there is no test set), class and path."""
 
     split: str
     label: str
@@ -29,86 +34,116 @@ class File(NamedTuple):
         return plain(self.path)
 
 
-def plain(name: str | Path) -> str:
-    """A printable name; names may not be valid UTF-8."""
-    return str(name).encode(errors="backslashreplace").decode()
+class Found(NamedTuple):
+    """A folder's images sorted by path; its layout; where the test set is from; what was passed over."""
+
+    files: list[File]
+    layout: Layout
+    test_from: str
+    skipped: list[str]
 
 
-def find(root: Path) -> list[File]:
-    """Every image under `root`, sorted by path. Raises ConfigError if there are fewer than two class folders, or if one
-    cannot be read, is inside another (a link), or has a name that is not valid UTF-8.
+class _Label(NamedTuple):
+    """A class folder and the split folder it belongs to (None where there are no splits)."""
 
-    If `root` has `train` and `test` (or `train` and `val`, which then is the test set; also `Training`, `valid` …),
-    these are the splits, and other folders beside them are skipped. With `train`, `val` and `test`, `val` joins
-    `train`. Other files, and names that begin with a dot, are skipped too.
+    name: str
+    folder: Path
+    split: Path | None
+
+
+def find(root: Path, layout: Layout | None = None) -> Found:
+    """Every image under `root`. Raises ConfigError if the folder can be read in two ways and no `layout` is given, if
+    there are fewer than two class folders, or if one cannot be read, is inside another (a link), or has a name that is
+    not valid UTF-8.
+
+    The folder `test` is the test set, and `val` joins the training images; without a `test` folder with the classes of
+    the training images, `val` is the test set. Other files, names that begin with a dot, and folders of other
+    programs are passed over.
     """
     try:
         if not root.is_dir():
             raise ConfigError(f"folder:{root}: no such folder")
-        return _find(root)
+        return _find(root, layout or detect(root))
     except OSError as error:
         raise ConfigError(f"folder:{root}: {plain(error.filename or '')}: {error.strerror or error}") from None
 
 
-def _find(root: Path) -> list[File]:
-    tops = _splits(root)
-    if len(tops) < 2:  # a single folder called train: one of the classes, or the only folder
-        alone = tops and len(_folders(root)) == 1
-        tops = {"": tops["train"] if alone else root}
-    tests = {"test"} if "test" in tops else tops.keys() - {"train"}
-    role = {name: "test" if name in tests else "train" for name in tops} | {"": ""}
-    labels = {top: _folders(folder) for top, folder in tops.items()}
-    for below in labels.values():
-        _check_folders(root, below)
-    files = [
-        File(role[top], label.name, path) for top in tops for label in labels[top] for path in sorted(_images(label))
-    ]
-    check_classes(root, files, {label.name for below in labels.values() for label in below})
-    return files
+def _find(root: Path, layout: Layout) -> Found:
+    skipped: list[str] = []
+    labels = list(_labels(root, layout, None, skipped))
+    _check_folders(root, labels)
+    unlabelled = _without_classes(labels, layout)
+    for split in sorted(unlabelled):
+        count = sum(1 for _ in images(split))
+        skipped.append(f"the folder {plain(split.name)}, which has no class folders ({count:,} images)")
+    labels = [label for label in labels if label.split not in unlabelled and label.name]
+    role, test_from = _roles(root, {label.split for label in labels} - {None}, {plain(s.name) for s in unlabelled})
+    files = [File(role[label.split], label.name, path) for label in labels for path in sorted(images(label.folder))]
+    check_classes(root, files, {label.name for label in labels})
+    return Found(files, layout, test_from, skipped + _passed_over(root, labels, files))
 
 
-def _splits(root: Path) -> dict[str, Path]:
-    """The split folders, by split. Raises ConfigError if two are the same split, or if there is a val or test folder
-    without `train`, which could be a class."""
-    tops: dict[str, Path] = {}
-    for path in _folders(root):
-        split = SPLITS.get(path.name.lower())
-        if split in tops:
-            raise ConfigError(f"folder:{root}: {tops[split].name} and {path.name} are both {split} folders; keep one")
-        if split:
-            tops[split] = path
-    if tops and "train" not in tops:
-        name = next(iter(tops.values())).name
-        raise ConfigError(
-            f"folder:{root}: {name} is among the class folders; move the classes into a folder called train, "
-            f"or rename {name}"
-        )
-    return tops
+def _labels(folder: Path, levels: Layout, split: Path | None, skipped: list[str], name: str = "") -> Iterator[_Label]:
+    """The class folders below, level by level; a folder of another name at the level of splits is skipped."""
+    level, *rest = levels
+    for path in folders(folder):
+        if level == "{split}" and not split_of(path.name):
+            skipped.append(f"the folder {plain(path.name)} beside the splits")
+            continue
+        here, label = (path if level == "{split}" else split), (path.name if level == "{class}" else name)
+        if rest:
+            below = list(_labels(path, tuple(rest), here, skipped, label))
+            yield from below or ([_Label("", path, here)] if level == "{split}" else [])
+        else:
+            yield _Label(label or path.name, path, here)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _without_classes(labels: list[_Label], layout: Layout) -> set[Path]:
+    """Split folders other than train that have no class folders, or a single one that is no class of train."""
+    if layout[0] != "{split}":
+        return set()
+    inside: dict[Path, set[str]] = {}
+    for label in labels:
+        names = inside.setdefault(label.split, set())
+        if label.name and has_images(label.folder):
+            names.add(label.name)
+    train = set().union(*(names for split, names in inside.items() if split_of(split.name) == "train"))
+    return {
+        split
+        for split, names in inside.items()
+        if split_of(split.name) != "train" and (not names or (len(names) == 1 and not names & train))
+    }
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    for where, below, names in os.walk(folder, onerror=_raise):
-        below[:] = [name for name in below if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(where, name)
+def _roles(root: Path, splits: set[Path], unlabelled: set[str]) -> tuple[dict[Path | None, str], str]:
+    """(train, test or "" for each split folder, where the test set is from). Raises ConfigError if two folders in one
+    place are the same split, or none is of training images."""
+    kind = {path: split_of(path.name) for path in splits}
+    seen: dict[tuple[Path, str], Path] = {}
+    for path in sorted(splits):
+        if (other := seen.setdefault((path.parent, kind[path]), path)) is not path:
+            names = f"{plain(other.name)} and {plain(path.name)}"
+            raise ConfigError(f"folder:{root}: {names} are both {kind[path]} folders; keep one")
+    if splits and "train" not in kind.values():
+        raise ConfigError(f"folder:{root}: no folder of training images (train) with class folders")
+    test = next((split for split in ("test", "val") if split in kind.values()), None)
+    roles = {path: "test" if split == test else "train" for path, split in kind.items()} if test else {}
+    why = f", since {' and '.join(sorted(unlabelled))} has no class folders" if unlabelled else ""
+    if not test:
+        return dict.fromkeys(splits, "") | {None: ""}, FIFTH + (why or ", since there is no test folder")
+    names = sorted({plain(path.name) for path, split in kind.items() if split == test})
+    joined = sorted({plain(path.name) for path, split in kind.items() if split not in (test, "train")})
+    also = f"; {' and '.join(joined)} joins the training images" if joined else ""
+    return roles, f"the folder {' or '.join(names)}{why if test == 'val' else ''}{also}"
 
 
-def passed_over(root: Path, files: list[File]) -> list[str]:
-    """Describes what was skipped: files whose suffix is not an image's and linked folders, for instance
-    `3 .txt, 1 .xcf; the linked folder more`; images and folders outside the class folders."""
-    tops = sorted(_splits(root).values()) if any(file.split for file in files) else []
-    loose = sum(path.suffix.lower() in SUFFIXES for top in (root, *tops) for path in top.iterdir() if path.is_file())
+def _passed_over(root: Path, labels: list[_Label], files: list[File]) -> list[str]:
+    """What else was skipped, for instance `not images by their suffix: 3 .txt; the linked folder more`."""
+    above = {root} | {parent for label in labels for parent in label.folder.parents if root in parent.parents}
+    loose = sum(path.suffix.lower() in SUFFIXES for top in above for path in top.iterdir() if path.is_file())
     beside = [f"{loose} image{'s' * (loose > 1)} outside the class folders"] if loose else []
-    if tops:
-        others = [path.name for path in _folders(root) if path not in tops]
-        beside += [f"the folder {name} beside {' and '.join(top.name for top in tops)}" for name in others]
     inside = _no_images_of(files)
-    return [plain(line) for line in ([f"not images by their suffix: {inside}"] if inside else []) + beside]
+    return [plain(f"not images by their suffix: {inside}")] * bool(inside) + beside + junk(root)
 
 
 def _no_images_of(files: list[File]) -> str:
@@ -123,21 +158,13 @@ def _no_images_of(files: list[File]) -> str:
     return "; ".join(counts + [f"the linked folder {name}" for name in sorted(links)])
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _check_folders(root: Path, labels: list[Path]) -> None:
-    """Raises ConfigError for names that are not UTF-8, and for links that put one class's images into another."""
-    real: dict[Path, Path] = {}
+def _check_folders(root: Path, labels: list[_Label]) -> None:
+    """Raises ConfigError for names that are not UTF-8, and as `check_links`."""
     for label in labels:
         if (shown := plain(label.name)) != label.name:
             raise ConfigError(f"folder:{root}: the name of the class folder {shown} is not valid UTF-8; rename it")
-        if (other := real.setdefault(label.resolve(), label)) is not label:
-            raise ConfigError(f"folder:{root}: {label.name} and {other.name} are the same folder; remove the link")
-    for place, label in real.items():
-        if other := next((real[above] for above in place.parents if above in real), None):
-            raise ConfigError(f"folder:{root}: {label.name} is inside {other.name}; remove the link")
+    for split in {label.split for label in labels}:
+        check_links(root, [label.folder for label in labels if label.split == split])
 
 
 def check_classes(root: Path, files: list[File], folders: set[str]) -> None:
@@ -145,8 +172,8 @@ def check_classes(root: Path, files: list[File], folders: set[str]) -> None:
     if len(train) < 2:
         raise ConfigError(
             f"folder:{root}: expected one folder of images per class, with two classes or more; "
-            f"found {len(train)} with images ({', '.join(sorted(train)) or 'none'}); image files end in "
-            f"{', '.join(sorted(SUFFIXES))}"
+            f"found {len(train)} with images ({', '.join(sorted(train)) or 'none'}){_deeper(root, train)}; image files "
+            f"end in {', '.join(sorted(SUFFIXES))}"
         )
     if empty := sorted(folders - train - test):
         raise ConfigError(f"folder:{root}: no images in the class folder {', '.join(empty)}; add images or remove it")
@@ -158,6 +185,14 @@ def check_classes(root: Path, files: list[File], folders: set[str]) -> None:
         )
 
 
+def _deeper(root: Path, train: set[str]) -> str:
+    """A hint, where the only class folder holds several folders of images."""
+    alone = root / next(iter(train)) if len(train) == 1 else root
+    if alone == root or not alone.is_dir() or sum(map(has_images, folders(alone))) < 2:
+        return ""
+    return f"; if the folders in {plain(alone.name)} are the classes, write folder:{plain(alone)}"
+
+
 def alike(names: set[str]) -> list[str]:
     """Messages about classes whose names differ only by case or by the encoding of an accent."""
     groups: dict[str, list[str]] = {}
@@ -167,12 +202,11 @@ def alike(names: set[str]) -> list[str]:
     return [f"{' and '.join(group)} {how}" for group in groups.values() if len(group) > 1]
 
 
-def fingerprint(root: Path) -> str:
-    """A hash that changes when a file is added, removed or written; of names, sizes and times only."""
+def fingerprint(root: Path, layout: Layout | None = None) -> str:
+    """A hash that changes when a file is added, removed, renamed or written; of names, inodes, sizes and times only."""
     digest = hashlib.sha256()
-    for file in find(root):
+    for file in find(root, layout).files:
         stat = file.path.lstat() if file.path.is_symlink() and not file.path.exists() else file.path.stat()
-        digest.update(
-            f"{file.path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape")
-        )
+        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        digest.update(f"{file.split}\0{file.path.relative_to(root)}\0{facts}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

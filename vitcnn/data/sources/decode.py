@@ -18,8 +18,8 @@ from vitcnn.machine import cores
 NATIVE = 96  # square images of one size up to this are not resized …
 DEFAULT = 64  # … others are resized to this: 4×4 patches of 16×16 pixels
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
-
-
+DEEP = 65535  # the largest value of 16 bits
+PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # TIFF's tags
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # for others PIL may run programs (EPS: gs)
 
 
@@ -47,25 +47,53 @@ def kept_size(sizes: Sequence[tuple[int, int]], resolution: int | None) -> int:
 
 def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
     """(size, size, channels) uint8. Raises ValueError for pixels without a known range, OSError for broken files."""
-    image.draft(None, (2 * size, 2 * size))  # JPEG: decode no more than is needed
-    image = eight_bit(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    shrink(image, size)
+    image = eight_bit(image).convert("L" if channels == 1 else "RGB")
     image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, channels)
 
 
+def shrink(image: Image.Image, size: int) -> None:
+    """JPEG: decode no more than is needed. Does nothing to an image that is decoded."""
+    image.draft(None, (2 * size, 2 * size))
+
+
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Converts 16 bits to 8, and transparency to a white background."""
+    """Turns an image upright, and converts 16 bits to 8, and transparency to a white background."""
+    inverted, declared = white_is_zero(image), not undeclared_band(image)
+    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels of unknown range")
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
+        if pixels.min() < 0 or pixels.max() > DEEP:
             raise ValueError("32-bit pixels of unknown range")
-        return Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
+        return Image.fromarray(((DEEP - pixels if inverted else pixels) / 257 + 0.5).astype(np.uint8))
+    if not declared:
+        return Image.merge("RGB", image.split()[:3])
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Of a 16-bit TIFF, which PIL does not invert as it does one of 8 bits."""
+    return image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(PHOTOMETRIC) == 0
+
+
+def undeclared_band(image: Image.Image) -> bool:
+    """A TIFF whose fourth band is not said to be transparency (infrared, for instance); PIL takes it for that."""
+    kinds = image.tag_v2.get(EXTRA_SAMPLES) if image.format == "TIFF" else (1,)
+    return image.mode in ("RGBA", "RGBX") and (kinds is None or 0 in kinds)
+
+
+def ends_in_one_colour(image: Image.Image) -> bool:
+    """Whether the last sixteenth of a decoded image's rows has one colour that is neither black nor white: so ends a
+    JPEG that was cut and closed by an end marker."""
+    rows = np.asarray(image)[-max(2, image.height // 16) :]
+    first = rows[0, 0]
+    return image.height >= 16 and bool((rows == first).all()) and not (first.min() > 250 or first.max() < 5)
 
 
 class Squares:
@@ -108,6 +136,9 @@ def to_array(squares: Squares, path: Path, shape: tuple[int, int, int]) -> tuple
                 images[len(extras)] = pixels
                 extras.append(what)
     return images[: len(extras)], extras, wrong
+
+
+FIFTH = "a stratified fifth of the images"
 
 
 def split_off(labels: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vitcnn.data.sources.cache import Arrays, FetchError, Info, KeptInfo, cache_folder, open_arrays, read_about, store
 from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.errors import ConfigError
@@ -28,6 +30,12 @@ def load(spec: DatasetSpec, folder: str | Path | None = None) -> DataSet:
     if about.get("left_out"):
         facts["left_out"] = about["left_out"]  # images that could not be read
     return DataSet(Info.model_validate(about["info"]), open_arrays(here), facts)
+
+
+def train_labels(spec: DatasetSpec, folder: str | Path | None = None) -> np.ndarray | None:
+    """Labels (N,) of the training images; None if they are not in the cache."""
+    here = spec.place(folder)
+    return None if spec.generated or read_about(here) is None else open_arrays(here).train_labels
 
 
 def fetch(

@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from vitcnn.data.sources.cache import Arrays, FetchError, Info
-from vitcnn.data.sources.decode import GREY, Squares, kept_size, split_off, square, to_array, usual_validation
+from vitcnn.data.sources.decode import FIFTH, GREY, Squares, kept_size, split_off, square, to_array, usual_validation
 from vitcnn.data.sources.spec import DatasetSpec, Prepared, letters
 from vitcnn.errors import ConfigError, suggest
 
@@ -128,6 +128,7 @@ def _read_all(spec: Torchvision, downloads: Path, scratch: Path, log: Callable[[
         licence="see its authors",
         source=f"torchvision.datasets.{short}, {PAGE}",
         class_names=_class_names(parts[0], values),
+        **({} if test else {"test_from": FIFTH}),
     )
     return Prepared(about, arrays, {"origin": "torchvision"})
 

@@ -83,6 +83,7 @@ class Synthetic(DatasetSpec):
             flip=bool(self.options.flips),
             licence="none needed: generated",
             source="random iterated function systems, after FractalDB (Kataoka et al. 2020)",
+            test_from="generated, from other random numbers than the training images",
             made="Its images are synthetic, fractals of random iterated function systems, made from seeds: what holds "
             "for them need not hold for photographs.",
         )
