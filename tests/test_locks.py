@@ -90,6 +90,16 @@ def test_no_more_files_can_be_opened_is_a_sentence(paths):
     assert CellLocks(paths).take("a")
 
 
+def test_a_cell_whose_run_was_killed_belongs_to_its_worker_until_that_ends(paths):
+    worker = CellLocks(paths, ".worker")
+    assert worker.take("a")
+    run = CellLocks(paths)
+    assert not run.take("a")
+    assert run.take("b")
+    worker.give_back("a")
+    assert run.take("a")
+
+
 def grab(paths: StudyPaths, out, start, end) -> None:
     locks = CellLocks(paths)
     start.wait()

@@ -55,6 +55,17 @@ def test_a_record_comes_back_as_it_was_written(tmp_path, text):
         assert again.cell.id == each.id
 
 
+def test_a_record_is_not_replaced_unless_it_is_damaged(trio):
+    _, all_cells, paths = trio
+    first, second = (record(all_cells[0], accuracy, rng=np.random.default_rng(0)) for accuracy in (0.5, 0.7))
+    path = records.write_record(first, paths)
+    records.write_record(second, paths)
+    assert read_record(path) == first
+    path.write_bytes(path.read_bytes()[:-9])
+    records.write_record(second, paths)
+    assert read_record(path) == second
+
+
 def test_the_bits_of_a_record_hold_its_accuracy(trio):
     _, all_cells, _ = trio
     each = record(all_cells[0], 0.742, rng=np.random.default_rng(0))

@@ -84,3 +84,16 @@ def test_a_lock_that_cannot_be_had_ends_the_run_while_its_cells_save_themselves(
         run_jobs([(mine,), (other,)], paths, OPTIONS, 2)
     assert [state.kind for state in states([mine], paths)] == ["stopped"]
     assert (paths.cell(mine.id) / "last.ckpt").exists()
+
+
+def test_a_worker_that_exits_with_status_0_is_a_failed_try(file, paths, monkeypatch):
+    """In a network that calls `os._exit(0)`; the pool does not report such a worker."""
+    (file.parent / "leaves.py").write_text(
+        "import os\n" + ONCE.replace('raise RuntimeError("the first time")', "os._exit(0)")
+    )
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    cell, said = named(file, "mine", "models={mine: {arch: 'import:leaves:build'}}"), []
+    outcome = run_jobs([(cell,)], paths, OPTIONS, 1, log=said.append)
+    assert (outcome.done, outcome.failed) == ([cell], {})
+    assert said == [f"{cell.title} failed (the worker died with exit code 0); it is tried again at the end"]

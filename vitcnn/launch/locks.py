@@ -1,15 +1,19 @@
 """Locks: one run at a time trains a cell, also where several runs share the folders of a study.
 
-runs/<study>/locks/<cell id>      locked by the run that trains the cell
+runs/<study>/locks/<cell id>          locked by the run that trains the cell
+runs/<study>/locks/<cell id>.worker   locked by its process that does
 
-The lock is the kernel's (flock): it ends with the process that holds it, however that ends. On a folder that several
-machines share it is as good as the file system's locks: NFS 4, and NFS 3 with lockd, hold it for all of them. Where
-each machine locks for itself (NFS mounted with `nolock` or `local_lock=flock`) two may train the same cell. Both
-finish, and the record that is written last stays; the two agree but for the last bits that machines differ in.
+The locks are the kernel's (flock): each ends with the process that holds it, however that ends, and not before. So a
+run that is stopped for a while keeps its cells, and a worker whose run was killed keeps its cell until it has ended.
+On a folder that several machines share they are as good as the file system's locks: NFS 4, and NFS 3 with lockd, hold
+them for all machines. Where each machine locks for itself (NFS mounted with `nolock` or `local_lock=flock`) two may
+train the same cell. Both finish, and the first record stays; the two agree but for the last bits that machines differ
+in.
 """
 
 import errno
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -20,17 +24,28 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class CellLocks:
-    """The cells of a study that one run holds, by id."""
+    """The cells of a study that one run holds, by id; with `kind`, those that one of its workers holds."""
 
-    def __init__(self, paths: StudyPaths) -> None:
-        self.paths = paths
+    def __init__(self, paths: StudyPaths, kind: Literal["", ".worker"] = "") -> None:
+        self.paths, self.kind = paths, kind
         self._held: dict[str, FileLock] = {}
 
     def take(self, cell_id: str) -> bool:
-        """Locks a cell for this run. False if another run holds it."""
+        """Locks a cell. False if another run holds it, or a worker of a run that was killed."""
         if cell_id in self._held:
             return True
-        path = self.paths.lock(cell_id)
+        if not self._lock(cell_id):
+            return False
+        if not self.kind:
+            of_worker = CellLocks(self.paths, ".worker")
+            if not of_worker.take(cell_id):
+                self.give_back(cell_id)
+                return False
+            of_worker.give_back(cell_id)
+        return True
+
+    def _lock(self, cell_id: str) -> bool:
+        path = self.paths.lock(f"{cell_id}{self.kind}")
         lock = FileLock(path, fallback_to_soft=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

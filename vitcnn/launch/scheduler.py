@@ -20,9 +20,11 @@ from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.store.paths import StudyPaths, write_atomically
+from vitcnn.store.status import process_runs, read_json
 from vitcnn.study.cell import Cell
 
 TRIES = 2
+REPORTED = 3.0  # seconds in which the pool reports a worker that died
 GRACE = 3.5  # seconds for saving checkpoints; some cluster schedulers allow 5 in all
 CONSTS.term_timeout = 0.2  # seconds after which a worker that has not stopped is killed
 
@@ -82,6 +84,7 @@ class _Run:
         self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
         self.context = processes.context()
         self.stop = self.context.Event()
+        self.began, self.vanished = time.time(), {}  # jobs whose worker is gone, and since when
 
     def start_pool(self) -> None:
         start_args = (self.stop, self.options.threads, dict(os.environ))
@@ -127,9 +130,13 @@ class _Run:
 
     def collect(self) -> None:
         """Waits for half a second, or until a job ends. Raises KeyboardInterrupt if a worker received SIGTERM."""
+        for future, job in self.active.items():
+            if self._has_vanished(job):
+                future.cancel()
         for future in wait(self.active, timeout=0.5, return_when=FIRST_COMPLETED).done:
             job = self.active.pop(future)
-            if error := future.exception():
+            error = ProcessExpired("it ended", code=0) if future.cancelled() else future.exception()
+            if error:
                 ended = dict.fromkeys((cell.id for cell in job), error)
             else:
                 ended, messages = future.result()
@@ -141,6 +148,16 @@ class _Run:
                 once = "it is tried" if len(job) == 1 else "each is tried alone,"
                 self.log(f"{what} failed ({_first_line(ended[again[0].id])}); {once} again at the end")
                 self.waiting.extend((cell,) for cell in again)
+
+    def _has_vanished(self, job: Job) -> bool:
+        """True for a job whose worker has exited with status 0, which the pool does not report (`os._exit(0)` in
+        someone's network)."""
+        progress = read_json(self.paths.cell(job[0].id) / "progress.json") or {}
+        here = progress.get("host") == os.uname().nodename and progress.get("time", 0) > self.began
+        if not here or process_runs(progress["pid"]):
+            self.vanished.pop(job, None)
+            return False
+        return time.time() - self.vanished.setdefault(job, time.time()) > REPORTED
 
     def _end(self, cell: Cell, end: Any) -> bool:
         """Records the outcome of a cell ("done", "stopped" or an error). True if it should be tried again."""

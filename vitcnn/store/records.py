@@ -9,6 +9,7 @@ runs/<study>/weights/<cell id>.pt         of a cell whose final weights are kept
 """
 
 import base64
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any, Literal
@@ -93,8 +94,11 @@ class Record(Frozen):
 
 
 def write_record(record: Record, paths: StudyPaths) -> Path:
-    """Raises OSError if the disk is full; then no file is left."""
+    """A valid record that is there already is kept. Raises OSError if the disk is full; then no file is left."""
     path, text = paths.record(record.id), record.model_dump_json()
+    with contextlib.suppress(OSError, ValueError):
+        read_record(path)
+        return path
     write_atomically(path, f'{text[:-1]}{_SUM.decode()}{hashlib.sha256(text.encode()).hexdigest()}"}}\n')
     return path
 
