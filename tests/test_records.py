@@ -74,10 +74,10 @@ def test_the_bits_of_a_record_hold_its_accuracy(trio):
 
 
 @settings(deadline=None)
-@given(st.lists(st.booleans(), max_size=70))
+@given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_bits_come_back_as_they_were_packed(right):
     correct = np.array(right, dtype=bool)
-    kept = records.TestScore(accuracy=0.5, nll=1.0, images=len(right), bits=records.pack_bits(correct))
+    kept = records.TestScore(accuracy=correct.mean(), nll=1.0, images=len(right), bits=records.pack_bits(correct))
     assert kept.correct().dtype == bool
     assert kept.correct().tolist() == right
 

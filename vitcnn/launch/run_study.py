@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 
 from vitcnn.data.sources.cache import describe_reading
-from vitcnn.data.sources.fetch import fetch
+from vitcnn.data.sources.fetch import fetch, verify
 from vitcnn.errors import ConfigError
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
 from vitcnn.launch.ready import with_sources
@@ -66,6 +66,7 @@ def run_study(
 
     kind = check(opened.study, opened.about, waiting, device, log)
     fetch(opened.study.dataset_spec, folder)
+    verify(opened.study.dataset_spec, folder)
     for line in describe_reading(opened.about):
         log(f"{opened.about.name}: {line}")
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")

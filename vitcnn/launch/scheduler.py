@@ -20,7 +20,7 @@ from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.store.paths import StudyPaths, write_atomically
-from vitcnn.store.status import process_runs, read_json
+from vitcnn.store.status import process_runs, read_progress
 from vitcnn.study.cell import Cell
 
 TRIES = 2
@@ -84,7 +84,8 @@ class _Run:
         self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
         self.context = processes.context()
         self.stop = self.context.Event()
-        self.began, self.vanished = time.time(), {}  # jobs whose worker is gone, and since when
+        self.given: dict[str, float] = {}  # first cells of active jobs, and when they were given to a worker
+        self.vanished: dict[str, float] = {}  # those whose worker is gone, and since when
 
     def start_pool(self) -> None:
         start_args = (self.stop, self.options.threads, dict(os.environ))
@@ -110,6 +111,8 @@ class _Run:
                 self.waiting.remove(job)
                 if taken := self._take(job):
                     self.tries.update(cell.id for cell in taken)
+                    self.given[taken[0].id] = time.time()
+                    self.vanished.pop(taken[0].id, None)
                     self.active[self.pool.schedule(work, args=(taken, self.paths, self.options, self.sources))] = taken
         if not self.active:
             time.sleep(0.5)  # other runs train all remaining cells
@@ -152,12 +155,12 @@ class _Run:
     def _has_vanished(self, job: Job) -> bool:
         """True for a job whose worker has exited with status 0, which the pool does not report (`os._exit(0)` in
         someone's network)."""
-        progress = read_json(self.paths.cell(job[0].id) / "progress.json") or {}
-        here = progress.get("host") == os.uname().nodename and progress.get("time", 0) > self.began
+        progress = read_progress(self.paths.cell(job[0].id)) or {}
+        here = progress.get("host") == os.uname().nodename and progress.get("time", 0) > self.given[job[0].id]
         if not here or process_runs(progress["pid"]):
-            self.vanished.pop(job, None)
+            self.vanished.pop(job[0].id, None)
             return False
-        return time.time() - self.vanished.setdefault(job, time.time()) > REPORTED
+        return time.time() - self.vanished.setdefault(job[0].id, time.time()) > REPORTED
 
     def _end(self, cell: Cell, end: Any) -> bool:
         """Records the outcome of a cell ("done", "stopped" or an error). True if it should be tried again."""

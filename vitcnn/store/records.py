@@ -12,12 +12,13 @@ import base64
 import contextlib
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import TypedDict
 
-from vitcnn.errors import Frozen
+from vitcnn.errors import Frozen, Positive, Share
 from vitcnn.models.config import InputSpec
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
@@ -29,17 +30,29 @@ class Score(Frozen):
     """Over `images` images: accuracy, its mean over classes, and expected calibration error, all in [0, 1]; mean
     negative log-likelihood in nats. None: not measured at the time."""
 
-    accuracy: float
-    nll: float
-    images: int
-    macro_accuracy: float | None = None
-    ece: float | None = None
+    accuracy: Share
+    nll: float = Field(ge=0)
+    images: Positive
+    macro_accuracy: Share | None = None
+    ece: Share | None = None
 
 
 class TestScore(Score):
     """The official test set, scored once. `bits`: one per image, right or wrong, packed and base64-encoded."""
 
     bits: str
+
+    @model_validator(mode="after")
+    def _accuracy_of_the_bits(self) -> Self:
+        try:
+            packed = base64.b64decode(self.bits, validate=True)
+        except ValueError:
+            raise ValueError("bits are not base64") from None
+        if len(packed) != -(-self.images // 8):
+            raise ValueError(f"bits of {self.images:,} images, but {len(packed):,} bytes")
+        if abs(self.accuracy - self.correct().mean()) > 1e-6:
+            raise ValueError(f"accuracy {self.accuracy:g}, but {self.correct().mean():g} by its bits")
+        return self
 
     def correct(self) -> np.ndarray:
         """(images,) bool, official order."""
@@ -74,6 +87,30 @@ class Cost(Frozen):
     lanes: int = 1
 
 
+class DataFacts(TypedDict, total=False):
+    """Of a cell's data set: its origin and checksums, what the leak check found, images that were left out as
+    unreadable, classes without a training image."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    origin: str
+    sha256: list[str]
+    test_in_train: int
+    other_label: int
+    in_train: int
+    looked_at: list[int]  # (training images, test images) compared, where that was not all
+    left_out: int
+    absent: list[str]
+
+
+class Found(TypedDict, total=False):
+    """What logistic regression chose on validation: C, among `trials`; `images`: fitted on, if not all."""
+
+    C: float
+    images: int
+    trials: list[dict[str, float]]
+
+
 class Record(Frozen):
     """A finished cell. Its id is the cell's; analysis reads this and nothing else."""
 
@@ -88,8 +125,8 @@ class Record(Frozen):
     input: InputSpec
     subset: str  # hash of the training images' indices
     weights: str | None = None  # hash of the final weights
-    found: dict[str, Any] = Field(default={})  # what the cell itself chose on validation (linear: its C)
-    data: dict[str, Any] = Field(default={})  # the data set: sums, origin, what the leak check found
+    found: Found = Field(default={})
+    data: DataFacts = Field(default={})
     made_by: dict[str, Any] = Field(default={})  # versions, git revision, device, threads, date
 
 
@@ -117,7 +154,9 @@ def read_record(path: Path) -> Record:
     try:
         record = Record.model_validate_json(content)
     except ValidationError as error:
-        raise ValueError(f"{path}: not a valid record: {error.errors()[0]['msg']}") from None
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: not a valid record: {where and f'{where}: '}{first['msg']}") from None
     if record.id != path.stem:
         raise ValueError(f"{path}: is the record of cell {record.id}")
     if (own := record.cell.id) != record.id:  # edited, or written when a default was different

@@ -4,6 +4,7 @@ Files only; loads neither torch nor timm.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import tempfile
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vitcnn.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vitcnn.errors import ConfigError, Positive
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
@@ -55,7 +58,8 @@ def quarantine(paths: StudyPaths) -> list[str]:
 
 
 def _quarantine(path: Path) -> str:
-    aside = path.replace(path.with_name(f"{path.name}.broken"))
+    names = (f"{path.name}.broken{f'-{k}' if k else ''}" for k in itertools.count())
+    aside = path.rename(next(there for name in names if not (there := path.with_name(name)).exists()))
     return f"quarantined as {aside.name}; the cell is trained again unless it has another record"
 
 
@@ -97,8 +101,8 @@ def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], folders: 
         return State(cell, "waiting")
     if (failure := read_json(paths.cell(cell_id) / "failure.json")) is not None:
         return State(cell, "failed", failure)
-    progress = read_json(paths.cell(cell_id) / "progress.json")
-    if progress is None or not {"time", "pid", "host"} <= progress.keys():
+    progress = read_progress(paths.cell(cell_id))
+    if progress is None:
         return State(cell, "waiting")
     return State(cell, "running" if _alive(progress) else "stopped", progress)
 
@@ -126,6 +130,30 @@ def read_json(path: Path) -> dict | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+class Progress(BaseModel):
+    """Where a worker is, as progress.json has it."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    time: float
+    pid: Positive
+    host: str
+    step: int = Field(ge=0)
+    steps: int = Field(0, ge=0)
+    phase: str = "step"
+    accuracy: float | None = None
+    images_per_s: float | None = None
+    stopped: bool = False
+
+
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """None if the file is missing or damaged."""
+    try:
+        return Progress.model_validate(read_json(folder / "progress.json")).model_dump(exclude_unset=True)
+    except ValidationError:
+        return None
 
 
 def write_progress(folder: Path, **what: Any) -> None:

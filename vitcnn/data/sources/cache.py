@@ -79,6 +79,7 @@ def read_about(here: Path) -> dict[str, Any] | None:
     try:
         about = json.loads((here / "about.json").read_text(encoding="utf-8"))
         Info.model_validate(about["info"])
+        dict(about["duplicates"]), str(about["origin"]), list(about["sha256"])
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
         return None
     except OSError as error:
@@ -87,11 +88,17 @@ def read_about(here: Path) -> dict[str, Any] | None:
 
 
 def open_arrays(here: Path) -> Arrays:
-    """Memory-mapped, read-only. Raises FetchError if files are damaged; no code in them is run."""
+    """Memory-mapped, read-only. Raises FetchError if files are damaged or cannot be read; no code in them is run."""
     try:
         return Arrays(*(np.load(here / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in Arrays._fields))
-    except (OSError, ValueError, EOFError) as error:
-        raise FetchError(f"{here}: {error}; delete this folder to fetch the data set again") from None
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise damaged(here, error) from None
+    except (OSError, MemoryError) as error:
+        raise FetchError(f"{here}: {error}") from None
+
+
+def damaged(here: Path, why: object) -> FetchError:
+    return FetchError(f"{here}: damaged: {why}; delete this folder to fetch the data set again")
 
 
 def check(about: Info, arrays: Arrays) -> None:
@@ -103,19 +110,21 @@ def check(about: Info, arrays: Arrays) -> None:
     ):
         if images.shape != (count, *shape) or images.dtype != np.uint8 or labels.shape != (count,):
             raise FetchError(f"{about.name}: {part} is {images.dtype}{images.shape}, expected uint8{(count, *shape)}")
+        if labels.dtype != np.int64:
+            raise FetchError(f"{about.name}: the {part} labels are {labels.dtype}, expected int64")
         if set(np.unique(labels)) != set(range(about.classes)):
             raise FetchError(f"{about.name}: the {part} labels are not 0 … {about.classes - 1}")
 
 
 def store(about: Info, arrays: Arrays, here: Path, scratch: Path, log: Callable[[str], None], **more: Any) -> None:
     """Checks a data set and moves it into the cache atomically; `more` goes into about.json."""
+    arrays = Arrays(*(a.astype(np.int64) if part.endswith("labels") else a for part, a in arrays._asdict().items()))
     check(about, arrays)
     new = scratch / "new"
     new.mkdir()
     for part, array in arrays._asdict().items():
-        np.save(new / f"{part}.npy", array.astype(np.int64) if part.endswith("labels") else array)
-    sums = [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in (arrays.train_images, arrays.test_images)]
-    facts = {"info": about.model_dump(mode="json"), "sha256": sums, "duplicates": duplicates(arrays), **more}
+        np.save(new / f"{part}.npy", array)
+    facts = {"info": about.model_dump(mode="json"), **sums_of(arrays), "duplicates": duplicates(arrays), **more}
     (new / "about.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     old, there = scratch / "old", (here / "about.json").exists()
     if there and (
@@ -133,6 +142,14 @@ def store(about: Info, arrays: Arrays, here: Path, scratch: Path, log: Callable[
     log(describe_duplicates(about, facts["duplicates"]))
     for line in describe_reading(about):
         log(f"{about.name}: {line}")
+
+
+def sums_of(arrays: Arrays) -> dict[str, list[str]]:
+    """SHA-256 of the pixels and of the labels, of train and test each."""
+    train_images, train_labels, test_images, test_labels = (
+        hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays
+    )
+    return {"sha256": [train_images, test_images], "labels_sha256": [train_labels, test_labels]}
 
 
 def describe_reading(about: Info) -> list[str]:

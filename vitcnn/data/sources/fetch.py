@@ -7,7 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitcnn.data.sources.cache import Arrays, FetchError, Info, KeptInfo, cache_folder, open_arrays, read_about, store
+from vitcnn.data.sources.cache import (
+    Arrays,
+    FetchError,
+    Info,
+    KeptInfo,
+    cache_folder,
+    check,
+    damaged,
+    open_arrays,
+    read_about,
+    store,
+    sums_of,
+)
 from vitcnn.data.sources.spec import DatasetSpec
 from vitcnn.errors import ConfigError
 
@@ -21,7 +33,7 @@ class DataSet(NamedTuple):
 
 
 def load(spec: DatasetSpec, folder: str | Path | None = None) -> DataSet:
-    """Loads a data set, fetching it first if necessary."""
+    """Loads a data set, fetching it first if necessary. Raises FetchError if it does not have the shape it should."""
     here = spec.place(folder)
     if (about := read_about(here)) is None:
         about = read_about(fetch(spec, folder))
@@ -29,7 +41,22 @@ def load(spec: DatasetSpec, folder: str | Path | None = None) -> DataSet:
     facts = {"origin": about["origin"], "sha256": about["sha256"], **found}
     if about.get("left_out"):
         facts["left_out"] = about["left_out"]  # images that could not be read
-    return DataSet(Info.model_validate(about["info"]), open_arrays(here), facts)
+    info, arrays = Info.model_validate(about["info"]), open_arrays(here)
+    try:
+        check(info, arrays)
+    except FetchError as error:
+        raise damaged(here, error) from None
+    return DataSet(info, arrays, facts)
+
+
+def verify(spec: DatasetSpec, folder: str | Path | None = None) -> None:
+    """Reads all of a data set in the cache. Raises FetchError if it differs from what was stored."""
+    if spec.generated:
+        return
+    here, about = spec.place(folder), read_about(spec.place(folder))
+    found = sums_of(open_arrays(here))
+    if wrong := [key for key, sums in found.items() if about.get(key, sums) != sums]:
+        raise damaged(here, f"{'pixels' if 'sha256' in wrong else 'labels'} differ from their checksum")
 
 
 def train_labels(spec: DatasetSpec, folder: str | Path | None = None) -> np.ndarray | None:

@@ -106,6 +106,7 @@ _SOURCES = (
             flip=False,
             licence="CC BY 4.0",
             source="Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), as in scikit-learn",
+            test_from="500 of the images, set aside once, stratified",
         ),
         fetchers=(("scikit-learn (embedded)", digits),),
         by_hand="pip install scikit-learn",
