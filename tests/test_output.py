@@ -9,9 +9,27 @@ import matplotlib as mpl
 import pytest
 from synthetic import every, make_study, write
 
+from vitcnn import output
 from vitcnn.report.report import write_report
 
 MAIN = "from vitcnn.cli import main\nmain()"
+SMALL = """
+dataset: digits
+sizes: [50]
+seeds: 1
+models:
+  vit: {width: 16, depth: 1, heads: 1}
+  loud: {arch: "import:nets:loud"}
+budget: {images_seen: 64}
+recipe: {batch_size: 32}
+"""
+LOUD = """
+from torch import nn
+
+def loud(image_size, channels, classes):
+    print("− " * 10_000, flush=True)
+    return nn.Sequential(nn.Flatten(), nn.Linear(image_size**2 * channels, classes))
+"""
 FIGURES = ("accuracy", "gap", "overfitting", "curves")
 
 
@@ -46,3 +64,39 @@ def test_the_backend_of_a_notebook_need_not_be_installed_here(finished, tmp_path
         assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "digits.png").exists()
     assert (tmp_path / "results" / "trio" / "accuracy.png").exists()
+
+
+# ---- standard output ----
+
+
+def test_what_an_encoding_lacks_is_written_in_plain_letters_and_a_minus_stays_a_minus(finished, tmp_path):
+    output.protect()
+    for words, said in ((("plan", "trio.yaml"), b"gap cnn - vit with"), (("verdict", "trio.yaml"), b" -10.0 points")):
+        done = process(*words, cwd=tmp_path, env={"PYTHONIOENCODING": "latin-1"})
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert said in done.stdout
+        done.stdout.decode("latin-1")
+    assert "−3 ± 2, 10⁵, é, 漢".encode("ascii", "vitcnn.plain") == b"-3 +/- 2, 10^5, e, ?"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    "words", [("plan", "trio.yaml"), ("verdict", "trio.yaml"), ("export", "trio.yaml", "--csv", "-")]
+)
+def test_a_full_disk_behind_standard_output_is_one_message(words, finished, tmp_path):
+    with open("/dev/full", "wb") as full:
+        done = process(*words, cwd=tmp_path, env={}, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1] == "vitcnn: standard output: No space left on device"
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_run_whose_output_nobody_reads_trains_its_cells(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "nets.py").write_text(LOUD, encoding="utf-8")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = process("run", "small.yaml", "--wandb", "off", cwd=tmp_path, env={}, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert len(list((tmp_path / "results" / "small" / "records").glob("*.json"))) == 2
