@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import time
 from pathlib import Path
 
 import huggingface_hub
@@ -136,6 +137,18 @@ def test_weights_that_timms_hub_does_not_give_are_refused(monkeypatch, tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="timm/test_vit: no weights from timm's hub: "):
         build(of("test_vit", pretrained=True), DIGITS)
+
+
+def test_without_a_network_that_is_said_at_once_with_the_cache_and_what_else_there_is(offline, monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        build(of("test_vit", pretrained=True), DIGITS)
+    assert time.monotonic() - began < 5
+    assert "timm/test_vit: no weights from timm's hub: ConnectError: " in str(caught.value)
+    assert str(caught.value).endswith(
+        f"none in its cache ({tmp_path}); on a machine without network, give a file as `weights`"
+    )
 
 
 # ---- weights in a study ----

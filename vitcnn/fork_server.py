@@ -1,6 +1,9 @@
 """What the fork server of `vitcnn.processes` imports before it forks."""
 
+import os
 import signal
+
+os.environ["MPLBACKEND"] = "agg"  # torchmetrics imports matplotlib; a notebook's backend may not be installed
 
 import vitcnn.training.train  # noqa: F401
 

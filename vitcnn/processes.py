@@ -26,7 +26,7 @@ def adopt(environment: Mapping[str, str], threads: int) -> None:
     """In a new process: takes the launching process's environment variables, and sets torch's CPU threads."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
-    os.environ.update(environment, OMP_NUM_THREADS=str(threads))
+    os.environ.update(environment, OMP_NUM_THREADS=str(threads), MPLBACKEND="agg")  # see `vitcnn.fork_server`
     import torch
 
     import vitcnn.training.train  # noqa: F401  where processes are spawned: seven seconds

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vitcnn import output
 from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli.cost import cost
 from vitcnn.cli.data import DataDir, data_app
@@ -148,10 +149,24 @@ for command in (select, report, verdict, export, cost, as_attention, receptive_f
 
 def main() -> None:
     """Runs a command. User errors become one message and exit status 2, without a stack trace."""
+    output.protect()
+    os.environ["MPLBACKEND"] = "agg"  # figures need none, and a notebook's is not always installed here
+    gc.set_threshold(100_000)  # Python's default of 700 slows down reading thousands of records
+    try:
+        status = _command()
+    except SystemExit as end:
+        status = end.code
+    unwritten = output.failure()
+    if unwritten:
+        typer.secho(f"vitcnn: standard output: {unwritten}", fg="red", err=True)
+    raise SystemExit(status or int(unwritten is not None))
+
+
+def _command() -> int:
+    """The exit status."""
     from vitcnn.data.sources.cache import FetchError
     from vitcnn.errors import ConfigError
 
-    gc.set_threshold(100_000)  # Python's default of 700 slows down reading thousands of records
     try:
         app()
     except (ConfigError, FetchError) as error:
@@ -161,6 +176,6 @@ def main() -> None:
             raise
         message = f"{error.filename}: {error.strerror}"
     else:
-        return
+        return 0
     typer.secho(f"vitcnn: {message}", fg="red", err=True)
-    raise SystemExit(2)
+    return 2

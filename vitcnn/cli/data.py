@@ -164,12 +164,14 @@ def _show_synthetic(spec: "Synthetic", n: int, seed: int, augment: str, out: Pat
 def _draw(sheet: "tuple[Block, Block]", title: str, out: Path | None) -> None:
     from vitcnn.errors import ConfigError
     from vitcnn.report.sheet import sheet_figure
+    from vitcnn.report.style import drawing
 
     path = out or Path(f"{title.replace(':', '-')}.png")
     path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        sheet_figure(sheet).savefig(path, dpi=110)
+        with drawing():
+            sheet_figure(sheet).savefig(path, dpi=110)
     except ValueError as error:  # not a format that matplotlib can write
         raise ConfigError(f"--out {path}: {error}") from None
     typer.echo(f"written to {path}")

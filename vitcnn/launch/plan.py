@@ -18,6 +18,7 @@ from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.models.build import check_input, image_size
 from vitcnn.models.config import TokenArch
 from vitcnn.models.profile import ModelProfile, profile
+from vitcnn.models.registry import Arch
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
@@ -37,7 +38,8 @@ def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: 
         log(warning)
     _check_inputs(study, about)
     for model in study.models:
-        profile(model.arch, about)
+        for line in _weights(model.name, model.arch, profile(model.arch, about)):
+            log(line)
     return where.type
 
 
@@ -55,9 +57,11 @@ def plan(
     _check_inputs(study, about)
     cost = {model.name: profile(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]
+    weights = [line for model in study.models for line in _weights(model.name, model.arch, cost[model.name])]
     return Group(
         *(Text(f"{about.name}: {line}") for line in (*describe_reading(about), *_absent(about, cells, labels))),
         _models(cost),
+        *map(Text, weights),
         f"{describe_budgets(cells)}; {sum(cell.images_seen for cell in cells):,} in all",
         table(where, paths),
         _time(where, paths, cost, workers),
@@ -92,6 +96,10 @@ def check_same_tokens(study: Study, about: Info, before: Mapping[str, Info]) -> 
 def _check_inputs(study: Study, about: Info) -> None:
     for model, permutation in itertools.product((m for m in study.models if m.permuted), study.permutation):
         check_input(model.arch, about, permutation)
+
+
+def _weights(name: str, arch: Arch, cost: ModelProfile) -> list[str]:
+    return [f"{name}: weights from {arch.weights}: {cost.weights_from}"] if cost.weights_from else []
 
 
 def _models(cost: dict[str, ModelProfile]) -> Table:

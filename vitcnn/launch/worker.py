@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from vitcnn import output
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.processes import adopt, launcher_lives
@@ -39,6 +40,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def start(stop: Event, threads: int, environment: Mapping[str, str]) -> None:
     """Pool initialiser. The launcher handles Ctrl-C; SIGTERM makes this worker save and stop."""
     adopt(environment, threads)
+    output.protect()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _sigterm.__setitem__(0, True))
     _stop_events.append(stop)

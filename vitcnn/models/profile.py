@@ -24,11 +24,13 @@ from vitcnn.source_hash import sources
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """Parameters, multiply-accumulates of one forward image, and input of a model."""
+    """Parameters, multiply-accumulates of one forward image, and input of a model; `weights_from`: the part of its
+    weights file that is used, "" if it is the whole or there is none."""
 
     parameters: int
     macs: int
     input: InputSpec
+    weights_from: str = ""
 
 
 def profile(arch: Arch, data: Info) -> ModelProfile:
@@ -66,6 +68,7 @@ def _profile(arch: Arch, data: Info) -> ModelProfile:
         parameters=sum(p.numel() for p in network.parameters()),
         macs=macs,
         input=InputSpec(image_size=size, tokens=tokens, native_pixels_per_token=native),
+        weights_from=getattr(network, "weights_from", "") if isinstance(arch, Timm) else "",
     )
 
 

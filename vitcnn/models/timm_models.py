@@ -8,8 +8,10 @@ fit but crossvit_* (wants image_size 240), efficientformer_l* (224), inception_*
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
+from huggingface_hub.errors import HfHubHTTPError
 from timm.layers import PatchEmbed
 from timm.models.resnet import ResNet
 from torch import nn
@@ -17,11 +19,12 @@ from torch import nn
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.registry import Timm, file_hash
+from vitcnn.models.weight_files import Weights, read_weights
 
 RESERVED = {  # options set by the study
     "pretrained", "checkpoint_path", "num_classes", "in_chans", "img_size", "pretrained_cfg", "pretrained_cfg_overlay"
 }  # fmt: skip
-UNREADABLE = "not a weights file of torch.save or safetensors"
+HUB_TIMEOUT = 5.0  # seconds
 CIFAR = 40  # pixels up to which a ResNet gets the small stem: behind timm's own, 32 pixels are an 8×8 grid
 
 
@@ -79,36 +82,61 @@ def _check_tokens(arch: Timm, model: nn.Module, size: int) -> None:
 def _with_weights(arch: Timm, name: str, common: dict[str, Any], fresh: nn.Module) -> nn.Module:
     """The same network with weights; `fresh` is drawn from the same state, to see which tensors were loaded.
 
-    timm silently skips tensors that do not fit, because a new head never does.
+    timm silently skips tensors that do not fit, because a new head never does. `weights_from`: the part of the file
+    that is used, "" if it is the whole.
     """
-    file = {"pretrained_cfg_overlay": {"file": str(Path(arch.weights).expanduser())}} if arch.weights else {}
-    where = arch.weights or "timm's hub"
+    source, where, part = {}, arch.weights or "timm's hub", ""
+    if arch.weights:
+        tensors, part = _from_file(arch, fresh)
+        source = {"pretrained_cfg_overlay": {"state_dict": tensors}}
+    else:
+        _check_hub(arch, name)
     try:
-        changed = arch.weights and file_hash(Path(arch.weights)) != arch.weights_sha256
-    except OSError as error:
-        raise ConfigError(f"{arch.name}: weights: {where}: {error.strerror or error}") from None
-    if changed:
-        raise ConfigError(f"{arch.name}: {where} has changed since the study was started")
-    try:
-        model = timm.create_model(name, pretrained=True, **file, **common)
+        model = timm.create_model(name, pretrained=True, **source, **common)
     except Exception as error:  # any error of a host or a file
-        reason = UNREADABLE if arch.weights and not _readable(arch.weights) else _format_error(error)
-        raise ConfigError(f"{arch.name}: no weights from {where}: {reason}") from error
+        raise ConfigError(f"{arch.name}: no weights from {where}: {_format_error(error)}") from error
+    model.pretrained_cfg.pop("state_dict", None)
+    model.weights_from = part
     pairs = zip(fresh.parameters(), model.parameters(), strict=True)
     pairs = [(p, q) for p, q in pairs if p.ndim > 1 and p.min() < p.max()]  # randomly initialised, not constant
     loaded = sum(not torch.equal(p, q) for p, q in pairs)
     if loaded < 0.9 * len(pairs):  # resnet18's are more than half of resnet34's
-        raise ConfigError(f"{arch.name}: {where} has weights of another network: {loaded} of {len(pairs)} tensors fit")
+        fit = f"{loaded} of {len(pairs)} tensors fit" + (f" ({part})" if part else "")
+        raise ConfigError(f"{arch.name}: {where} has weights of another network: {fit}")
     return model
 
 
-def _readable(file: str) -> bool:
-    """True if it is a file of tensors; for a better message after loading has failed."""
+def _check_hub(arch: Timm, name: str) -> None:
+    """Raises ConfigError in seconds if the hub cannot be reached and its cache has no such weights: the hub's own
+    client tries again for most of a minute."""
+    about = timm.get_pretrained_cfg(name)
+    repository, _, revision = (about.hf_hub_id or "").partition("@")
+    files = (about.hf_hub_filename or "pytorch_model.bin", "model.safetensors", "open_clip_model.safetensors")
+    cached = (huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None) for file in files)
+    if not repository or any(isinstance(path, str) for path in cached):
+        return
+    url = huggingface_hub.hf_hub_url(repository, files[0], revision=revision or None)
     try:
-        timm.models.load_state_dict(str(Path(file).expanduser()))
-    except Exception:  # whatever a file of another kind makes torch or safetensors raise
-        return False
-    return True
+        huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT)
+    except HfHubHTTPError:  # an answer; timm will say what is wrong with it
+        return
+    except Exception as error:  # of the HTTP client's, whichever this version uses
+        raise ConfigError(
+            f"{arch.name}: no weights from timm's hub: {_format_error(error)} ({url}), and none in its cache "
+            f"({huggingface_hub.constants.HF_HUB_CACHE}); on a machine without network, give a file as `weights`"
+        ) from error
+
+
+def _from_file(arch: Timm, network: nn.Module) -> Weights:
+    file = Path(arch.weights).expanduser()
+    try:
+        if file_hash(file) != arch.weights_sha256:
+            raise ConfigError(f"{arch.name}: {arch.weights} has changed since the study was started")
+        return read_weights(file, network.state_dict().keys())
+    except OSError as error:
+        raise ConfigError(f"{arch.name}: weights: {arch.weights}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{arch.name}: no weights from {arch.weights}: {error}") from None
 
 
 def _format_error(error: Exception) -> str:
@@ -141,18 +169,25 @@ def pixel_statistics(arch: Timm, data: Info) -> tuple[list[float], list[float]] 
 
 
 def _known(arch: Timm) -> str:
-    name = arch.name.removeprefix("timm/")
+    """timm's current name, also of an architecture that it has renamed. Raises ConfigError if there is none."""
+    given, version = arch.name.removeprefix("timm/"), f"timm {timm.__version__}"
+    architecture, _, tag = given.partition(".")
+    renamed = timm.models.get_deprecated_models()
+    name = given
+    if architecture in renamed:
+        name = renamed[architecture]
+        if tag or name is None:
+            now = f"; {architecture!r} is now called {name!r}" if name else f": {architecture!r} was removed"
+            raise ConfigError(f"{version} has no {given!r}{now}")
     if not timm.is_model(name):
-        raise ConfigError(
-            f"timm {timm.__version__} has no {name!r}{suggest(name, timm.list_models(), all_of_them=False)}"
-        )
+        raise ConfigError(f"{version} has no {name!r}{suggest(name, timm.list_models(), all_of_them=False)}")
     try:
         timm.get_pretrained_cfg(name)
     except RuntimeError:  # an unknown tag after the dot
         architecture, _, tag = name.partition(".")
         known = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
-        why = f"timm {timm.__version__} has no weights {tag!r} of {architecture}{suggest(tag, known)}"
-        raise ConfigError(why) from None
+        old = f", the current name of {given!r}" if name != given else ""
+        raise ConfigError(f"{version} has no weights {tag!r} of {architecture}{old}{suggest(tag, known)}") from None
     return name
 
 

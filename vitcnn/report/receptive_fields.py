@@ -4,20 +4,20 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from vitcnn.report.report import STYLE, save
+from vitcnn.report.report import save
+from vitcnn.report.style import drawing
 from vitcnn.store.paths import StudyPaths
 
 
 def save_receptive_fields(fields: Mapping[str, np.ndarray], title: str, paths: StudyPaths) -> Path:
     """The file of a cell's figure."""
     path = paths.report / (re.sub(r"[\s/]+", "-", f"receptive-fields-{title}") + ".png")
-    with mpl.rc_context(STYLE):
+    with drawing():
         save(offset_maps(fields, title), path)
     return path
 

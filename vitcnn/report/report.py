@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -17,6 +16,7 @@ from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.format import counted, seeds
 from vitcnn.report.permutation import has_permutations, permutation_section
 from vitcnn.report.search import search_report
+from vitcnn.report.style import drawing
 from vitcnn.report.text import study_text
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_records
@@ -24,13 +24,6 @@ from vitcnn.store.status import failures
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import describe_budget
 from vitcnn.study.schema import Study
-
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "savefig.dpi": 130,
-    "text.parse_math": False,  # names may hold a "$"
-}  # same records, same bytes
 
 
 def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> Path:
@@ -86,7 +79,7 @@ def _study_text(results: Results, paths: StudyPaths) -> str:
 def _all_figures(results: Results, paths: StudyPaths) -> None:
     first = results.first_setting
     shown, settings = first.at_largest_budget, results.settings()
-    with mpl.rc_context(STYLE):
+    with drawing():
         _figures(shown, paths.report)
         if has_budgets(first):
             save(budget_figure(first, _title(first, "")), paths.report / "budget.png")
