@@ -7,10 +7,12 @@ from importlib.machinery import PathFinder
 from modulefinder import ModuleFinder
 from pathlib import Path
 
+from vitcnn.files import open_file
+
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises OSError."""
-    with path.expanduser().open("rb") as file:
+    with open_file(path.expanduser()) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -149,6 +149,7 @@ def main() -> None:
     from vitcnn.data.sources.cache import FetchError
     from vitcnn.errors import ConfigError
 
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # no Python process that this starts runs a file of the current folder
     gc.set_threshold(100_000)  # Python's default of 700 slows down reading thousands of records
     try:
         app()

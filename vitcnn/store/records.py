@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from vitcnn.errors import Frozen
+from vitcnn.files import open_file
 from vitcnn.models.config import InputSpec
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
@@ -104,7 +105,8 @@ _SUM = b',"sum":"'  # the last key of the file: SHA-256 of the rest; early recor
 
 def read_record(path: Path) -> Record:
     """Raises ValueError, naming the file, if it is not a record, is another cell's, or was changed."""
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     before, mark, rest = content.rpartition(_SUM)
     if mark:
         content = before + b"}"
