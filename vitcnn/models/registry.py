@@ -5,10 +5,10 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from vitcnn.errors import Frozen, Positive, suggest
-from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Linear, Mixer, Swin, ViT, ViTWindow
+from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Linear, Mixer, Swin, ViT, ViTWindow, few
 from vitcnn.source_hash import code_hash, file_hash, sources
 
 
@@ -26,6 +26,15 @@ class Timm(Frozen):
     weights_sha256: str | None = None  # filled in; stands for the file in a cell's id
     stem: Literal["cifar", "imagenet"] | None = None  # of a ResNet; None: cifar up to 40 pixels and without weights
     options: dict[str, Any] = Field(default={})
+
+    @field_validator("options")
+    @classmethod
+    def _few_blocks(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, given in value.items():
+            counts = given if isinstance(given, list | tuple) else (given,)
+            if re.search("depth|layers|blocks", key) and all(type(count) is int for count in counts):
+                few(tuple(counts))
+        return value
 
     @model_validator(mode="before")
     @classmethod
