@@ -19,7 +19,6 @@ from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.models.config import InputSpec, Linear
 from vitcnn.models.custom import format_error
 from vitcnn.models.registry import Arch, Imported, Timm
-from vitcnn.source_hash import sources
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _as_config_errors(arch: Arch, size: int) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         own = isinstance(arch, Imported)
-        reason = format_error(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
+        reason = format_error(error, arch.sources) if own else f"{type(error).__name__}: {error}"
         more = timm_models.hint(arch, size) if isinstance(arch, Timm) else ""
         raise ConfigError(f"{arch.name} at {size} pixels: {reason}{more}") from error
 
