@@ -14,7 +14,7 @@ from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.models.build import check_input, image_size
 from vitcnn.models.config import TokenArch
-from vitcnn.models.profile import ModelProfile, profile
+from vitcnn.models.profile import ModelProfile, profile_apart
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
@@ -34,7 +34,7 @@ def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: 
         log(warning)
     _check_inputs(study, about)
     for model in study.models:
-        profile(model.arch, about)
+        profile_apart(model.arch, about)
     return where.type
 
 
@@ -47,7 +47,7 @@ def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
 def plan(study: Study, about: Info, where: Sequence[State], paths: StudyPaths, workers: int) -> RenderableType:
     """A rich renderable; `where`: of all cells. Raises ConfigError if a model does not fit the data."""
     _check_inputs(study, about)
-    cost = {model.name: profile(model.arch, about) for model in study.models}
+    cost = {model.name: profile_apart(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]
     return Group(
         _models(cost),

@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from vitcnn.errors import ConfigError, JobFailed
 from vitcnn.launch.jobs import Job
 from vitcnn.processes import adopt, launcher_lives
 from vitcnn.store.paths import StudyPaths
@@ -64,7 +65,16 @@ class Done(NamedTuple):
 
 def work(job: Job, paths: StudyPaths, options: Options, sources: Collection[str | None] = ()) -> Done:
     """Trains the cells of a job, from their checkpoints if there are any, and writes their records. Keeps the final
-    weights of cells whose id is in `sources`."""
+    weights of cells whose id is in `sources`. Raises ConfigError, or JobFailed for all other errors."""
+    try:
+        return _work(job, paths, options, sources)
+    except ConfigError:
+        raise
+    except BaseException as error:  # a user's code raises anything
+        raise JobFailed.of(error) from error
+
+
+def _work(job: Job, paths: StudyPaths, options: Options, sources: Collection[str | None]) -> Done:
     from vitcnn.training.callback import InterruptedCell
     from vitcnn.training.train import train_cells
 

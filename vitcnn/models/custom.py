@@ -36,9 +36,9 @@ def network(arch: Imported, data: Info, size: int) -> nn.Module:
         build = getattr(_imported(arch.module, files, arch.source_sha256), arch.name.split(":")[2])
         _check_home(arch, build)
         model = build(image_size=size, channels=data.channels, classes=data.classes, **arch.options)
-    except ConfigError:
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # user code can raise anything, or call sys.exit
+    except BaseException as error:  # user code can raise anything, or call sys.exit
         raise ConfigError(f"{arch.name}: {format_error(error, files)}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{arch.name} returned {type(model).__name__}, not an nn.Module")
