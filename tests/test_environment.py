@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vitcnn.data.sources.cache import FetchError
-from vitcnn.data.sources.download import LARGEST, extract, tarfile
+from vitcnn.data.sources.download import LARGEST, careful_torchvision, extract, tarfile
 from vitcnn.data.sources.fetch import fetch, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.training import provenance
@@ -170,7 +170,52 @@ def test_an_archive_that_reaches_outside_or_holds_more_than_files_is_refused(mem
 def torchvisions(archive: Path, folder: Path) -> None:
     from torchvision.datasets.utils import extract_archive
 
-    extract_archive(str(archive), str(folder))
+    with careful_torchvision():
+        extract_archive(str(archive), str(folder))
+
+
+def chained() -> list[tuple[str, dict]]:
+    """Links to folders of long names: resolved they exceed PATH_MAX, where Python's filter stops looking
+    (CVE-2025-4517)."""
+    members, deep, steps = [], "", "abcdefghijklmnop"
+    for step in steps:
+        long = "d" * 247
+        members.append((f"{deep}{long}", {"type": tarfile.DIRTYPE, "mode": 0o755}))
+        members.append((f"{deep}{step}", {"type": tarfile.SYMTYPE, "linkname": long}))
+        deep += f"{long}/"
+    up = f"{'/'.join(steps)}/{'l' * 254}"
+    members.append((up, {"type": tarfile.SYMTYPE, "linkname": "../" * len(steps)}))
+    members.append(("escape", {"type": tarfile.SYMTYPE, "linkname": f"{up}/../out"}))
+    members.append(("hard", {"type": tarfile.LNKTYPE, "linkname": "escape/file"}))
+    return [*members, ("hard", {"size": 0})]
+
+
+@pytest.mark.parametrize("unpack", [extract, torchvisions])
+@pytest.mark.parametrize(
+    "members",
+    [
+        chained(),
+        [("link", {"type": tarfile.SYMTYPE, "linkname": "file"})],
+        [("file", {}), ("link", {"type": tarfile.LNKTYPE, "linkname": "file"})],
+    ],
+)
+def test_an_archive_with_any_link_is_refused(unpack, members, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("mine")
+    with pytest.raises(tarfile.FilterError, match="is a link"):
+        unpack(tar(tmp_path / "x.tgz", *members), tmp_path / "in")
+    assert (tmp_path / "out" / "file").read_text() == "mine"
+    assert not any(path.is_symlink() for path in (tmp_path / "in").rglob("*"))
+
+
+def test_an_archive_does_not_go_through_a_link_that_was_there(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "to").symlink_to(tmp_path)
+    for unpack in (extract, torchvisions):
+        with pytest.raises(tarfile.FilterError, match=r"'to/out' would be|'to/out' is a link"):
+            unpack(tar(tmp_path / "x.tgz", ("to/out", {})), tmp_path / "in")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_written(tmp_path):

@@ -11,8 +11,9 @@ from torch import nn
 from vitcnn.data.preprocess import Preprocess
 from vitcnn.errors import ConfigError
 from vitcnn.models.build import build, decay_groups, image_size
-from vitcnn.models.config import CNN, Linear, Swin, ViT
+from vitcnn.models.config import CNN, CNNAttention, Linear, Swin, ViT, ViTWindow
 from vitcnn.models.profile import profile
+from vitcnn.models.registry import Timm
 from vitcnn.study.recipe import Recipe
 
 NETWORKS = [ViT(), Swin(), CNN()]
@@ -166,12 +167,44 @@ def test_xavier_fills_its_bounds_and_normal_has_deviation_002(arch):
                 assert module.bias is None or not module.bias.any(), name
 
 
-@pytest.mark.parametrize("arch", [ViT(width=10**8, heads=1), ViT(image_size=1_600_000)], ids=["wide", "large"])
+HUGE = {
+    "wide": ViT(width=10**8, heads=1),
+    "large": ViT(image_size=1_600_000),
+    "deep": ViT(width=12_288, heads=96, depth=200),  # no tensor of it is large
+    "window": ViTWindow(image_size=160_000, positions="none"),
+    "timm": Timm(name="timm/vit_tiny_patch16_224", options={"embed_dim": 12_288, "num_heads": 96, "depth": 50}),
+    "rewritten": CNNAttention(head_width=10**9),
+}
+
+
+@pytest.mark.parametrize("arch", HUGE.values(), ids=HUGE)
 def test_a_network_that_no_memory_holds_is_refused_with_its_size(arch):
-    with pytest.raises(
-        ConfigError, match=r"^vit: a network with these options does not fit into memory: one tensor .* [\d,]+ GB$"
-    ):
-        made(arch)
+    before = torch.get_rng_state()
+    said = r"does not fit into memory: training its [\d,]+ parameters needs [\d,]+ GB, and \d+ GB are free$"
+    with pytest.raises(ConfigError, match=f"^{arch.name}: {said}"):
+        build(arch, RGB)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_tensor_beyond_64_bits_is_refused():
+    with pytest.raises(ConfigError, match=r"^vit: does not fit into memory: a tensor has more than 2\^63 bytes$"):
+        build(ViT(width=2**62, heads=1), RGB)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("{arch: vit, depth: 1000000000}", "depth: Input should be less than or equal to 1000"),
+        ("{arch: mixer, depth: 20000}", "depth: Input should be less than or equal to 1000"),
+        ("{arch: cnn, blocks: [1, 1, 1000000000]}", "blocks: 1,000,000,002 blocks in all; use at most 1,000"),
+        ("{arch: swin, depths: [600, 600]}", "depths: 1,200 blocks in all; use at most 1,000"),
+        ("{arch: timm/test_vit, options: {depth: 1000000000}}", "options: 1,000,000,000 blocks in all"),
+        ("{arch: timm/resnet18, options: {layers: [1, 1, 1, 1000000000]}}", "options: 1,000,000,003 blocks in all"),
+    ],
+)
+def test_a_depth_that_would_fill_the_memory_with_layers_is_refused_when_the_study_is_read(study, model, said):
+    with pytest.raises(ConfigError, match=said):
+        study(f"models={{deep: {model}, linear: {{}}}}")
 
 
 def test_init_leaves_the_cnns_convolutions_to_he_and_sets_its_head():

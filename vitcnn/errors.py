@@ -21,6 +21,14 @@ class NotFiniteLoss(Exception):
     """The loss is not finite, in training or in evaluation."""
 
 
+class JobFailed(Exception):
+    """Any other error of a process that runs jobs, as text: its own class may be unknown where it is received."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "JobFailed":
+        return cls(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".removesuffix(": "))
+
+
 RENAMED = {  # keys and names of studies written for earlier versions
     "entrants": "models",
     "entrant": "model",

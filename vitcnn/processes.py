@@ -4,12 +4,19 @@ On Linux they are forked from a server process that has imported `vitcnn.trainin
 takes milliseconds where a spawned process imports for seven seconds. Elsewhere they are spawned.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
+from typing import Any, TypeVar
+
+from vitcnn.errors import ConfigError, JobFailed
+
+T = TypeVar("T")
 
 
 def context() -> BaseContext:
@@ -32,6 +39,58 @@ def adopt(environment: Mapping[str, str], threads: int) -> None:
     import vitcnn.training.train  # noqa: F401  where processes are spawned: seven seconds
 
     torch.set_num_threads(threads)
+
+
+def apart(function: Callable[..., T], *args: Any, threads: int, seconds: float | None = None) -> T:
+    """`function(*args)` in a process of its own. Raises its ConfigError, JobFailed for any other error or if the
+    process ends without a result, and TimeoutError after `seconds`."""
+    ours, theirs = context().Pipe(duplex=False)
+    environment = dict(os.environ)
+    process = context().Process(target=_report, args=(theirs, environment, threads, seconds, function, args))
+    process.start()
+    theirs.close()
+    try:
+        if not wait([ours, process.sentinel], seconds):
+            raise TimeoutError
+        result = ours.recv() if ours.poll() else None
+    except EOFError:
+        result = None
+    finally:
+        process.kill()
+        process.join()
+    if result is None:
+        raise JobFailed(f"its process ended with {exit_code(process.exitcode)}")
+    value, error = result
+    if error:
+        raise error
+    return value
+
+
+def _report(
+    to: Connection,
+    environment: Mapping[str, str],
+    threads: int,
+    seconds: float | None,
+    function: Callable[..., object],
+    args: tuple[object, ...],
+) -> None:
+    """Sends (result, None) or (None, error)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launching process answers Ctrl-C
+    adopt(environment, threads)
+    if seconds:  # should the launching process be gone by then
+        faulthandler.dump_traceback_later(seconds, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    try:
+        to.send((function(*args), None))
+    except ConfigError as error:
+        to.send((None, error))
+    except BaseException as error:  # a user's code raises anything
+        to.send((None, JobFailed.of(error)))
+
+
+def exit_code(code: int | None) -> str:
+    """`exit code -11 (SIGSEGV)`."""
+    names = {-number: f" ({number.name})" for number in signal.Signals}
+    return f"exit code {code}{names.get(code, '')}"
 
 
 def launcher_lives() -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vitcnn import output
-from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli.common import RESULTS, RUNS, AllowImport, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli.cost import cost
 from vitcnn.cli.data import DataDir, data_app
 from vitcnn.cli.inspect import as_attention, receptive_fields
@@ -34,6 +34,7 @@ def plan(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes for the time estimate; default: one per core.")
     ] = None,
+    allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -51,7 +52,7 @@ def plan(
     from vitcnn.store.records import read_records
     from vitcnn.store.status import states, to_train
 
-    loaded, about, all_cells, paths, before = load(study, overrides, results, runs, data_dir)
+    loaded, about, all_cells, paths, before = load(study, overrides, results, runs, data_dir, allow_import)
     check_same_tokens(loaded, about, before)
     console, where = Console(), states(all_cells, paths)
     labels = train_labels(loaded.dataset_spec, data_dir)
@@ -91,6 +92,7 @@ def run(
             help="Keep the final weights of the cells trained by this command, in runs/<study>/weights.",
         ),
     ] = False,
+    allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -111,6 +113,7 @@ def run(
         wandb=wandb,
         minutes=minutes,
         keep_weights=keep_weights,
+        allow_import=allow_import or (),
     )
     if outcome.interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is about to end: ignore further Ctrl-C
@@ -167,6 +170,7 @@ def _command() -> int:
     from vitcnn.data.sources.cache import FetchError
     from vitcnn.errors import ConfigError
 
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # no Python process that this starts runs a file of the current folder
     try:
         app()
     except (ConfigError, FetchError) as error:

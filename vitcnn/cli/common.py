@@ -15,13 +15,28 @@ Overrides = Annotated[
 ]
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and reports.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of checkpoints and W&B files.")]
+AllowImport = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-import",
+        metavar="MODULE",
+        help="A module whose functions `import:` may run although it lies neither beside the study nor in the current "
+        "folder; may be given several times.",
+    ),
+]
 RESULTS, RUNS = Path("results"), Path("runs")
 
 
 def load(
-    path: Path, overrides: list[str] | None, results: Path, runs: Path, data_dir: Path | None = None
+    path: Path,
+    overrides: list[str] | None,
+    results: Path,
+    runs: Path,
+    data_dir: Path | None = None,
+    allow_import: list[str] | None = None,
 ) -> "OpenStudy":
     """Opens a study without fetching or writing anything."""
     from vitcnn.launch.open_study import open_study
 
-    return open_study(path, overrides or (), results=results, runs=runs, data_folder=data_dir)
+    places = {"results": results, "runs": runs, "data_folder": data_dir}
+    return open_study(path, overrides or (), **places, allow_import=allow_import or ())

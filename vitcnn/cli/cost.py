@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli.common import RESULTS, RUNS, AllowImport, Overrides, Results, Runs, StudyFile, load
 
 
 def cost(
@@ -13,6 +13,7 @@ def cost(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each model; the median is reported.")] = 5,
+    allow_import: AllowImport = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
@@ -25,7 +26,7 @@ def cost(
     from vitcnn.report.cost import HEAD, measured
     from vitcnn.store.costs import write_costs
 
-    loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
+    loaded, about, all_cells, paths, _ = load(study, overrides, results, runs, None, allow_import)
     console = Console(soft_wrap=True)
 
     def log(line: str) -> None:

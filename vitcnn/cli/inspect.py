@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile, load
+from vitcnn.cli.common import RESULTS, RUNS, AllowImport, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli.data import DataDir
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def as_attention(
         list[str] | None,
         typer.Option("--cell", help="A cell's title or id; default: all CNN cells whose weights were kept."),
     ] = None,
+    allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -28,7 +29,7 @@ def as_attention(
     from vitcnn.report.tables import markdown
     from vitcnn.store.paths import write_atomically
 
-    loaded = load(study, overrides, results, runs, data_dir)
+    loaded = load(study, overrides, results, runs, data_dir, allow_import)
     paths = loaded.paths
     kept = [c for c in loaded.cells if paths.weights(c.id).exists() and c.arch.name == "cnn"]
     chosen = [_cell(loaded, name) for name in cell] if cell else kept
@@ -60,6 +61,7 @@ def receptive_fields(
         str, typer.Option("--cell", help="A cell's title or id; its weights must be kept (--keep-weights).")
     ],
     overrides: Overrides = None,
+    allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
@@ -67,7 +69,7 @@ def receptive_fields(
     """Plots the receptive fields of a trained network's attention heads, averaged over test images."""
     from vitcnn.report.receptive_fields import save_receptive_fields
 
-    loaded = load(study, overrides, results, runs, data_dir)
+    loaded = load(study, overrides, results, runs, data_dir, allow_import)
     one = _cell(loaded, cell)
     from vitcnn.inspect.receptive_fields import receptive_fields as look  # loads torch
 

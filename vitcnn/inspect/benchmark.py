@@ -12,20 +12,19 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from vitcnn import processes
 from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.sources.cache import Info
 from vitcnn.inspect.memory import peak_during, wait_for
 from vitcnn.machine import cores
 from vitcnn.models.build import build, preprocess
-from vitcnn.models.profile import profile
+from vitcnn.models.profile import profile_apart
 from vitcnn.models.registry import identity
+from vitcnn.processes import apart
 from vitcnn.store.costs import Costs, ModelCost, Speed
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
@@ -121,9 +120,7 @@ def peak_memory(cell: Cell, data: Info, where: torch.device, threads: int | None
 
 def peak_memory_apart(cell: Cell, data: Info, where: torch.device, threads: int) -> int | None:
     """`peak_memory` in a process of its own that has done nothing else."""
-    apart = {"mp_context": processes.context(), "initializer": processes.adopt, "initargs": (dict(os.environ), threads)}
-    with ProcessPoolExecutor(1, **apart) as pool:
-        return pool.submit(peak_memory, cell, data, where, threads).result()
+    return apart(peak_memory, cell, data, where, threads, threads=threads)
 
 
 def measure_costs(
@@ -141,15 +138,15 @@ def measure_costs(
     drifts for all. Sets torch's threads. Raises ConfigError if a model or the device is not available."""
     where, load = pick_device(device), os.getloadavg()[0]
     torch.set_num_threads(threads)
-    counted = {model.name: profile(model.arch, data) for model in study.models}
+    counted = {model.name: profile_apart(model.arch, data) for model in study.models}
     largest = [c for c in all_cells if c.n == study.sizes[-1] and c.role != "budget-check"]
     chosen = {cell.model: cell for cell in reversed(largest) if not cell.is_linear}
     chosen = {model.name: chosen[model.name] for model in study.models if model.name in chosen}
     memory: dict[str, int | None] = {}
     for name, cell in chosen.items():
         log(f"{name}: memory")
-        apart = where.type == "cpu"
-        memory[name] = peak_memory_apart(cell, data, where, threads) if apart else peak_memory(cell, data, where)
+        on_cpu = where.type == "cpu"
+        memory[name] = peak_memory_apart(cell, data, where, threads) if on_cpu else peak_memory(cell, data, where)
     speeds = _in_turns({name: Runner(cell, data, where).start() for name, cell in chosen.items()}, repeats, turn, log)
     return Costs(
         machine=machine(where),

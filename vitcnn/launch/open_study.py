@@ -25,20 +25,32 @@ class OpenStudy(NamedTuple):
 
 
 def open_study(
-    path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    results: Path,
+    runs: Path,
+    data_folder: Path | None = None,
+    allow_import: Sequence[str] = (),
 ) -> OpenStudy:
     """Reads a study. Raises ConfigError for user errors, and FetchError if the data set is known only from its images
     and these are missing."""
-    study = load_study(path, overrides)
+    study = load_study(path, overrides, allow_import)
     return _opened(study, StudyPaths(study.name, results, runs), data_folder)
 
 
 def fetch_and_open(
-    path: Path, overrides: Sequence[str] = (), *, results: Path, runs: Path, data_folder: Path | None = None
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    results: Path,
+    runs: Path,
+    data_folder: Path | None = None,
+    allow_import: Sequence[str] = (),
 ) -> OpenStudy:
     """As `open_study`, but fetches a data set that is known only from its images and keeps its `Info` beside the
     records, so that these can be read without the images."""
-    study = load_study(path, overrides)
+    study = load_study(path, overrides, allow_import)
     paths = StudyPaths(study.name, results, runs)
     if not study.dataset_spec.info:
         fetch(study.dataset_spec, data_folder)

@@ -17,7 +17,7 @@ from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.models.build import check_input, image_size
 from vitcnn.models.config import TokenArch
-from vitcnn.models.profile import ModelProfile, profile
+from vitcnn.models.profile import ModelProfile, profile_apart
 from vitcnn.models.registry import Arch
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
@@ -38,7 +38,7 @@ def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: 
         log(warning)
     _check_inputs(study, about)
     for model in study.models:
-        for line in _weights(model.name, model.arch, profile(model.arch, about)):
+        for line in _weights(model.name, model.arch, profile_apart(model.arch, about)):
             log(line)
     return where.type
 
@@ -55,7 +55,7 @@ def plan(
     """A rich renderable; `where`: of all cells; `labels`: of the training images, where these are in the cache. Raises
     ConfigError if a model does not fit the data."""
     _check_inputs(study, about)
-    cost = {model.name: profile(model.arch, about) for model in study.models}
+    cost = {model.name: profile_apart(model.arch, about) for model in study.models}
     cells = [state.cell for state in where]
     weights = [line for model in study.models for line in _weights(model.name, model.arch, cost[model.name])]
     return Group(

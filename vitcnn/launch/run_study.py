@@ -37,6 +37,7 @@ def run_study(
     wandb: str = "auto",
     minutes: float | None = None,
     keep_weights: bool = False,
+    allow_import: Sequence[str] = (),
     console: Console | None = None,
 ) -> Outcome:
     """Trains the cells of a study (a YAML file; `overrides` such as "seeds=1") that have no record yet;
@@ -44,7 +45,8 @@ def run_study(
 
     `device`: auto, cpu, cuda, cuda:1 …; `workers`: processes (None: one a core on a CPU, else one), each with `threads`
     CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `wandb`: auto (online when logged in, else
-    offline), online, offline or off; `minutes`: stop after this time, with checkpoints. A script that calls this needs
+    offline), online, offline or off; `minutes`: stop after this time, with checkpoints; `allow_import`: modules that
+    `import:` may run though they lie neither beside the study nor in the current folder. A script that calls this needs
     `if __name__ == "__main__":`, as any that starts processes. Raises ConfigError for user errors and
     FetchError if a data set cannot be fetched.
     """
@@ -53,7 +55,8 @@ def run_study(
     if str(lanes) != "auto" and not (str(lanes).isdecimal() and int(lanes)):
         raise ConfigError(f"lanes {lanes!r}: not valid; use auto or a number of cells")
     folder = Path(data_folder) if data_folder else None
-    opened = fetch_and_open(Path(path), overrides, results=Path(results), runs=Path(runs), data_folder=folder)
+    places = {"results": Path(results), "runs": Path(runs), "data_folder": folder}
+    opened = fetch_and_open(Path(path), overrides, **places, allow_import=allow_import)
     console = console or Console(soft_wrap=True)
     check_writable(opened.paths)
     waiting = _waiting(opened, console)

@@ -15,10 +15,11 @@ from typing import Any
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
 from vitcnn import processes
-from vitcnn.errors import ConfigError, NotFiniteLoss
+from vitcnn.errors import ConfigError, JobFailed, NotFiniteLoss
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.launch.worker import Options, start, work
+from vitcnn.models.registry import Imported
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.status import process_runs, read_progress
 from vitcnn.study.cell import Cell
@@ -46,8 +47,9 @@ def run_jobs(
     tick: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = print,
 ) -> Outcome:
-    """Trains `jobs` in order on `workers` processes that stay alive between them; `tick` is called twice a second. The
-    cells of a job that fails as a whole are tried once more, each alone.
+    """Trains `jobs` in order on `workers` processes; `tick` is called twice a second. The processes stay alive between
+    jobs, except where networks are a user's own: then each job has a fresh one. The cells of a job that fails as a
+    whole are tried once more, each alone.
 
     Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). If SIGINT is ignored
     from the start, as with `nohup … &` in a script, it stays ignored; use SIGTERM. Several runs, also on several
@@ -80,6 +82,8 @@ class _Run:
         self.paths, self.options, self.workers, self.log = paths, options, workers, log
         self.waiting: deque[Job] = deque(jobs)
         self.active: dict[ProcessFuture, Job] = {}
+        own_code = any(isinstance(cell.arch, Imported) for job in jobs for cell in job)
+        self.tasks_each = 1 if own_code else 0  # a user's code may change torch's global state; 0: no limit
         self.sources = {cell.init_from for job in jobs for cell in job} - {None}
         self.outcome, self.tries, self.locks = Outcome(), Counter(), CellLocks(paths)
         self.context = processes.context()
@@ -89,7 +93,8 @@ class _Run:
 
     def start_pool(self) -> None:
         start_args = (self.stop, self.options.threads, dict(os.environ))
-        self.pool = ProcessPool(self.workers, initializer=start, initargs=start_args, context=self.context)
+        pool_args = {"initializer": start, "initargs": start_args, "context": self.context}
+        self.pool = ProcessPool(self.workers, max_tasks=self.tasks_each, **pool_args)
         before = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGINT}
         )  # inherited by the workers: only this process handles Ctrl-C
@@ -207,8 +212,8 @@ def _final(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, ProcessExpired):
-        return f"the worker died with exit code {error.exitcode}"
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return f"the worker died with {processes.exit_code(error.exitcode)}"
+    return str(error if isinstance(error, JobFailed) else JobFailed.of(error))
 
 
 def _give_up(cell: Cell, error: BaseException, paths: StudyPaths) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vitcnn import output
+from vitcnn.errors import ConfigError, JobFailed
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.processes import adopt, launcher_lives
@@ -67,12 +68,17 @@ class Done(NamedTuple):
 
 def work(job: Job, paths: StudyPaths, options: Options, sources: Collection[str | None] = ()) -> Done:
     """Trains the cells of a job, from their checkpoints if there are any, and writes their records. Keeps the final
-    weights of cells whose id is in `sources`. Raises RuntimeError if another process trains one of them."""
+    weights of cells whose id is in `sources`. Raises ConfigError, or JobFailed for all other errors, also if another
+    process trains one of them."""
     locks = CellLocks(paths, ".worker")
     try:
         if busy := [cell.title for cell in job if not locks.take(cell.id)]:
             raise RuntimeError(f"{busy[0]} is still trained by a worker of a run that was killed")
         return _train(job, paths, options, sources)
+    except ConfigError:
+        raise
+    except BaseException as error:  # a user's code raises anything
+        raise JobFailed.of(error) from error
     finally:
         locks.give_back_all()
 

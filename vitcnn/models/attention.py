@@ -41,7 +41,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} heads do not divide a width of {width}")
-        if mask is not None and not mask.any(1).all():
+        if mask is not None and not mask.is_meta and not mask.any(1).all():
             raise ValueError(f"token {int(mask.any(1).int().argmin())} sees no token, not even itself")
         self.heads, self.score, self.weights = heads, score, weights
         self.qkv = nn.Linear(width, 3 * width)

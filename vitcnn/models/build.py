@@ -1,6 +1,5 @@
 """Builds a network and its preprocessing from a model's config and a data set."""
 
-import re
 from functools import partial
 
 import torch
@@ -14,6 +13,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.models import custom, timm_models
 from vitcnn.models.config import CNN, CNNAttention, Hybrid, Linear, Swin, TokenArch
 from vitcnn.models.conv_attention import rewrite
+from vitcnn.models.memory import check_memory
 from vitcnn.models.registry import Arch, Imported, Timm
 from vitcnn.models.resnet import ResNet
 from vitcnn.models.sasa import sasa
@@ -54,14 +54,14 @@ def build(
     elif isinstance(arch, Imported):
         network = custom.network(arch, data, size)
     else:
+        check_memory(arch.name, lambda: _rewritten(arch, _own_network(arch, data, size, init)))
         network = _own_network(arch, data, size, init)
     if weights and own_head:
         weights = _with_head_of(network, arch, weights)
     before = weights and weights.keys() == network.state_dict().keys()
     if before:
         network.load_state_dict(weights)
-    if isinstance(arch, CNNAttention):
-        network = rewrite(network, arch.gate, arch.sharpness, arch.head_width)
+    network = _rewritten(arch, network)
     if weights and not before:
         network.load_state_dict(weights)
     return network, size
@@ -97,12 +97,14 @@ def _own_network(arch: Arch, data: Info, size: int, init: str) -> nn.Module:
         network = make(channels=data.channels, classes=data.classes, **fields)
     except ValueError as error:
         raise ConfigError(f"{arch.name}: {error}") from None
-    except RuntimeError as error:  # torch's, for a tensor too large for memory
-        size = re.search(r"allocate (\d+) bytes", str(error))
-        why = f"one tensor needs {int(size[1]) / 1e9:,.0f} GB" if size else str(error)
-        raise ConfigError(f"{arch.name}: a network with these options does not fit into memory: {why}") from None
     initialise(network, init, patches=not isinstance(arch, CNN | Hybrid))
     return network
+
+
+def _rewritten(arch: Arch, network: nn.Module) -> nn.Module:
+    if not isinstance(arch, CNNAttention):
+        return network
+    return rewrite(network, arch.gate, arch.sharpness, arch.head_width)
 
 
 def image_size(arch: Arch, data: Info) -> int:

@@ -6,19 +6,29 @@ The defaults are matched dimensions: 0.44 to 0.53 M parameters and 7.5 to 11.5 M
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from vitcnn.errors import Frozen, Positive
 
+BLOCKS = 1000  # the deepest published attention networks have 1,000 layers (Wang et al. 2022, DeepNet)
+Depth = Annotated[int, Field(gt=0, le=BLOCKS)]
 Several = Annotated[tuple[Positive, ...], Field(min_length=1)]  # one a stage
+Depths = Annotated[Several, AfterValidator(lambda depths: few(depths))]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def few(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """Raises ValueError if there are more than `BLOCKS` blocks in all."""
+    if sum(depths) > BLOCKS:
+        raise ValueError(f"{sum(depths):,} blocks in all; use at most {BLOCKS:,}")
+    return depths
 
 
 class TokenArch(Frozen):
     """What all networks over a sequence of patches have: an embedding, `depth` blocks of mixing and MLP, a mean."""
 
     width: Positive = 96
-    depth: Positive = 4
+    depth: Depth = 4
     patch_size: Positive = 16
     image_size: Positive | None = None  # None: the smallest that covers the image, has 4×4 tokens and whole patches
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
@@ -30,7 +40,7 @@ class Mixer(TokenArch):
     block."""
 
     name: Literal["mixer"] = "mixer"
-    depth: Positive = 6
+    depth: Depth = 6
     token_ratio: Annotated[float, Field(gt=0)] = 0.5  # hidden numbers of the layer over tokens, in widths
 
 
@@ -80,7 +90,7 @@ class Swin(Frozen):
 
     name: Literal["swin"] = "swin"
     width: Positive = 60
-    depths: Several = (1, 2)
+    depths: Depths = (1, 2)
     heads: Several = (2, 4)
     window: Positive = 4
     patch_size: Positive = 8
@@ -93,7 +103,7 @@ class CNN(Frozen):
 
     name: Literal["cnn"] = "cnn"
     channels: Several = (16, 48, 192)
-    blocks: Several = (1, 1, 1)
+    blocks: Depths = (1, 1, 1)
     stem_stride: Literal[1, 2] = 2
     image_size: Positive | None = None  # None: half the ViT's, so that both have the same grid
 

@@ -13,13 +13,16 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn.data.sources.cache import Info
-from vitcnn.errors import ConfigError
+from vitcnn.errors import ConfigError, JobFailed
+from vitcnn.machine import cores
 from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.models.config import InputSpec, Linear
 from vitcnn.models.custom import format_error
 from vitcnn.models.registry import Arch, Imported, Timm
-from vitcnn.source_hash import sources
+from vitcnn.processes import apart
+
+PATIENCE = 300.0  # seconds for a user's network, which may fetch weights
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,19 @@ def profile(arch: Arch, data: Info) -> ModelProfile:
         return _profile(arch, data)
     finally:
         torch.set_rng_state(state)
+
+
+def profile_apart(arch: Arch, data: Info, seconds: float = PATIENCE) -> ModelProfile:
+    """`profile`, of a user's network in a process of its own. Raises ConfigError also if that process ends, or is not
+    done within `seconds`."""
+    if not isinstance(arch, Imported):
+        return profile(arch, data)
+    try:
+        return apart(profile, arch, data, threads=cores(), seconds=seconds)
+    except TimeoutError:
+        raise ConfigError(f"{arch.name}: not built and tried within {seconds:g} seconds") from None
+    except JobFailed as error:
+        raise ConfigError(f"{arch.name}: {error}") from None
 
 
 def _profile(arch: Arch, data: Info) -> ModelProfile:
@@ -93,9 +109,11 @@ def _as_config_errors(arch: Arch, size: int) -> Iterator[None]:
     """Turns any error of a network into a ConfigError, for instance on an unsupported image size."""
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         own = isinstance(arch, Imported)
-        reason = format_error(error, sources(arch.name.split(":")[1])) if own else f"{type(error).__name__}: {error}"
+        reason = format_error(error, arch.sources) if own else f"{type(error).__name__}: {error}"
         more = timm_models.hint(arch, size) if isinstance(arch, Timm) else ""
         raise ConfigError(f"{arch.name} at {size} pixels: {reason}{more}") from error
 

@@ -5,11 +5,11 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationInfo, field_validator, model_validator
 
 from vitcnn.errors import Frozen, Positive, suggest
-from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Linear, Mixer, Swin, ViT, ViTWindow
-from vitcnn.source_hash import code_hash, file_hash, sources
+from vitcnn.models.config import CNN, RNN, SASA, CNNAttention, Hybrid, Linear, Mixer, Swin, ViT, ViTWindow, few
+from vitcnn.source_hash import Trust, code_hash, file_hash, sources
 
 
 class Timm(Frozen):
@@ -27,6 +27,15 @@ class Timm(Frozen):
     stem: Literal["cifar", "imagenet"] | None = None  # of a ResNet; None: cifar up to 40 pixels and without weights
     options: dict[str, Any] = Field(default={})
 
+    @field_validator("options")
+    @classmethod
+    def _few_blocks(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, given in value.items():
+            counts = given if isinstance(given, list | tuple) else (given,)
+            if re.search("depth|layers|blocks", key) and all(type(count) is int for count in counts):
+                few(tuple(counts))
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _hash_weights(cls, value: Any) -> Any:
@@ -43,17 +52,35 @@ class Timm(Frozen):
 class Imported(Frozen):
     """A user's network: `import:mypkg.net:build`, called as
     `build(image_size=…, channels=…, classes=…, **options)`, to return an `nn.Module` from images (B, channels,
-    image_size, image_size) float to logits (B, classes). Looked for on Python's path and in the current folder.
+    image_size, image_size) float to logits (B, classes). Looked for beside the study, in the current folder and on
+    Python's path, but run only if `trust`, which the validation's context gives, allows it.
     """
 
     name: str
     image_size: Positive | None = None  # None: the data's own
     options: dict[str, Any] = Field(default={})
     source_sha256: str | None = None  # of its code (`source_hash.sources`), filled in: changed code is another cell
+    _trust: Trust = PrivateAttr(default=Trust())
+
+    def model_post_init(self, context: Any) -> None:
+        self._trust = context or Trust()
+
+    @property
+    def module(self) -> str:
+        return self.name.split(":")[1]
+
+    @property
+    def trust(self) -> Trust:
+        return self._trust
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """The files of its code, by module. Raises ValueError if there is no such module."""
+        return sources(self.module, self.trust)
 
     @model_validator(mode="before")
     @classmethod
-    def _hash_source(cls, value: Any) -> Any:
+    def _hash_source(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value.get("source_sha256"):
             return value
         _, module, _ = (value["name"] + "::").split(":")[:3]
@@ -61,7 +88,7 @@ class Imported(Frozen):
             raise ValueError(
                 f"write import:MODULE:FUNCTION, such as import:nets:build for build() in nets.py, not {value['name']!r}"
             )
-        return value | {"source_sha256": code_hash(sources(module))}
+        return value | {"source_sha256": code_hash(sources(module, info.context or Trust()))}
 
 
 def identity(arch: "Arch") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import nn
 
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError, suggest
+from vitcnn.models.memory import check_memory
 from vitcnn.models.registry import Timm, file_hash
 from vitcnn.models.weight_files import Weights, read_weights
 
@@ -36,13 +37,10 @@ def network(arch: Timm, data: Info, size: int) -> nn.Module:
         raise ConfigError(f"{arch.name}: options: {', '.join(taken)} cannot be set here; the study sets it")
     common = {"in_chans": data.channels, "num_classes": data.classes, **arch.options}
     try:
-        try:
-            model = timm.create_model(name, img_size=size, **common)
-            common["img_size"] = size
-        except TypeError as error:  # most convolutional networks take any size and have no such argument
-            if "img_size" not in str(error):
-                raise
-            model = timm.create_model(name, **common)
+        check_memory(arch.name, lambda: _created(name, size, common)[0])
+        model, common = _created(name, size, common)
+    except ConfigError:
+        raise
     except Exception as error:  # whatever an architecture raises on a size or an option that it cannot take
         more = "" if arch.options or "unexpected keyword" in str(error) else hint(arch, size)
         raise ConfigError(f"{arch.name} at {size} pixels: {_format_error(error)}{more}") from error
@@ -55,6 +53,16 @@ def network(arch: Timm, data: Info, size: int) -> nn.Module:
     elif arch.stem == "cifar":
         raise ConfigError(f"{arch.name}: stem: cifar works for timm's ResNets only, not for {type(model).__name__}")
     return model
+
+
+def _created(name: str, size: int, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """(the network, the options that it took); with `img_size` if it has that."""
+    try:
+        return timm.create_model(name, img_size=size, **options), options | {"img_size": size}
+    except TypeError as error:  # most convolutional networks take any size and have no such argument
+        if "img_size" not in str(error):
+            raise
+        return timm.create_model(name, **options), options
 
 
 def heads(network: nn.Module) -> tuple[str, ...]:

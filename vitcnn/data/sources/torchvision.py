@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from vitcnn.data.sources.cache import Arrays, FetchError, Info
 from vitcnn.data.sources.decode import FIFTH, GREY, Squares, kept_size, split_off, square, to_array, usual_validation
+from vitcnn.data.sources.download import careful_torchvision
 from vitcnn.data.sources.spec import DatasetSpec, Prepared, letters
 from vitcnn.errors import ConfigError, suggest
 
@@ -137,7 +138,8 @@ def _open(short: str, downloads: Path, split: dict[str, Any]) -> Any:
     from torchvision import datasets
 
     downloads.mkdir(parents=True, exist_ok=True)
-    return getattr(datasets, short)(downloads, download=True, **split)
+    with careful_torchvision():
+        return getattr(datasets, short)(downloads, download=True, **split)
 
 
 def _read(item: tuple[int, int], parts: list[Any], size: int, channels: int) -> tuple[np.ndarray, int]:
