@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +20,10 @@ class ConfigError(Exception):
 
 class NotFiniteLoss(Exception):
     """The loss is not finite, in training or in evaluation."""
+
+
+class Unwritable(ConfigError):
+    """Records cannot be written, so training on would be in vain."""
 
 
 class JobFailed(Exception):
@@ -40,6 +45,20 @@ RENAMED = {  # keys and names of studies written for earlier versions
     "word": "patch",
     "start": "init_from",
 }
+
+
+def seconds_of(variable: str, default: float | None = None) -> float | None:
+    """A number of seconds in an environment variable. Raises ConfigError if it is none."""
+    text = os.environ.get(variable)
+    if text is None:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(f"{variable}={text!r}: not a number of seconds; correct or unset it")
+    return seconds
 
 
 def suggest(word: str, known: Any, all_of_them: bool = True) -> str:

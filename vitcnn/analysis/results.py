@@ -60,8 +60,8 @@ class Results:
 
     @classmethod
     def of(cls, study: Study, cells: Sequence[Cell], records: Sequence[Record], about: Info | None = None) -> "Results":
-        wanted = {cell.id for cell in cells}
-        mine = {r.id: r for r in records if r.id in wanted}
+        wanted = {cell.id: cell for cell in cells}  # with the study's names, which may have changed since the training
+        mine = {r.id: r.model_copy(update={"cell": wanted[r.id]}) for r in records if r.id in wanted}
         return cls(study, cells, mine, about, len({r.id for r in records}) - len(mine))
 
     def settings(self) -> list["Results"]:

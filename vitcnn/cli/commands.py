@@ -168,10 +168,11 @@ def main() -> None:
 def _command() -> int:
     """The exit status."""
     from vitcnn.data.sources.cache import FetchError
-    from vitcnn.errors import ConfigError
+    from vitcnn.errors import ConfigError, seconds_of
 
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no Python process that this starts runs a file of the current folder
     try:
+        seconds_of("SOURCE_DATE_EPOCH")  # NumPy stops with a stack trace where it is no number
         app()
     except (ConfigError, FetchError) as error:
         message = str(error)

@@ -92,7 +92,9 @@ def show(
             "cutmix:A."
         ),
     ] = "basic",
-    out: Annotated[Path | None, typer.Option(help="Output image; default: NAME.png in the current folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output image, or a folder for it; default: NAME.png in the current folder.")
+    ] = None,
     resolution: Resolution = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -166,7 +168,8 @@ def _draw(sheet: "tuple[Block, Block]", title: str, out: Path | None) -> None:
     from vitcnn.report.sheet import sheet_figure
     from vitcnn.report.style import drawing
 
-    path = out or Path(f"{title.replace(':', '-')}.png")
+    name = f"{title.replace(':', '-')}.png"
+    path = (out / name if out.is_dir() else out) if out else Path(name)
     path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -69,17 +69,20 @@ def export(
     runs: Runs = RUNS,
 ) -> None:
     """Writes a study's finished cells as CSV, one row per cell."""
+    from vitcnn.analysis.results import Results as StudyResults
     from vitcnn.analysis.tidy import tidy
     from vitcnn.errors import ConfigError
     from vitcnn.store.records import read_records
 
-    _, _, all_cells, paths, _ = load(study, overrides, results, runs)
+    loaded, _, all_cells, paths, _ = load(study, overrides, results, runs)
     records, wrong = read_records(paths.records)
-    wanted = {cell.id for cell in all_cells}
-    found = [record for record in records if record.id in wanted]
+    found = list(StudyResults.of(loaded, all_cells, records).records.values())
     if not found:
         raise ConfigError("\n".join([f"{paths.study}: no finished cells to export", *wrong]))
-    with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8", newline="") as file:
-        tidy(found).to_csv(file, index=False)
+    try:
+        with contextlib.nullcontext(sys.stdout) if str(csv) == "-" else csv.open("w", encoding="utf-8") as file:
+            tidy(found).to_csv(file, index=False, lineterminator="\n")
+    except OSError as error:
+        raise ConfigError(f"--csv {csv}: {error.strerror}") from None
     for line in [f"{len(found)} of {len(all_cells)} cells", *wrong]:
         typer.echo(line, err=True)

@@ -62,11 +62,14 @@ def run_study(
     waiting = _waiting(opened, console)
     if not waiting:
         return Outcome()
-    from vitcnn.launch.plan import check, make_jobs  # loads torch, so only when there is something to train
+    # these load torch, so only when there is something to train
+    from vitcnn.launch.plan import check, make_jobs
+    from vitcnn.training.callback import checkpoint_every
 
     def log(line: str) -> None:
         console.print(line, markup=False)  # names may look like markup
 
+    checkpoint_every()  # raises ConfigError here, not in each worker
     kind = check(opened.study, opened.about, waiting, device, log)
     fetch(opened.study.dataset_spec, folder)
     verify(opened.study.dataset_spec, folder)
@@ -108,10 +111,26 @@ def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
         )
     if lost:
         console.print(f"left out because their source cell failed: {', '.join(c.title for c in lost)}", markup=False)
-    if not waiting:
+    if waiting:
+        for line in _under_other_names(opened, waiting):
+            console.print(line, markup=False)
+    else:
         done = "done, or failed for good" if failed or lost else "done"
         console.print(f"{paths.study}: all {len(opened.cells)} cells are {done}")
     return waiting
+
+
+def _under_other_names(opened: OpenStudy, waiting: Sequence[Cell]) -> list[str]:
+    """Messages about records of these cells in other folders: the study file was renamed, or another study has the
+    same cells."""
+    ids, own, out = {cell.id for cell in waiting}, opened.paths.records, []
+    for folder in sorted(opened.paths.results.glob("**/records")):
+        there = ids & {path.stem for path in folder.glob("*.json")} if folder != own else ()
+        if there:
+            out.append(
+                f"{len(there)} of the cells to train have records in {folder}; to use them, stop and copy them to {own}"
+            )
+    return out
 
 
 class Progress:

@@ -9,13 +9,14 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
 from vitcnn import processes
-from vitcnn.errors import ConfigError, JobFailed, NotFiniteLoss
+from vitcnn.errors import ConfigError, JobFailed, NotFiniteLoss, Unwritable
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.launch.worker import Options, start, work
@@ -101,6 +102,8 @@ class _Run:
         try:
             if not self.pool.active:  # reading `active` starts the pool
                 raise RuntimeError("the worker pool did not start")
+        except (OSError, BrokenProcessPool) as error:
+            raise ConfigError(f"worker processes cannot be started: {error.__cause__ or error}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -137,13 +140,16 @@ class _Run:
         return taken
 
     def collect(self) -> None:
-        """Waits for half a second, or until a job ends. Raises KeyboardInterrupt if a worker received SIGTERM."""
+        """Waits for half a second, or until a job ends. Raises KeyboardInterrupt if a worker received SIGTERM, and
+        Unwritable if a record cannot be written."""
         for future, job in self.active.items():
             if self._has_vanished(job):
                 future.cancel()
         for future in wait(self.active, timeout=0.5, return_when=FIRST_COMPLETED).done:
             job = self.active.pop(future)
             error = ProcessExpired("it ended", code=0) if future.cancelled() else future.exception()
+            if isinstance(error, Unwritable):
+                raise error
             if error:
                 ended = dict.fromkeys((cell.id for cell in job), error)
             else:

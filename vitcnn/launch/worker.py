@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vitcnn import output
-from vitcnn.errors import ConfigError, JobFailed
+from vitcnn.errors import ConfigError, JobFailed, Unwritable
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
 from vitcnn.processes import adopt, launcher_lives
@@ -107,7 +107,10 @@ def _train(job: Job, paths: StudyPaths, options: Options, sources: Collection[st
                 done.cells[cell.id] = record
                 continue
             write_progress(paths.cell(cell.id), step=cell.steps, steps=cell.steps, phase="record")
-            write_record(record, paths)
+            try:
+                write_record(record, paths)
+            except OSError as error:
+                raise Unwritable(f"{paths.record(cell.id)}: {error.strerror or error}; the run is stopped") from None
             shutil.rmtree(paths.cell(cell.id), ignore_errors=True)  # not needed once the record is written
             done.cells[cell.id] = "done"
     return done

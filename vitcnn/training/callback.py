@@ -1,6 +1,5 @@
 """A Lightning callback that saves checkpoints and progress of a process's lanes."""
 
-import os
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
+from vitcnn.errors import seconds_of
 from vitcnn.store.status import write_progress
 from vitcnn.training.checkpoints import save_checkpoint
 from vitcnn.training.module import CellsModule
@@ -23,6 +23,11 @@ class InterruptedCell(Exception):
     """The cell has saved a checkpoint and stopped on request."""
 
 
+def checkpoint_every() -> float:
+    """Seconds between two checkpoints. Raises ConfigError."""
+    return seconds_of("VITCNN_CHECKPOINT_EVERY", CHECKPOINT_EVERY)
+
+
 class CheckpointCallback(Callback):
     """Saves every lane's `last.ckpt` in its folder, every half minute, and when `stop()` is true; then
     raises InterruptedCell.
@@ -33,7 +38,7 @@ class CheckpointCallback(Callback):
 
     def __init__(self, folders: Sequence[Path], stop: Callable[[], bool]):
         self.folders, self.stop = folders, stop
-        self.every = float(os.environ.get("VITCNN_CHECKPOINT_EVERY", CHECKPOINT_EVERY))
+        self.every = checkpoint_every()
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Trainer, module: CellsModule) -> None:

@@ -1,5 +1,6 @@
 """Augmentation specs: their syntax, and what the named sets mean. No torch."""
 
+import math
 import re
 from functools import cache
 from typing import Any, NamedTuple
@@ -50,6 +51,8 @@ def parse_augment(text: str) -> Augment:
         if name in found:
             raise ValueError(f"{text!r} contains {name!r} more than once")
         found[name] = type(Augment._field_defaults[name])(match[1]) if match.lastindex else True
+        if not math.isfinite(found[name]):
+            raise ValueError(f"{part[:40]!r}…: too large a number")
     return Augment(**found)
 
 
