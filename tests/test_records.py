@@ -18,7 +18,7 @@ from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.store import records
 from vitcnn.store.paths import write_atomically
 from vitcnn.store.records import Score, read_record, read_records
-from vitcnn.store.status import SILENCE, states, write_progress
+from vitcnn.store.status import SILENCE, host, states, write_progress
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def kinds(all_cells, paths) -> list[str]:
 
 def leave_progress(folder, **what) -> None:
     """A sign of life of this process, now, or as `what` has it otherwise."""
-    about = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename, "step": 3}
+    about = {"time": time.time(), "pid": os.getpid(), "host": host(), "step": 3}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "progress.json").write_text(json.dumps(about | what), encoding="utf-8")
 

@@ -22,7 +22,7 @@ from vitcnn.launch.locks import CellLocks
 from vitcnn.launch.worker import Options, start, work
 from vitcnn.models.registry import Imported
 from vitcnn.store.paths import StudyPaths, write_atomically
-from vitcnn.store.status import process_runs, read_progress
+from vitcnn.store.status import host, process_runs, read_progress
 from vitcnn.study.cell import Cell
 
 TRIES = 2
@@ -167,7 +167,7 @@ class _Run:
         """True for a job whose worker has exited with status 0, which the pool does not report (`os._exit(0)` in
         someone's network)."""
         progress = read_progress(self.paths.cell(job[0].id)) or {}
-        here = progress.get("host") == os.uname().nodename and progress.get("time", 0) > self.given[job[0].id]
+        here = progress.get("host") == host() and progress.get("time", 0) > self.given[job[0].id]
         if not here or process_runs(progress["pid"]):
             self.vanished.pop(job[0].id, None)
             return False

@@ -110,7 +110,16 @@ def _state(cell: Cell, cell_id: str, done: set[str], failed: set[str], folders: 
 def _alive(progress: dict) -> bool:
     if abs(time.time() - progress["time"]) > SILENCE or progress.get("stopped"):
         return False
-    return progress["host"] != os.uname().nodename or process_runs(progress["pid"])
+    return progress["host"] != host() or process_runs(progress["pid"])
+
+
+def host() -> str:
+    """Where process ids have a meaning: the machine, and the namespace of a container on it."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:  # no Linux
+        namespace = ""
+    return f"{os.uname().nodename} {namespace}".strip()
 
 
 def process_runs(pid: int) -> bool:
@@ -158,6 +167,6 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
 
 def write_progress(folder: Path, **what: Any) -> None:
     """Writes progress.json: step, steps, phase, accuracy, images_per_s … Skipped if it cannot be written."""
-    about = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
+    about = {"time": time.time(), "pid": os.getpid(), "host": host()}
     with contextlib.suppress(OSError):  # a full disk; everything worth keeping is written elsewhere, with errors
         write_atomically(folder / "progress.json", json.dumps(what | about), durable=False)
