@@ -10,7 +10,7 @@ from vitcnn.errors import ConfigError
 from vitcnn.launch.plan import check
 from vitcnn.launch.scheduler import run_jobs
 from vitcnn.launch.worker import Options
-from vitcnn.models.profile import profile_apart
+from vitcnn.models.profile import profile, profile_apart
 from vitcnn.models.registry import Imported
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
@@ -18,7 +18,7 @@ from vitcnn.study.matrix import cells
 
 OPTIONS = Options(device="cpu", tracking="off")
 NETS = """
-import ctypes, os, signal, sys, time
+import ctypes, functools, os, signal, sys, time
 import torch
 from torch import nn
 
@@ -64,6 +64,28 @@ def changes(**given):
     nn.init.xavier_uniform_ = nn.init.kaiming_normal_ = lambda tensor, *_, **__: nn.init.zeros_(tensor)
     torch.set_float32_matmul_precision("medium")
     return build(**given)
+
+
+@functools.cache
+def cached(**given):
+    return build(**given)
+
+
+LAYER, NORM = nn.Linear(64, 64), nn.BatchNorm1d(64, affine=False)
+
+
+def layer(classes, **_):
+    return nn.Sequential(nn.Flatten(), LAYER, nn.Linear(64, classes))
+
+
+def norm(classes, **_):
+    return nn.Sequential(nn.Flatten(), NORM, nn.Linear(64, classes))
+
+
+def tied(classes, **_):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, classes))
+    net[2].weight = net[1].weight
+    return net
 
 
 class Late(nn.Linear):
@@ -129,3 +151,16 @@ def test_an_error_that_cannot_be_sent_fails_its_cell_alone(own, study, paths):
     outcome = run_jobs([(cell,) for cell in every], paths, OPTIONS, 1)
     assert [cell.model for cell in outcome.done] == ["linear"]
     assert ["Mine: late (details in" in line for line in outcome.failed.values()] == [True]
+
+
+@pytest.mark.parametrize("name", ["cached", "layer", "norm"])
+def test_a_network_that_shares_weights_with_the_next_one_is_refused(own, name):
+    """What one cell learns would reach the next."""
+    own()
+    with pytest.raises(ConfigError, match=f"import:nets:{name}: two calls return networks that share weights"):
+        profile(mine(name), DIGITS)
+
+
+def test_weights_that_a_network_shares_with_itself_are_its_own(own):
+    own()
+    assert profile(mine("tied"), DIGITS).parameters == 64 * 64 + 2 * 64 + 650
