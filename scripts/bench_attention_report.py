@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from vitcnn.models.sasa import TILE
+from vitcnn.report import markdown
 from vitcnn.report.figures import MARKERS, PALETTE, thousands
-from vitcnn.report.tables import markdown
 
 WIDTH, HEADS = 96, 3  # of the matched ViT: heads of 32 numbers
 KINDS = (None, 3, 5, 7)  # all pairs, and windows
@@ -124,7 +124,7 @@ def table(rows: Sequence[Row]) -> str:
         took = f"{1e6 * r.median:,.0f} ({low:,.0f}–{high:,.0f})"
         share = f"{r.macs / formula(r.grid, r.window):.3f}"
         lines.append([name(r.window), f"{r.tokens:,}", str(r.batch), took, f"{r.macs:,}", share])
-    return markdown(head, lines)
+    return markdown.table(head, lines)
 
 
 def draw(rows: Sequence[Row], title: str) -> Figure:

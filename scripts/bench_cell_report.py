@@ -7,7 +7,7 @@ from typing import Any
 from bench_cell_bare import Configuration
 
 from vitcnn.errors import Frozen
-from vitcnn.report.tables import markdown
+from vitcnn.report import markdown
 from vitcnn.training.networks import CURVE_IMAGES
 
 WHOLE = 100_000  # images seen by a cell of configs/fashion-mnist/reference.yaml and reference.yaml
@@ -130,7 +130,7 @@ def section(name: str, group: Sequence[Measured]) -> str:
         ]
         for m in group
     ]
-    out += [markdown(head, rows), "Seconds of a call of `work` on one cell:\n"]
+    out += [markdown.table(head, rows), "Seconds of a call of `work` on one cell:\n"]
     head = ["model", "images", "validations", "to the end of the first step", "training"]
     head += ["after training", "images scored then", "after the record"]
     rows = [
@@ -146,17 +146,17 @@ def section(name: str, group: Sequence[Measured]) -> str:
         ]
         for m in group
     ]
-    out += [markdown(head, rows), "Configurations of (a), images/s (seconds to the end of the first step):\n"]
+    out += [markdown.table(head, rows), "Configurations of (a), images/s (seconds to the end of the first step):\n"]
     ways = list(dict.fromkeys((c.mode, c.layout, c.optimizer) for m in group for c in m.configurations))
     by_way = {(m.model, c.mode, c.layout, c.optimizer): c for m in group for c in m.configurations}
     rows = []
     for way in sorted(ways):
         found = [by_way.get((m.model, *way)) for m in group]
         rows.append([", ".join(way), *(f"{c.speed:,.0f} ({c.first:.1f})" if c else "–" for c in found)])
-    out += [markdown(["configuration", *(m.model for m in group)], rows)]
+    out += [markdown.table(["configuration", *(m.model for m in group)], rows)]
     out += [f"{m.model} could not be had: {line}\n" for m in group for line in m.failed]
     rows = [[f"({k}), {w}", *(f"{m.workers[k][w]:,.0f}" for m in group)] for k in "cd" for w in WORKERS]
-    out += ["Workers of the loops, images/s, measured once:\n", markdown(["", *(m.model for m in group)], rows)]
+    out += ["Workers of the loops, images/s, measured once:\n", markdown.table(["", *(m.model for m in group)], rows)]
     out += [f"On the way to the first step, {PART:g} s or more (cProfile's, which slows Python down):\n"]
     out += [f"- {m.model}: {', '.join(f'{k} {v:.2f}' for k, v in m.parts.items()) or 'nothing'}" for m in group]
     out += ["", "Measured:\n", *(f"- {m.model}: {measured_on(m)}" for m in group)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from vitcnn.report.tables import markdown
+from vitcnn.report import markdown
 
 COMMANDS = ("plan", "status", "verdict", "report")
 LIMIT = 5.0  # seconds, import time aside, that 10,000 cells may take
@@ -74,4 +74,4 @@ def table(rows: Sequence[Row], imports: dict[str, float]) -> str:
             grown = f"{up[row.command, n]:.2f}" if (row.command, n) in up else "–"
             line += [f"{row.whole:.2f}", f"{row.alone:.2f}", grown]
         lines.append(line)
-    return markdown(head, lines)
+    return markdown.table(head, lines)

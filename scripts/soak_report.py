@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from vitcnn.inspect.benchmark import machine
-from vitcnn.report.tables import markdown
+from vitcnn.report import markdown
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
@@ -51,9 +51,9 @@ def report(
         f"{kills.total()} times `kill -9` in {found['rounds']} rounds of {found['cells']} cells; {found['compared']} "
         f"records compared with those of an uninterrupted run (test bits, weight hashes, curves): {found['differ']} "
         f"differ. Cells trained by two processes at once: {found['doubled']}.\n\n"
-        f"Kills, by what the cell was doing and by who was killed:\n\n{markdown(['phase', *WHO], rows)}\n"
+        f"Kills, by what the cell was doing and by who was killed:\n\n{markdown.table(['phase', *WHO], rows)}\n"
         + (f"Never hit: {', '.join(missed)}.\n" if missed else "Every phase was hit.\n")
         + "\nA second run of the same study was started while the first was stopped (SIGSTOP), and the first then "
-        f"continued:\n\n{markdown(['stopped', 'same process ids', 'another process-id namespace'], both)}\n"
+        f"continued:\n\n{markdown.table(['stopped', 'same process ids', 'another process-id namespace'], both)}\n"
         f"Asked to end (SIGTERM) {len(ends)} times in between: the slowest end took {slowest:.1f} s.\n"
     )

@@ -4,7 +4,7 @@ import pytest
 from building import DIGITS, IMPORTED_STUDY
 
 from vitcnn.errors import ConfigError
-from vitcnn.launch.plan import check
+from vitcnn.launch.check import check
 
 NETS = """
 from torch import nn
@@ -58,7 +58,7 @@ def test_a_script_that_ends_the_program_is_refused_with_the_line(own, study, cod
     own(code, "ends.py")
     loaded = study("models={mine: {arch: 'import:ends:build'}, linear: {}}", text=IMPORTED_STUDY)
     with pytest.raises(ConfigError, match=said):
-        check(loaded, DIGITS, [], "cpu", print)
+        check(loaded, DIGITS, [], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_is_no_network_for_the_data_is_refused_before_anything_is_trained(o
     own()
     loaded = study(f"models={{mine: {{arch: 'import:nets:{name}', options: {options}}}}}", text=IMPORTED_STUDY)
     with pytest.raises(ConfigError, match=said):
-        check(loaded, DIGITS, [], "cpu", print)
+        check(loaded, DIGITS, [], "cpu")
 
 
 def test_a_key_that_an_imported_model_does_not_have_names_the_nearest_and_none_that_is_filled_in(own, study):

@@ -7,10 +7,10 @@ import torch
 from building import DIGITS, IMPORTED_STUDY
 
 from vitcnn.errors import ConfigError
-from vitcnn.launch.plan import check
+from vitcnn.launch.check import check
 from vitcnn.launch.scheduler import run_jobs
 from vitcnn.launch.worker import Options
-from vitcnn.models.profile import profile_apart
+from vitcnn.models.profile import profile, profile_apart
 from vitcnn.models.registry import Imported
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
@@ -18,7 +18,7 @@ from vitcnn.study.matrix import cells
 
 OPTIONS = Options(device="cpu", tracking="off")
 NETS = """
-import ctypes, os, signal, sys, time
+import ctypes, functools, os, signal, sys, time
 import torch
 from torch import nn
 
@@ -66,6 +66,28 @@ def changes(**given):
     return build(**given)
 
 
+@functools.cache
+def cached(**given):
+    return build(**given)
+
+
+LAYER, NORM = nn.Linear(64, 64), nn.BatchNorm1d(64, affine=False)
+
+
+def layer(classes, **_):
+    return nn.Sequential(nn.Flatten(), LAYER, nn.Linear(64, classes))
+
+
+def norm(classes, **_):
+    return nn.Sequential(nn.Flatten(), NORM, nn.Linear(64, classes))
+
+
+def tied(classes, **_):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, classes))
+    net[2].weight = net[1].weight
+    return net
+
+
 class Late(nn.Linear):
     def forward(self, x):
         if self.training and len(x) > 2:  # not in the step that is tried
@@ -96,7 +118,7 @@ def test_a_network_that_ends_the_process_that_tries_it_is_refused_with_a_sentenc
     own()
     loaded = study(f"models={{mine: {{arch: 'import:nets:{name}'}}, linear: {{}}}}", text=IMPORTED_STUDY)
     with pytest.raises(ConfigError) as caught:
-        check(loaded, DIGITS, [], "cpu", print)
+        check(loaded, DIGITS, [], "cpu")
     assert str(caught.value) == f"import:nets:{name}: {said}"
 
 
@@ -112,7 +134,7 @@ def test_what_a_network_changes_in_torch_reaches_neither_the_launcher_nor_anothe
     weights = []
     for models in (both, "{vit: {width: 16, depth: 1, heads: 1}}"):
         loaded = study(f"models={models}", text=IMPORTED_STUDY)
-        check(loaded, DIGITS, [], "cpu", print)
+        check(loaded, DIGITS, [], "cpu")
         paths = StudyPaths(f"{len(models)}", tmp_path / "results", tmp_path / "runs")
         every = cells(loaded)
         outcome = run_jobs([(cell,) for cell in every], paths, OPTIONS, 1)
@@ -129,3 +151,16 @@ def test_an_error_that_cannot_be_sent_fails_its_cell_alone(own, study, paths):
     outcome = run_jobs([(cell,) for cell in every], paths, OPTIONS, 1)
     assert [cell.model for cell in outcome.done] == ["linear"]
     assert ["Mine: late (details in" in line for line in outcome.failed.values()] == [True]
+
+
+@pytest.mark.parametrize("name", ["cached", "layer", "norm"])
+def test_a_network_that_shares_weights_with_the_next_one_is_refused(own, name):
+    """What one cell learns would reach the next."""
+    own()
+    with pytest.raises(ConfigError, match=f"import:nets:{name}: two calls return networks that share weights"):
+        profile(mine(name), DIGITS)
+
+
+def test_weights_that_a_network_shares_with_itself_are_its_own(own):
+    own()
+    assert profile(mine("tied"), DIGITS).parameters == 64 * 64 + 2 * 64 + 650

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from synthetic import every, make_study, rows, spread, write
 
+from vitcnn.report.markdown import bullets, escape, paragraph, table
 from vitcnn.report.report import report_text, write_report
-from vitcnn.report.tables import MISSING, escape, markdown
+from vitcnn.report.tables import MISSING
 from vitcnn.study.matrix import describe_budget
 
 NAMES = ("accuracy", "gap", "overfitting", "curves")
@@ -180,7 +181,7 @@ def test_a_name_with_a_pipe_breaks_no_table(partial):
 
 
 def test_a_table_stays_a_table_whatever_stands_in_its_cells():
-    lines = markdown(["a|b", "<c>"], [["1\n2", "x"]]).splitlines()
+    lines = table(["a|b", "<c>"], [["1\n2", "x"]]).splitlines()
     assert lines == [r"| a\|b | &lt;c> |", "| --- | ---: |", "| 1 2 | x |"]
 
 
@@ -215,6 +216,7 @@ def test_the_budget_stated_holds_for_every_model(tmp_path):
         (r"a\|b", r"a\\\|b"),
         ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
         ("[x](javascript:alert)", r"[x]\(javascript:alert)"),
+        ("[x]: http://evil.example/x.png", r"[x]\: http://evil.example/x.png"),
         ("a\r\nb\u2028c\x85d", "a b c d"),
         ("timm/convnext_atto", "timm/convnext_atto"),
         ("+7.4 ± 2.0 (3 seeds)", "+7.4 ± 2.0 (3 seeds)"),
@@ -222,4 +224,18 @@ def test_the_budget_stated_holds_for_every_model(tmp_path):
 )
 def test_no_name_ends_a_cell_or_a_line_or_opens_a_tag_or_a_link(name, shown):
     assert escape(name) == shown
-    assert markdown(["n", name], [["1", "2"]]).splitlines()[0] == f"| n | {shown} |"
+    assert table(["n", name], [["1", "2"]]).splitlines()[0] == f"| n | {shown} |"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("# big", r"\# big"), ("  > quoted", r"\> quoted"), ("- item", r"\- item"), ("12. item", r"12\. item"),
+        ("7) item", r"7\) item"), ("```sh", r"\```sh"), ("~~~", r"\~~~"), ("---", r"\---"),
+        ("===", r"\==="), ("* * *", r"\* * *"),
+        ("**cnn** wins", "**cnn** wins"), ("`x` is", "`x` is"), ("1.5 points", "1.5 points"), ("#1 of 2", "#1 of 2"),
+    ],
+)  # fmt: skip
+def test_no_line_begins_another_kind_of_block(text, shown):
+    assert paragraph(text, text) == f"{shown}\n{shown}\n"
+    assert bullets([text], depth=1) == f"  - {shown}\n"

@@ -26,7 +26,7 @@ def as_attention(
 ) -> None:
     """Rewrites trained CNNs as self-attention, without training, and compares both on the test set."""
     from vitcnn.errors import ConfigError
-    from vitcnn.report.tables import markdown
+    from vitcnn.report.markdown import heading, join, paragraph, table
     from vitcnn.store.paths import write_atomically
 
     loaded = load(study, overrides, results, runs, data_dir, allow_import)
@@ -48,10 +48,9 @@ def as_attention(
     if cell:  # the file holds all cells, so a selection does not overwrite it
         return
     path = paths.report / "as-attention.md"
-    text = (
-        "# Convolutions rewritten as self-attention\n\nOne head a kernel offset (Cordonnier et al. 2020), no training."
-    )
-    write_atomically(path, f"{text}\n\n{markdown(head, rows)}")
+    title = heading(1, "Convolutions rewritten as self-attention")
+    how = paragraph("One head a kernel offset (Cordonnier et al. 2020), no training.")
+    write_atomically(path, join([title, how, table(head, rows)]))
     typer.echo(f"written to {path}")
 
 

@@ -10,6 +10,12 @@ LANES = 16  # default number of lanes on a GPU
 Job = tuple[Cell, ...]
 
 
+def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
+    """`lanes`: auto, or the most cells trained in parallel. On a CPU auto is 1, because cells share its cores."""
+    most = (LANES if device == "cuda" else 1) if lanes == "auto" else int(lanes)
+    return jobs(waiting, most)
+
+
 def jobs(cells: Sequence[Cell], lanes: int) -> list[Job]:
     """Groups cells of one model on the same images with the same number of steps, whatever their n, seed and recipe,
     into jobs of at most `lanes`, ordered by each group's first cell. Logistic regression is always alone."""

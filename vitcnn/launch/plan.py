@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -13,7 +13,6 @@ from rich.text import Text
 from vitcnn.data.sources.cache import Info, describe_reading
 from vitcnn.data.subsets import absent, split, without_class
 from vitcnn.errors import ConfigError
-from vitcnn.launch.jobs import LANES, Job, jobs
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.models.build import check_input, image_size
 from vitcnn.models.config import TokenArch
@@ -24,29 +23,19 @@ from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import describe_budgets
 from vitcnn.study.schema import Study
-from vitcnn.training.device import caveat, pick_device
 
 # Forward and backward are about three forwards (Kaplan et al. 2020), two FLOPs a MAC. One core of a server CPU of 2020
 # sustained 40-50 GFLOP/s on the three models at batch 128; used only where no cell has been timed yet.
 GUESSED_FLOPS = 4e10
 
 
-def check(study: Study, about: Info, waiting: Sequence[Cell], device: str, log: Callable[[str], None]) -> str:
-    """Returns the device's type. Raises ConfigError if it is unavailable or a model does not fit the data."""
-    where = pick_device(device)
-    if warning := caveat(where, (cell.recipe.precision for cell in waiting if not cell.is_linear)):
-        log(warning)
+def check_models(study: Study, about: Info) -> list[str]:
+    """Builds every model on the meta device. Returns what to know about their weights. Raises ConfigError if a model
+    does not fit the data."""
     _check_inputs(study, about)
-    for model in study.models:
-        for line in _weights(model.name, model.arch, profile_apart(model.arch, about)):
-            log(line)
-    return where.type
-
-
-def make_jobs(waiting: Sequence[Cell], lanes: str, device: str) -> list[Job]:
-    """`lanes`: auto, or the most cells trained in parallel. On a CPU auto is 1, because cells share its cores."""
-    most = (LANES if device == "cuda" else 1) if lanes == "auto" else int(lanes)
-    return jobs(waiting, most)
+    return [
+        line for model in study.models for line in _weights(model.name, model.arch, profile_apart(model.arch, about))
+    ]
 
 
 def plan(

@@ -10,6 +10,8 @@ from rich.live import Live
 from vitcnn.data.sources.cache import describe_reading
 from vitcnn.data.sources.fetch import fetch, verify
 from vitcnn.errors import ConfigError
+from vitcnn.launch.check import check
+from vitcnn.launch.jobs import make_jobs
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
 from vitcnn.launch.ready import with_sources
 from vitcnn.launch.scheduler import Outcome, run_jobs
@@ -62,22 +64,20 @@ def run_study(
     waiting = _waiting(opened, console)
     if not waiting:
         return Outcome()
-    # these load torch, so only when there is something to train
-    from vitcnn.launch.plan import check, make_jobs
-    from vitcnn.training.callback import checkpoint_every
 
     def log(line: str) -> None:
         console.print(line, markup=False)  # names may look like markup
 
-    checkpoint_every()  # raises ConfigError here, not in each worker
-    kind = check(opened.study, opened.about, waiting, device, log)
+    checked = check(opened.study, opened.about, waiting, device)
+    for line in checked.messages:
+        log(line)
     fetch(opened.study.dataset_spec, folder)
     verify(opened.study.dataset_spec, folder)
     for line in describe_reading(opened.about):
         log(f"{opened.about.name}: {line}")
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
-    jobs = make_jobs(waiting, str(lanes), kind)
-    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
+    jobs = make_jobs(waiting, str(lanes), checked.device)
+    workers = min(workers or (cores() if checked.device == "cpu" else 1), len(jobs))
     options = Options(
         device=device,
         threads=threads,

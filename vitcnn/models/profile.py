@@ -66,6 +66,11 @@ def _profile(arch: Arch, data: Info) -> ModelProfile:
     network, size = build(arch, data)
     if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
         raise ConfigError(f"{arch.name}: its lazy layers have no weights yet; run it on an image before returning it")
+    if isinstance(arch, Imported) and _memory(network) & _memory(build(arch, data)[0]):
+        raise ConfigError(
+            f"{arch.name}: two calls return networks that share weights, so what one cell learns would reach the next; "
+            "build new ones in every call, without a cache or layers of the module's own"
+        )
     free = [p for p in network.parameters() if p.requires_grad]
     network.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -86,6 +91,12 @@ def _profile(arch: Arch, data: Info) -> ModelProfile:
         input=InputSpec(image_size=size, tokens=tokens, native_pixels_per_token=native),
         weights_from=getattr(network, "weights_from", "") if isinstance(arch, Timm) else "",
     )
+
+
+def _memory(network: nn.Module) -> set[int]:
+    """Where the network's parameters and buffers lie."""
+    tensors = (t for t in (*network.parameters(), *network.buffers()) if t.numel() and t.layout == torch.strided)
+    return {t.untyped_storage().data_ptr() for t in tensors}
 
 
 def _try_a_step(arch: Arch, network: nn.Module, data: Info, size: int) -> None:

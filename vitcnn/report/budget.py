@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from vitcnn.analysis.results import Results
 from vitcnn.report import figures
 from vitcnn.report.budget_figures import gap_against_budget, gap_map, largest_gap, scale
-from vitcnn.report.tables import escape, markdown, percent
+from vitcnn.report.markdown import heading, image, join, paragraph, table
+from vitcnn.report.tables import percent
 
 
 def has_budgets(results: Results) -> bool:
@@ -25,22 +26,26 @@ def budget_section(results: Results) -> str:
     gaps = [
         [f"n = {n:,}", *(percent(r.difference(first, second, n), signed=True) for r in budgets)] for n in study.sizes
     ]
-    each = [
-        [f"{escape(e)}, n = {n:,}", *(percent(r.mean(e, n)) for r in budgets)] for e in study.pair for n in study.sizes
-    ]
-    return "\n".join(
+    each = [[f"{e}, n = {n:,}", *(percent(r.mean(e, n)) for r in budgets)] for e in study.pair for n in study.sizes]
+    return join(
         [
-            "## Budget\n\nEvery cell is trained once at each budget. Tables and figures above are at the largest.\n",
-            f"### Gap\n\n{escape(first)} minus {escape(second)} in points, paired by seed. Intervals are over "
-            "seeds.\n\n![gap against images seen](budget.png)\n",
-            markdown(head, gaps),
-            "### Accuracy\n\nTest accuracy of each model in percent.\n",
-            markdown(head, each),
-            f"### Map\n\nThe gap at each n and budget, in points. Above 0 {escape(first)} leads. Hatched: undecided "
-            "(the 95 % interval over seeds and test images holds 0, or there is one seed; not corrected for several "
-            f"tests). Empty: missing. A dot marks where {escape(second)} overtakes {escape(first)} along n. The bar is "
-            "its 95 % interval; an arrow marks an end beyond the measured sizes.\n\n"
-            "![gap at each n and budget](map.png)\n",
+            heading(2, "Budget"),
+            paragraph("Every cell is trained once at each budget. Tables and figures above are at the largest."),
+            heading(3, "Gap"),
+            paragraph(f"{first} minus {second} in points, paired by seed. Intervals are over seeds."),
+            image("gap against images seen", "budget.png"),
+            table(head, gaps),
+            heading(3, "Accuracy"),
+            paragraph("Test accuracy of each model in percent."),
+            table(head, each),
+            heading(3, "Map"),
+            paragraph(
+                f"The gap at each n and budget, in points. Above 0 {first} leads. Hatched: undecided (the 95 % "
+                "interval over seeds and test images holds 0, or there is one seed; not corrected for several tests). "
+                f"Empty: missing. A dot marks where {second} overtakes {first} along n. The bar is its 95 % interval; "
+                "an arrow marks an end beyond the measured sizes."
+            ),
+            image("gap at each n and budget", "map.png"),
         ]
     )
 

@@ -13,7 +13,8 @@ from vitcnn.analysis.results import Results
 from vitcnn.analysis.stats import Mean
 from vitcnn.report.figures import BASELINE, PERCENT, style
 from vitcnn.report.format import counted
-from vitcnn.report.tables import MISSING, markdown, percent
+from vitcnn.report.markdown import heading, image, join, paragraph, table
+from vitcnn.report.tables import MISSING, percent
 from vitcnn.store.costs import Costs, ModelCost, read_costs
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.matrix import describe_budget
@@ -47,13 +48,15 @@ def cost_section(results: Results, paths: StudyPaths) -> str:
         for e in results.study.models
     ]
     n = common_size(results)
-    parts = [
-        f"## Cost and quality\n\n{_how(costs)}\n",
-        "![test accuracy against cost](cost.png)\n" if _drawn(results, costs, n) else "",
-        markdown(["model", *HEAD, *(f"accuracy, n = {n:,}" for n in ends)], rows),
-        _frontier(results, costs, n),
-    ]
-    return "\n".join(part for part in parts if part)
+    return join(
+        [
+            heading(2, "Cost and quality"),
+            paragraph(_how(costs)),
+            image("test accuracy against cost", "cost.png") if _drawn(results, costs, n) else "",
+            table(["model", *HEAD, *(f"accuracy, n = {n:,}" for n in ends)], rows),
+            _frontier(results, costs, n),
+        ]
+    )
 
 
 def _how(costs: Costs) -> str:
@@ -112,7 +115,8 @@ def _frontier(results: Results, costs: Costs, n: int | None) -> str:
             )
         ]
         lines.append(f"in {what}: {', '.join(sorted(best, key=price.get))}")
-    return f"Pareto frontier by the means at n = {n:,} (no model is both better and cheaper): {'; '.join(lines)}.\n"
+    best_of = f"Pareto frontier by the means at n = {n:,} (no model is both better and cheaper)"
+    return paragraph(f"{best_of}: {'; '.join(lines)}.")
 
 
 def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:

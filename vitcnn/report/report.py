@@ -10,10 +10,11 @@ from PIL import Image
 from vitcnn.analysis.results import Results
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
-from vitcnn.report import figures, tables, transfer
+from vitcnn.report import figures, transfer
 from vitcnn.report.budget import budget_figure, budget_section, has_budgets, map_figure
 from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.format import counted, seeds
+from vitcnn.report.markdown import bullets, heading, join, paragraph
 from vitcnn.report.permutation import has_permutations, permutation_section
 from vitcnn.report.search import search_report
 from vitcnn.report.style import drawing
@@ -52,14 +53,11 @@ def _text_and_results(
     results, failed = Results.of(study, cells, records, about), failures(cells, paths)
     text = search_report(results, wrong, failed) if study.grid else _study_text(results, paths)
     if failed:
-        lines = [f"- {tables.escape(f'{cell.title}: {failed[cell.id]}')}" for cell in cells if cell.id in failed]
-        text += (
-            "\n## Failed cells\n\nTheir loss was not a number. They are left out of every mean.\n\n"
-            + "\n".join(lines)
-            + "\n"
-        )
+        lines = [f"{cell.title}: {failed[cell.id]}" for cell in cells if cell.id in failed]
+        left_out = "Their loss was not a number. They are left out of every mean."
+        text = join([text, heading(2, "Failed cells"), paragraph(left_out), bullets(lines)])
     if wrong:
-        text += "\n## Files that are not records\n\n" + "\n".join(f"- {tables.escape(line)}" for line in wrong) + "\n"
+        text = join([text, heading(2, "Files that are not records"), bullets(wrong)])
     return text, results
 
 
@@ -73,7 +71,7 @@ def _study_text(results: Results, paths: StudyPaths) -> str:
         transfer.transfer_section(shown),
         cost_section(shown, paths),
     ]
-    return "\n".join([study_text(results, first), *filter(None, more)])
+    return join([study_text(results, first), *more])
 
 
 def _all_figures(results: Results, paths: StudyPaths) -> None:

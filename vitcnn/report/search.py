@@ -7,6 +7,7 @@ from vitcnn.analysis.results import Results
 from vitcnn.analysis.select import RULE, Trial, best, edges, gains, trials
 from vitcnn.errors import ConfigError
 from vitcnn.report import tables
+from vitcnn.report.markdown import bullets, heading, join, paragraph, table
 from vitcnn.study.matrix import span
 
 
@@ -30,11 +31,12 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
     count = len(every) // len(chosen)
     seen = span({cell.images_seen for cell in results.cells if not cell.is_linear}, ",")
     parts = [
-        f"# {tables.escape(study.name)}\n",
-        f"{tables.escape(results.title)}: {count} trials for each model and size, seeds {list(study.seeds)}, "
-        f"{seen} images seen by each. Numbers are validation accuracy in percent. Chosen (bold): {RULE}. Test results "
-        "play no part.\n",
-        *([f"{results.about.made}\n"] if results.about and results.about.made else []),
+        heading(1, study.name),
+        paragraph(
+            f"{results.title}: {count} trials for each model and size, seeds {list(study.seeds)}, {seen} images seen "
+            f"by each. Numbers are validation accuracy in percent. Chosen (bold): {RULE}. Test results play no part."
+        ),
+        paragraph(results.about.made) if results.about and results.about.made else "",
     ]
     for name in results.models:
         sizes = [n for n in study.sizes if (name, n) in chosen]
@@ -49,25 +51,24 @@ def search_report(results: Results, wrong: Sequence[str], failed: Collection[str
                 value = f"{100 * accuracy:.1f}" if math.isfinite(accuracy) else "failed"
                 row.append(f"**{value}**" if chosen[name, n].variant == variant else value)
             rows.append(row)
-        parts += [f"## {tables.escape(name)}\n", tables.markdown(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
+        parts += [heading(2, name), table(["recipe", *(f"n = {n:,}" for n in sizes)], rows)]
     head = ["", "over the median trial", *(_else(key, every) for key in study.searched)]
     rows = [
         [f"{name}, n = {n:,}", *(_points(v) for v in won.values())] for (name, n), won in gains(study, every).items()
     ]
     parts += [
-        "## Gain of the search\n",
-        "Validation accuracy of the chosen trial in points: minus that of the median trial, and minus that of the best "
-        "trial with one field at its first value.\n",
-        tables.markdown(head, rows),
+        heading(2, "Gain of the search"),
+        paragraph(
+            "Validation accuracy of the chosen trial in points: minus that of the median trial, and minus that of the "
+            "best trial with one field at its first value."
+        ),
+        table(head, rows),
+        heading(2, "Edges of the grid"),
+        bullets(edges(study, every)) or paragraph("No choice is on an edge."),
+        heading(2, "Software and hardware"),
+        tables.made_by(results.records.values()),
     ]
-    on_edge = edges(study, every)
-    parts += [
-        "## Edges of the grid\n",
-        "\n".join(f"- {tables.escape(line)}" for line in on_edge) or "No choice is on an edge.",
-        "",
-    ]
-    parts += ["## Software and hardware\n", tables.made_by(results.records.values())]
-    return "\n".join(parts)
+    return join(parts)
 
 
 def _points(value: float) -> str:

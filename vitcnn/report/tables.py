@@ -1,7 +1,7 @@
 """The tables of a report, as Markdown. Every mean states the seeds behind it; what is missing is shown as missing."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from vitcnn.analysis.results import (
@@ -15,21 +15,10 @@ from vitcnn.analysis.results import (
 )
 from vitcnn.analysis.stats import Mean
 from vitcnn.report.format import seeds
+from vitcnn.report.markdown import bullets, join, paragraph, table
 from vitcnn.store.records import Record
 
 MISSING = "missing"
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(escape(c) for c in line) + " |" for line in lines) + "\n"
-
-
-def escape(text: str) -> str:
-    """`text` so that no name in it ends a cell or a line, opens a tag, or makes a link."""
-    text = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
-    return text.replace("<", "&lt;").replace("](", "]\\(")
 
 
 def percent(m: Mean | None, signed: bool = False) -> str:
@@ -50,7 +39,7 @@ def nats(m: Mean | None) -> str:
 
 def by_size(results: Results, measure: Measure, show: Callable[[Mean | None], str] = percent) -> str:
     rows = ([f"{n:,}", *(show(results.mean(e, n, measure)) for e in results.models)] for n in results.study.sizes)
-    return markdown(["n", *results.models], rows)
+    return table(["n", *results.models], rows)
 
 
 def accuracy(results: Results) -> str:
@@ -64,23 +53,24 @@ def overfit(results: Results) -> str:
 def other_measures(results: Results) -> str:
     """Macro accuracy, loss and calibration error on the test set, a table each, as far as the records have them."""
     tests = [r.test for r in results.records.values() if r.test.macro_accuracy is not None]
-    text = ""
+    parts = []
     if all(abs(t.macro_accuracy - t.accuracy) < 1e-6 for t in tests):
         count = len(results.records)
         which = "every record" if len(tests) == count else f"the {len(tests):,} of {count:,} records that have it"
-        text += f"Macro accuracy (mean over classes) equals accuracy in {which}.\n\n" if tests else ""
+        parts += [paragraph(f"Macro accuracy (mean over classes) equals accuracy in {which}.")] if tests else []
     else:
-        text += f"Macro accuracy (mean over classes), in percent:\n\n{by_size(results, macro_accuracy)}\n"
-    text += f"Negative log-likelihood, in nats:\n\n{by_size(results, loss, nats)}"
+        parts += [paragraph("Macro accuracy (mean over classes), in percent:"), by_size(results, macro_accuracy)]
+    parts += [paragraph("Negative log-likelihood, in nats:"), by_size(results, loss, nats)]
     if tests:
-        text += f"\nExpected calibration error (15 bins), in points:\n\n{by_size(results, calibration_error)}"
-    return text
+        parts.append(paragraph("Expected calibration error (15 bins), in points:"))
+        parts.append(by_size(results, calibration_error))
+    return join(parts)
 
 
 def gap(results: Results) -> str:
     first, second = results.study.pair
     rows = ([f"{n:,}", percent(results.difference(first, second, n), signed=True)] for n in results.study.sizes)
-    return markdown(["n", f"{first} − {second}, points"], rows)
+    return table(["n", f"{first} − {second}, points"], rows)
 
 
 def against_second(results: Results) -> str:
@@ -91,7 +81,7 @@ def against_second(results: Results) -> str:
         [f"{n:,}", *(percent(results.difference(e, second, n), signed=True) for e in others)]
         for n in results.study.sizes
     )
-    return markdown(["n", *(f"{e} − {second}" for e in others)], rows)
+    return table(["n", *(f"{e} − {second}" for e in others)], rows)
 
 
 def cost(results: Results) -> str:
@@ -116,7 +106,7 @@ def cost(results: Results) -> str:
             ]
         )
     head = ["model", "parameters", "MACs / image", "input", "tokens", "native pixels per token", "images/s (median)"]
-    return markdown(head, rows)
+    return table(head, rows)
 
 
 def recipes(results: Results) -> str:
@@ -133,7 +123,7 @@ def recipes(results: Results) -> str:
                 fields = cells[0].recipe.model_dump(exclude_defaults=True)
                 row.append(", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults")
         rows.append(row)
-    return markdown(["n", *results.models], rows)
+    return table(["n", *results.models], rows)
 
 
 def made_by(records: Iterable[Record]) -> str:
@@ -143,5 +133,5 @@ def made_by(records: Iterable[Record]) -> str:
         for key, value in record.made_by.items():
             seen.setdefault(key, set()).add(str(value))
     dates = sorted(seen.pop("date", ()))
-    lines = [f"- {key}: {', '.join(sorted(values))}" for key, values in seen.items()]
-    return "\n".join([*lines, f"- finished: {dates[0]} to {dates[-1]}"] if dates else lines) + "\n"
+    lines = [f"{key}: {', '.join(sorted(values))}" for key, values in seen.items()]
+    return bullets([*lines, f"finished: {dates[0]} to {dates[-1]}"] if dates else lines)

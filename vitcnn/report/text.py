@@ -15,6 +15,7 @@ from vitcnn.data.subsets import without_class
 from vitcnn.report import tables
 from vitcnn.report.caveats import caveat, shift
 from vitcnn.report.format import counted, seeds
+from vitcnn.report.markdown import heading, image, join, paragraph
 from vitcnn.report.verdict import verdict_text
 from vitcnn.study.matrix import describe_budget
 from vitcnn.study.schema import Study
@@ -25,56 +26,68 @@ def study_text(results: Results, first: Results) -> str:
     which tables (at the largest budget) and verdict are about."""
     shown, study = first.at_largest_budget, first.study
     pool = whole_pool(shown)
-    parts = [
-        f"# {tables.escape(study.name)}\n",
-        _baseline(results),
-        _missing(results),
-        _setup(shown),
-        "## Accuracy against data\n\n![accuracy against n](accuracy.png)\n",
-        tables.accuracy(shown),
-        f"{caveat(pool)}\n" if pool else "",
-        _gap(shown),
-        _verdict(first),
-        "## Overfitting\n\nTrain minus test accuracy in points. Train accuracy is on the training images (the first "
-        "10,000 of them), not augmented.\n\n![train minus test accuracy](overfitting.png)\n",
-        tables.overfit(shown),
-        "## Other measures\n\nOn the test set, with the last step's weights.\n",
-        tables.other_measures(shown),
-        "## Training curves\n\n![validation accuracy over images seen](curves.png)\n",
-        "## Models\n",
-        tables.cost(shown),
-        *(
-            f"{tables.escape(e.name)} begins with the trained weights of {tables.escape(e.init_from)} at the same n "
-            "and seed. Its images seen are those after that.\n"
-            for e in study.models
-            if e.init_from
-        ),
-        f"## Recipes\n\nFields at their default are left out.{_nearest(study)}\n",
-        tables.recipes(shown),
-        "## Software and hardware\n",
-        tables.made_by(first.records.values()),
-    ]
-    return "\n".join(part for part in parts if part)
+    return join(
+        [
+            heading(1, study.name),
+            _baseline(results),
+            _missing(results),
+            *_setup(shown),
+            heading(2, "Accuracy against data"),
+            image("accuracy against n", "accuracy.png"),
+            tables.accuracy(shown),
+            paragraph(caveat(pool)) if pool else "",
+            *_gap(shown),
+            heading(2, "Verdict"),
+            _verdict(first),
+            heading(2, "Overfitting"),
+            paragraph(
+                "Train minus test accuracy in points. Train accuracy is on the training images (the first 10,000 of "
+                "them), not augmented."
+            ),
+            image("train minus test accuracy", "overfitting.png"),
+            tables.overfit(shown),
+            heading(2, "Other measures"),
+            paragraph("On the test set, with the last step's weights."),
+            tables.other_measures(shown),
+            heading(2, "Training curves"),
+            image("validation accuracy over images seen", "curves.png"),
+            heading(2, "Models"),
+            tables.cost(shown),
+            *(
+                paragraph(
+                    f"{e.name} begins with the trained weights of {e.init_from} at the same n and seed. Its images "
+                    "seen are those after that."
+                )
+                for e in study.models
+                if e.init_from
+            ),
+            heading(2, "Recipes"),
+            paragraph(f"Fields at their default are left out.{_nearest(study)}"),
+            tables.recipes(shown),
+            heading(2, "Software and hardware"),
+            tables.made_by(first.records.values()),
+        ]
+    )
 
 
-def _setup(results: Results) -> str:
+def _setup(results: Results) -> list[str]:
     study = results.study
     source = f"the search `{study.search}`" if study.search else "the study file, not from a search"
     largest = f" The study has {len(study.budget)} budgets; this is the largest." if len(study.budget) > 1 else ""
     notes = [baseline_fitted(results), unpermuted(results)]
     copies = copied_test_images(results)
     lines = [
-        f"{tables.escape(results.title)}: {len(study.models)} models × {len(study.sizes)} sizes × "
+        f"{results.title}: {len(study.models)} models × {len(study.sizes)} sizes × "
         f"{seeds(len(study.seeds))}, {describe_budget(results.cells)}.{largest} Numbers are test accuracy in percent "
         "with the last step's weights: mean ± half the 95 % Student-t interval over seeds. Validation images are not "
         f"counted in n. Recipes are from {source}.",
         results.about.made if results.about else "",
-        *(tables.escape(caveat(note)) for note in notes if note),
+        *(caveat(note) for note in notes if note),
         _unreadable(results),
         *_reading(results),
         _strong(caveat(copies), copies.copies) if copies else "",
     ]
-    return "\n\n".join(line for line in lines if line) + "\n"
+    return [paragraph(line) for line in lines if line]
 
 
 def _strong(text: str, serious: int) -> str:
@@ -89,7 +102,7 @@ def _baseline(results: Results) -> str:
     lines = [there + caveat(c) for there, one in zip(where, shown, strict=True) for c in below_baseline(one)]
     if not lines and all(above := [above_baseline(one) for one in shown]):
         lines = [caveat(above[0])]
-    return "\n".join(f"**{tables.escape(line)}**" for line in lines) + "\n" if lines else ""
+    return paragraph(*(f"**{line}**" for line in lines)) if lines else ""
 
 
 def _nearest(study: Study) -> str:
@@ -100,7 +113,7 @@ def _nearest(study: Study) -> str:
             at.setdefault(tuple(sorted(by_size)), []).append(e.name)
     if all(set(study.sizes) <= set(searched) for searched in at):
         return ""
-    sizes = {", ".join(f"{n:,}" for n in searched): tables.escape(", ".join(who)) for searched, who in at.items()}
+    sizes = {", ".join(f"{n:,}" for n in searched): ", ".join(who) for searched, who in at.items()}
     where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in sizes.items())
     return f" The search was made at n = {where}. Other n use the nearest on a log scale (ties: the smaller)."
 
@@ -118,8 +131,8 @@ def _reading(results: Results) -> list[str]:
         for name in record.data.get("absent", ()):
             sizes.setdefault(name, set()).add(record.cell.n)
     warnings = [*(about.warnings if about else ()), *(without_class(name, at) for name, at in sorted(sizes.items()))]
-    origin = [f"Test images: {tables.escape(about.test_from)}."] if about else []
-    return origin + [f"**{tables.escape(f'{line[0].upper()}{line[1:]}')}.**" for line in warnings]
+    origin = [f"Test images: {about.test_from}."] if about else []
+    return origin + [f"**{line[0].upper()}{line[1:]}.**" for line in warnings]
 
 
 def _missing(results: Results) -> str:
@@ -127,31 +140,35 @@ def _missing(results: Results) -> str:
         return ""
     names = ", ".join(cell.title for cell in results.missing[:20])
     more = f" and {len(results.missing) - 20} more" if len(results.missing) > 20 else ""
-    return f"**{len(results.missing)} of {len(results.cells)} cells missing:** {tables.escape(names)}{more}.\n"
+    return paragraph(f"**{len(results.missing)} of {len(results.cells)} cells missing:** {names}{more}.")
 
 
 def _verdict(results: Results) -> str:
-    if missing := [tables.escape(name) for name in results.study.pair if name not in results.models]:
-        return f"## Verdict\n\nNone: no model is called {' or '.join(missing)} (`pair`).\n"
-    return f"## Verdict\n\n{verdict_text(results, verdict(results))}"
+    if missing := [name for name in results.study.pair if name not in results.models]:
+        return paragraph(f"None: no model is called {' or '.join(missing)} (`pair`).")
+    return verdict_text(results, verdict(results))
 
 
-def _gap(results: Results) -> str:
+def _gap(results: Results) -> list[str]:
     first, second = results.study.pair
     if not {first, second} <= set(results.models):
-        return ""
-    names = [tables.escape(name) for name in results.study.pair]
-    text = (
-        f"## Gap\n\n{' minus '.join(names)}, paired by seed. Intervals here are over seeds alone; those of the verdict "
-        f"are over test images too.\n\n![gap against n](gap.png)\n\n{tables.gap(results)}"
-    )
+        return []
+    parts = [
+        heading(2, "Gap"),
+        paragraph(
+            f"{first} minus {second}, paired by seed. Intervals here are over seeds alone; those of the verdict are "
+            "over test images too."
+        ),
+        image("gap against n", "gap.png"),
+        tables.gap(results),
+    ]
     shifts = budget_shifts(results)
     for s in shifts:
         limited = " At this n the study is **budget-limited**." if s.limited else ""
-        text += f"\nBudget check at n = {s.n:,}: {shift(s)}{limited}\n"
+        parts.append(paragraph(f"Budget check at n = {s.n:,}: {shift(s)}{limited}"))
     if results.study.budget_check and not shifts:
-        text += "\nThe budget check is not finished.\n"
+        parts.append(paragraph("The budget check is not finished."))
     if sum(not e.is_linear for e in results.study.models) > 2:
-        text += f"\nEvery model minus {names[1]}, paired by seed, in points. Each interval is for one difference.\n"
-        text += f"\n{tables.against_second(results)}"
-    return text
+        each = "paired by seed, in points. Each interval is for one difference."
+        parts += [paragraph(f"Every model minus {second}, {each}"), tables.against_second(results)]
+    return parts

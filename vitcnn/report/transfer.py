@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 
 from vitcnn.analysis.results import Results, test_accuracy
 from vitcnn.report import figures
-from vitcnn.report.tables import escape, markdown, percent
+from vitcnn.report.markdown import heading, image, join, paragraph, table
+from vitcnn.report.tables import percent
 from vitcnn.study.schema import Study, StudyModel
 
 Family = dict[int, StudyModel]  # one network's models, by images of pre-training on one study's data; 0: from scratch
@@ -48,12 +49,12 @@ def transfer_section(results: Results) -> str:
     befores = sorted({n for family in known.values() for n in family})
     head = ["pre-training images", *(_label(name, n) for name, _, n in columns)]
 
-    def table(shown: Callable[[Family, int, int], str], befores: Sequence[int]) -> str:
-        rows = [
+    def rows(shown: Callable[[Family, int, int], str], befores: Sequence[int]) -> str:
+        lines = [
             [f"{b:,}" if b else "none", *(shown(family, b, n) if b in family else "–" for _, family, n in columns)]
             for b in befores
         ]
-        return markdown(head, rows)
+        return table(head, lines)
 
     def reached(family: Family, before: int, n: int) -> str:
         return percent(results.mean(family[before].name, n))
@@ -63,26 +64,29 @@ def transfer_section(results: Results) -> str:
             return "–"
         return percent(results.difference(family[before].name, family[0].name, n), signed=True)
 
-    text = (
-        "## Pre-training\n\nTest accuracy in percent. The networks were pre-trained on "
-        f"{'; '.join(_of_before(file, results.study.before[file]) for file in _files(known))}. Then they were trained, "
-        "with a new head, on n images of this study. Rows are pre-training images; `none`: from scratch. Images seen "
-        "in pre-training are not counted in images seen.\n\n"
-        f"![accuracy against pre-training images](transfer.png)\n\n{table(reached, befores)}"
-    )
+    before = "; ".join(_of_before(file, results.study.before[file]) for file in _files(known))
+    parts = [
+        heading(2, "Pre-training"),
+        paragraph(
+            f"Test accuracy in percent. The networks were pre-trained on {before}. Then they were trained, with a new "
+            "head, on n images of this study. Rows are pre-training images; `none`: from scratch. Images seen in "
+            "pre-training are not counted in images seen."
+        ),
+        image("accuracy against pre-training images", "transfer.png"),
+        rows(reached, befores),
+    ]
     if any(0 in family for family in known.values()):
-        text += (
-            "\nGain of pre-training: points over the same network from scratch, paired by seed. Each interval is for "
-            f"one difference.{_other_recipes(known)}\n\n{table(gained, [b for b in befores if b])}"
-        )
-    return text
+        gain = "Gain of pre-training: points over the same network from scratch, paired by seed."
+        parts.append(paragraph(f"{gain} Each interval is for one difference.{_other_recipes(known)}"))
+        parts.append(rows(gained, [b for b in befores if b]))
+    return join(parts)
 
 
 def _other_recipes(known: dict[str, Family]) -> str:
     """Where the study gives the one from scratch another recipe than the pre-trained ones."""
     other = [name for name, f in known.items() if 0 in f and any(e.recipe != f[0].recipe for e in f.values())]
     them = " and ".join(other)
-    return f" From scratch, {escape(them)} has another recipe, which is part of this gain." if other else ""
+    return f" From scratch, {them} has another recipe, which is part of this gain." if other else ""
 
 
 def _files(known: dict[str, Family]) -> list[str]:
@@ -93,7 +97,7 @@ def _files(known: dict[str, Family]) -> list[str]:
 def _of_before(file: str, study: Study) -> str:
     synthetic = ", generated" if study.dataset_spec.generated else ""
     permuted = f", {' or '.join(map(str, study.permutation))}" if study.permutation else ""
-    return escape(f"images of {study.dataset}{synthetic}{permuted} ({file}, {study.budget[0]})")
+    return f"images of {study.dataset}{synthetic}{permuted} ({file}, {study.budget[0]})"
 
 
 def _label(name: str, n: int) -> str:

@@ -13,8 +13,8 @@ from vitcnn.analysis.verdict import ALPHA, Verdict
 from vitcnn.report.caveats import caveat
 from vitcnn.report.claims import words
 from vitcnn.report.format import counted
+from vitcnn.report.markdown import bullets, heading, join, paragraph, table
 from vitcnn.report.reasons import reason
-from vitcnn.report.tables import escape, markdown
 
 METHOD = """\
 A claim is supported or contradicted if p ≤ {alpha:g} after Holm's correction over the {tested} tested{twins}. This
@@ -33,11 +33,10 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
     what the verdict is of."""
     parts = []
     if verdict.caveats:
-        lines = (f"- {escape(caveat(c))}" for c in verdict.caveats)
-        parts.append("### Caveats\n\n" + "\n".join(lines) + "\n")
+        parts += [heading(3, "Caveats"), bullets(map(caveat, verdict.caveats))]
+    parts.append(heading(3, "Claims"))
     if all(claim.effect is None for claim in verdict.claims):
-        parts.append(f"### Claims\n\nNone can be tested: {escape(reason(verdict.claims[0].why))}.\n")
-        return "\n".join(parts)
+        return join([*parts, paragraph(f"None can be tested: {reason(verdict.claims[0].why)}.")])
     head = [
         "claim",
         "outcome",
@@ -47,9 +46,8 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
         "seeds",
         "test set's share",
     ]
-    parts.append("### Claims\n\n" + markdown(head, [_row(claim) for claim in verdict.claims]))
-    parts.append("\n".join(f"- {sentence(claim)}" for claim in verdict.claims) + "\n")
-    parts.append(f"### Fitted learning curves\n\n{_curves(results.at_largest_budget, verdict)}")
+    parts += [table(head, map(_row, verdict.claims)), bullets(map(sentence, verdict.claims))]
+    parts += [heading(3, "Fitted learning curves"), *_curves(results.at_largest_budget, verdict)]
     same, several = same_test(verdict.claims), len(results.study.budget) > 1
     tested = {claim.key for claim in verdict.claims if not math.isnan(claim.adjusted)}
     twins = "; ".join(f"{twin} is the test of {key}" for twin, key in same.items() if {twin, key} <= tested)
@@ -60,16 +58,15 @@ def verdict_text(results: Results, verdict: Verdict) -> str:
         budgets=BUDGETS if several else "",
         axis="n or images seen" if several else "n",
     )
-    parts.append(f"### Method\n\n{textwrap.fill(method, 120)}\n")
-    return "\n".join(parts)
+    return join([*parts, heading(3, "Method"), paragraph(*textwrap.wrap(method, 120))])
 
 
 def sentence(claim: Claim) -> str:
     """`supported: At the smallest n … . At n = 250 …`; a person can quote it."""
     if claim.effect is None or claim.outcome == "not tested":
-        return f"`{claim.key}` **not tested**: {escape(reason(claim.why))}."
+        return f"`{claim.key}` **not tested**: {reason(claim.why)}."
     says, found = words(claim)
-    return f"`{claim.key}` **{claim.outcome}**: {escape(says)} {escape(found)}"
+    return f"`{claim.key}` **{claim.outcome}**: {says} {found}"
 
 
 def _row(claim: Claim) -> list[str]:
@@ -97,12 +94,12 @@ def _p(p: float) -> str:
     return f"{p:.{digits}f}" if p >= 0.001 else "under 0.001"
 
 
-def _curves(results: Results, verdict: Verdict) -> str:
+def _curves(results: Results, verdict: Verdict) -> list[str]:
     """The laws fitted to both models, and their crossing beyond the largest n, marked as extrapolated."""
     try:
         both = power_law.curves(results, verdict.first, verdict.second)
     except ValueError as short:
-        return f"error = a · n^−b + c: not fitted, there are {escape(str(short))}.\n"
+        return [paragraph(f"error = a · n^−b + c: not fitted, there are {short}.")]
     rows = []
     for name, law in ((verdict.first, both.first), (verdict.second, both.second)):
         off = ", ".join(f"{n:,}" for n in law.off) or "none"
@@ -120,8 +117,10 @@ def _curves(results: Results, verdict: Verdict) -> str:
     sizes = results.study.sizes
     measured = [results.mean(name, sizes[-1]).mean for name in (verdict.first, verdict.second)]
     if measured[1] > measured[0] + TIE:
-        return f"{markdown(head, rows)}\nAt n = {sizes[-1]:,} {escape(verdict.second)} already leads, as measured.\n"
-    return f"{markdown(head, rows)}\n{_extrapolated(both, sizes, escape(verdict.second))}\n"
+        beyond = f"At n = {sizes[-1]:,} {verdict.second} already leads, as measured."
+    else:
+        beyond = _extrapolated(both, sizes, verdict.second)
+    return [table(head, rows), paragraph(beyond)]
 
 
 def _extrapolated(both: power_law.Curves, sizes: Sequence[int], second: str) -> str:

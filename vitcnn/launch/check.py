@@ -1,0 +1,35 @@
+"""What a run checks before it trains, in a process of its own: the launcher loads neither torch nor timm."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vitcnn.data.sources.cache import Info
+from vitcnn.machine import cores
+from vitcnn.processes import apart
+from vitcnn.study.cell import Cell
+from vitcnn.study.schema import Study
+
+
+class Checked(NamedTuple):
+    """The device's type, and messages about it and about the models' weights."""
+
+    device: str
+    messages: list[str]
+
+
+def check(study: Study, about: Info, waiting: Sequence[Cell], device: str) -> Checked:
+    """Raises ConfigError if the device is not available, a model does not fit the data, or an environment variable
+    is not valid."""
+    precisions = sorted({cell.recipe.precision for cell in waiting if not cell.is_linear})
+    return apart(_check, study, about, precisions, device, threads=cores())
+
+
+def _check(study: Study, about: Info, precisions: Sequence[str], device: str) -> Checked:
+    from vitcnn.launch.plan import check_models
+    from vitcnn.training.callback import checkpoint_every
+    from vitcnn.training.device import caveat, pick_device
+
+    checkpoint_every()
+    where = pick_device(device)
+    warning = caveat(where, precisions)
+    return Checked(where.type, [*([warning] if warning else []), *check_models(study, about)])
