@@ -48,7 +48,7 @@ def test_too_few_open_files_for_workers_are_a_sentence(file, tmp_path):
     command = [sys.executable, "-c", "from vitcnn.cli import main; main()", "run", str(file), *RUN]
     done = subprocess.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert "Too many open files" in done.stderr
+    assert "only 12 open files are allowed (`ulimit -n`); a run needs 64" in done.stderr
     assert "Traceback" not in done.stderr
 
 

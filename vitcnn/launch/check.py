@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vitcnn.data.sources.cache import Info
+from vitcnn.errors import ConfigError
 from vitcnn.machine import cores
 from vitcnn.processes import apart
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
+
+OPEN_FILES = 64  # enough for two workers, tried
 
 
 class Checked(NamedTuple):
@@ -20,8 +23,19 @@ class Checked(NamedTuple):
 def check(study: Study, about: Info, waiting: Sequence[Cell], device: str) -> Checked:
     """Raises ConfigError if the device is not available, a model does not fit the data, or an environment variable
     is not valid."""
+    check_open_files()
     precisions = sorted({cell.recipe.precision for cell in waiting if not cell.is_linear})
     return apart(_check, study, about, precisions, device, threads=cores())
+
+
+def check_open_files() -> None:
+    """Raises ConfigError if this process may open too few files to launch workers."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    if (allowed := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < OPEN_FILES:
+        raise ConfigError(f"only {allowed} open files are allowed (`ulimit -n`); a run needs {OPEN_FILES}")
 
 
 def _check(study: Study, about: Info, precisions: Sequence[str], device: str) -> Checked:
