@@ -19,7 +19,7 @@ recipe: {batch_size: 32}
 """
 
 
-def interrupted(cell: Cell, paths: StudyPaths, at: int) -> Path:
+def interrupted(cell: Cell, paths: StudyPaths, at: int, tracking: str = "off") -> Path:
     """Trains until the `at`-th question whether to stop; the checkpoint."""
     asked = [0]
 
@@ -28,7 +28,7 @@ def interrupted(cell: Cell, paths: StudyPaths, at: int) -> Path:
         return asked[0] == at
 
     with pytest.raises(InterruptedCell):
-        train_cell(cell, paths=paths, stop=stop)
+        train_cell(cell, paths=paths, stop=stop, tracking=tracking)
     return paths.cell(cell.id) / "last.ckpt"
 
 

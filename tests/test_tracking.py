@@ -1,15 +1,19 @@
 """W&B: what it is told, and that a cell does without it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import wandb
+from interrupting import interrupted, result
 
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
-from vitcnn.training.train import train_cell
+from vitcnn.training import wandb as tracking
+from vitcnn.training.train import train_cell, train_cells
 
 TEXT = """
 dataset: digits
@@ -33,9 +37,19 @@ def paths(tmp_path: Path) -> StudyPaths:
 
 @pytest.fixture(autouse=True)
 def nobody_logged_in(tmp_path, monkeypatch):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_DISABLED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setattr(tracking, "_unreachable", False)
+
+
+@pytest.fixture
+def anew(tmp_path, monkeypatch):
+    """W&B reads its settings once a process: here again, in an empty folder, before and after the test."""
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 def inspect(folder: Path, *options: str) -> str:
@@ -46,6 +60,22 @@ def inspect(folder: Path, *options: str) -> str:
         capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return done.stdout + done.stderr
+
+
+def logged(paths: StudyPaths, cell: Cell) -> list[dict[str, float]]:
+    """What `wandb sync` would send of the one offline run of a cell, but for the test result."""
+    (folder,) = (paths.run / "wandb").glob(f"offline-run-*-{cell.id}*")
+    records = [json.loads(line) for line in inspect(folder, "--json").splitlines()]
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    return [row for row in rows if "test/acc" not in row]
+
+
+def points(rows: list[dict[str, float]]) -> list[tuple[float, ...]]:
+    return [tuple(row[key] for key in ("images_seen", "train/loss", "val/acc", "val/nll")) for row in rows]
+
+
+def curve(record) -> list[tuple[float, ...]]:
+    return [(p.images_seen, p.train_loss, p.val_accuracy, p.val_nll) for p in record.curve]
 
 
 def test_when_nobody_is_logged_in_a_run_is_kept_offline_with_the_cells_id_and_name(cell, paths):
@@ -91,3 +121,41 @@ def test_a_data_sets_long_name_is_no_reason_to_go_without(study, paths, recwarn)
     assert len(record.cell.dataset) > 64
     assert not [w for w in recwarn if "W&B" in str(w.message)]
     assert list((paths.run / "wandb").glob("offline-run-*"))
+
+
+def test_cells_whose_server_cannot_be_reached_are_kept_offline_from_the_first_on(study, paths, anew, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking, "INIT_TIMEOUT", 2)
+    two = cells(study("seeds=[3, 4]", text=TEXT, name="watched.yaml"))
+    with pytest.warns(UserWarning, match="W&B") as said:
+        records = dict(train_cells(two, paths=paths, tracking="auto"))
+    (line,) = [str(w.message) for w in said if "W&B" in str(w.message)]
+    assert line.startswith("W&B is kept offline: CommError: ")
+    for cell in two:
+        assert points(logged(paths, cell)) == curve(records[cell])
+
+
+def test_a_cell_that_was_interrupted_twice_has_one_offline_run_with_its_whole_curve(cell, paths, tmp_path):
+    alone = StudyPaths("alone", tmp_path / "results", tmp_path / "runs")
+    undisturbed = train_cell(cell, paths=alone, tracking="offline")
+    for at in (2, 1):
+        interrupted(cell, paths, at, tracking="offline")
+    record = train_cell(cell, paths=paths, tracking="offline")
+    assert record.cost.resumed == 2
+    assert result(record) == result(undisturbed)
+    assert points(logged(paths, cell)) == curve(record)
+    lr, expected = ([row["lr"] for row in logged(where, cell)] for where in (paths, alone))
+    assert lr == expected
+
+
+@pytest.mark.parametrize("how", ["WANDB_DISABLED=true", "WANDB_MODE=disabled", "wandb disabled"])
+def test_a_wandb_that_is_disabled_writes_nothing(how, cell, paths, anew, monkeypatch, tmp_path):
+    if how == "wandb disabled":
+        subprocess.run([sys.executable, "-m", *how.split()], check=True, cwd=tmp_path, capture_output=True)
+        assert (tmp_path / "wandb" / "settings").exists()
+    else:
+        monkeypatch.setenv(*how.split("="))
+    for mode in ("auto", "online"):
+        train_cell(cell, paths=paths, tracking=mode)
+    assert not (paths.run / "wandb").exists()

@@ -45,6 +45,9 @@ class CellsModule(LightningModule):
         """Captures here, after Lightning has moved the module (which replaces an LSTM's tensors) and cleared CUDA's
         caches."""
         self.not_deterministic = capture_all(self.lanes)
+        for lane, tracker in zip(self.lanes, self.trackers, strict=True):
+            if tracker:
+                tracker.restore(metrics(point, lane) for point in lane.curve)
 
     def on_train_start(self) -> None:
         for lane in self.lanes:
@@ -101,7 +104,7 @@ class CellsModule(LightningModule):
                 lane.failed = str(error)
                 continue
             if tracker:
-                tracker.log_metrics(metrics(point, lane.lr_at(self.position)), self.position)
+                tracker.log_metrics(*metrics(point, lane))
         if not self.alive():
             self.trainer.should_stop = True
 
@@ -121,12 +124,13 @@ class Spans(IterableDataset):
             step = last
 
 
-def metrics(point: Point, lr: float) -> dict[str, float]:
-    """A point of the curve as W&B shows it."""
+def metrics(point: Point, lane: Lane) -> tuple[dict[str, float], int]:
+    """(a point of the curve as W&B shows it, its step)."""
+    step = point.images_seen // lane.recipe.batch_size
     return {
         "images_seen": float(point.images_seen),
         "train/loss": point.train_loss,
         "val/acc": point.val_accuracy,
         "val/nll": point.val_nll,
-        "lr": lr,
-    }
+        "lr": lane.lr_at(step),
+    }, step

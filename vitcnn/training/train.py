@@ -24,7 +24,7 @@ from vitcnn.training.device import is_out_of_memory, pick_device
 from vitcnn.training.evaluate import record_of
 from vitcnn.training.networks import train_networks
 from vitcnn.training.provenance import made_by
-from vitcnn.training.wandb import Tracking, tracker
+from vitcnn.training.wandb import Tracking, trackers
 from vitcnn.training.weights import save_weights
 
 rank_zero_only.rank = 0  # a cell is one process with its own W&B run, whatever rank a scheduler gives it
@@ -128,8 +128,8 @@ def _train_group(
     # before training: an edited module or a moved file must not lose a trained cell
     counted = profile(cells[0].arch, data[0].info)
     with contextlib.ExitStack() as open_runs:
-        trackers = [tracker(cell, paths, tracking) for cell in cells]
-        for one in filter(None, trackers):
+        runs = trackers(cells, paths, tracking)
+        for one in filter(None, runs):
             open_runs.callback(one.abandon)  # does nothing after finish()
         if cells[0].is_linear:
             from vitcnn.training.linear import train_linear
@@ -138,8 +138,8 @@ def _train_group(
                 train_linear(cell, cell_data, paths, workers, stop) for cell, cell_data in zip(cells, data, strict=True)
             ]
         else:
-            ended = train_networks(cells, data, where, paths, trackers, stop, log)
-        for cell, cell_data, trained, run in zip(cells, data, ended, trackers, strict=True):
+            ended = train_networks(cells, data, where, paths, runs, stop, log)
+        for cell, cell_data, trained, run in zip(cells, data, ended, runs, strict=True):
             try:
                 record = record_of(cell, cell_data, trained, counted, made_by(where))
             except NotFiniteLoss as error:

@@ -1,8 +1,10 @@
-"""Logs a cell to W&B. Nothing is read back, and errors here never fail a cell."""
+"""Logs cells to W&B. Errors here never fail a cell, and no result is read from W&B."""
 
 import os
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
@@ -13,31 +15,63 @@ from vitcnn.study.cell import Cell
 
 Tracking = Literal["auto", "online", "offline", "off"]
 PROJECT = "vitcnn"
+INIT_TIMEOUT = 30  # seconds
 os.environ.setdefault("WANDB_SILENT", "true")  # no banner for each cell
 
 _unreachable = False
 
 
-def tracker(cell: Cell, paths: StudyPaths, mode: Tracking) -> "Tracker | None":
-    """A logger for one cell; None if off, or with a warning if W&B cannot start.
+def trackers(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[Tracker | None]":
+    """A logger for each cell; None if W&B is off or disabled, or with a warning if it cannot start.
 
-    If W&B's server cannot be reached, this run and later ones of this process are kept offline.
+    If W&B's server cannot be reached, these runs and later ones of this process are kept offline.
     """
+    if mode == "off" or os.environ.get("WANDB_MODE") == "disabled" or _is_true(os.environ.get("WANDB_DISABLED", "")):
+        return [None] * len(cells)
+    try:
+        import wandb
+
+        if wandb.setup().settings.mode == "disabled":  # by `wandb disabled`
+            return [None] * len(cells)
+        return _online_ones(cells, paths, mode) or [_offline_one(cell, paths) for cell in cells]
+    except Exception as error:
+        return [_without(cell, error) for cell in cells]
+
+
+def _online_ones(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[Tracker | None] | None":
+    """None if they are to be kept offline."""
     global _unreachable
-    if mode == "off" or os.environ.get("WANDB_MODE") == "disabled":
+    if _unreachable:
         return None
-    if not _unreachable:
-        try:
-            if _online(mode):
-                return Tracker(cell, paths, offline=False)
-        except Exception as error:
-            _unreachable = True
-            warnings.warn(f"W&B is kept offline: {type(error).__name__}: {error}", stacklevel=2)
+    import wandb
+
+    try:
+        return [Tracker(cell, paths, offline=False) for cell in cells] if _online(mode) else None
+    except Exception as error:
+        _unreachable = True
+        warnings.warn(f"W&B is kept offline: {_in_a_line(error)}", stacklevel=2)
+        if wandb.run is None:  # else a user's own run would end
+            wandb.teardown()  # W&B's service holds the id of a run that failed to start
+        return None
+
+
+def _offline_one(cell: Cell, paths: StudyPaths) -> "Tracker | None":
     try:
         return Tracker(cell, paths, offline=True)
     except Exception as error:
-        warnings.warn(f"{cell.title} continues without W&B: {type(error).__name__}: {error}", stacklevel=2)
-        return None
+        return _without(cell, error)
+
+
+def _without(cell: Cell, error: Exception) -> None:
+    warnings.warn(f"{cell.title} continues without W&B: {_in_a_line(error)}", stacklevel=2)
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _is_true(value: str) -> bool:
+    return value.lower() in ("1", "true", "yes", "on")
 
 
 def _online(mode: Tracking) -> bool:
@@ -50,7 +84,11 @@ def _online(mode: Tracking) -> bool:
 
 
 class Tracker(WandbLogger):
-    """Lightning's WandbLogger, started at once; after a failure it warns once and stops logging."""
+    """Lightning's WandbLogger, started at once; after a failure it warns once and stops logging.
+
+    W&B cannot resume a run offline: each start of a cell writes a folder, and of two with one id `wandb sync` keeps the
+    last. So a new run gets the curve of the cell's checkpoint (`restore`) and replaces the folders of earlier starts.
+    """
 
     def __init__(self, cell: Cell, paths: StudyPaths, offline: bool):
         import wandb
@@ -67,15 +105,26 @@ class Tracker(WandbLogger):
             config=cell.model_dump(mode="json"),
             dir=paths.run,
             mode="offline" if offline else "online",
-            resume="allow",
+            resume=None if offline else "allow",
             reinit="create_new",  # beside those of other lanes
             settings=wandb.Settings(
-                silent=True, console="off", init_timeout=30, x_save_requirements=False
+                silent=True, console="off", init_timeout=INIT_TIMEOUT, x_save_requirements=False
             ),  # the list of all packages: 0.1 s a cell
         )
         super().__init__(experiment=run, save_dir=paths.run, offline=offline)
         self.experiment.define_metric("images_seen")
         self.experiment.define_metric("*", step_metric="images_seen")
+        here = Path(run.dir).parent
+        for folder in here.parent.glob(f"offline-run-*-{cell.id}*"):
+            if folder != here:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def restore(self, curve: Iterable[tuple[dict[str, float], int]]) -> None:
+        """Logs the metrics and steps of a checkpoint's curve, but for those that an online run that goes on has."""
+        known = self.experiment.summary.get("images_seen", 0) if self.experiment.resumed else 0
+        for metrics, step in curve:
+            if metrics["images_seen"] > known:
+                self.log_metrics(metrics, step)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._try(lambda: super(Tracker, self).log_metrics(metrics, step))
@@ -110,4 +159,4 @@ class Tracker(WandbLogger):
             do()
         except Exception as error:
             self.broken = True
-            warnings.warn(f"W&B stopped working: {type(error).__name__}: {error}; the cell continues", stacklevel=2)
+            warnings.warn(f"W&B stopped working: {_in_a_line(error)}; the cell continues", stacklevel=2)
