@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from vitcnn import machine
+from vitcnn.system import machine
 
 GB = 10**9
 
@@ -50,6 +50,6 @@ def test_version_1_has_the_same_limits_by_other_names(groups):
 def test_cores_that_the_process_may_not_use_are_not_counted():
     """As `taskset` has it."""
     first = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    script = f"{first}; from vitcnn.machine import cores; print(cores())"
+    script = f"{first}; from vitcnn.system.machine import cores; print(cores())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "1\n", done.stderr

@@ -9,8 +9,8 @@ import matplotlib as mpl
 import pytest
 from synthetic import every, make_study, write
 
-from vitcnn import output
 from vitcnn.report.report import write_report
+from vitcnn.system import output
 
 MAIN = "from vitcnn.cli import main\nmain()"
 SMALL = """

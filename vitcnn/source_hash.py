@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from modulefinder import ModuleFinder
 from pathlib import Path
 
-from vitcnn.files import open_file
+from vitcnn.system.files import open_file
 
 
 def file_hash(path: Path) -> str:

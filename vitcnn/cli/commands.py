@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from vitcnn import output
 from vitcnn.cli.common import RESULTS, RUNS, AllowImport, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli.cost import cost
 from vitcnn.cli.data import DataDir, data_app
 from vitcnn.cli.inspect import as_attention, receptive_fields
 from vitcnn.cli.results import export, report, select, verdict
-from vitcnn.machine import cores
+from vitcnn.system import output
+from vitcnn.system.machine import cores
 
 app = typer.Typer(
     name="vitcnn",

@@ -18,7 +18,7 @@ from vitcnn.data.subsets import absent, split, subset_hash
 from vitcnn.data.synthetic.lazy import SAMPLE, LazyImages, facts_of, generator, subset_name, test_images
 from vitcnn.data.synthetic.spec import VALIDATION, Synthetic
 from vitcnn.errors import ConfigError
-from vitcnn.machine import free_bytes
+from vitcnn.system.machine import free_bytes
 
 INDEX_BYTES = 24  # bytes per synthetic image that is not kept: its label and its place in the epoch's order
 SHARE = 0.4  # share of free memory for the images of all workers

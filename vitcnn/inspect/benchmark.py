@@ -20,14 +20,14 @@ import torch
 from vitcnn.data.batches import Feed, TrainStream
 from vitcnn.data.sources.cache import Info
 from vitcnn.inspect.memory import peak_during, wait_for
-from vitcnn.machine import cores
 from vitcnn.models.build import build, preprocess
 from vitcnn.models.profile import profile_apart
 from vitcnn.models.registry import identity
-from vitcnn.processes import apart
 from vitcnn.store.costs import Costs, ModelCost, Speed
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
+from vitcnn.system.machine import cores
+from vitcnn.system.processes import apart
 from vitcnn.training.capture import capture_all
 from vitcnn.training.device import pick_device
 from vitcnn.training.evaluate import BATCH

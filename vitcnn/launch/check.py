@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
-from vitcnn.machine import cores
-from vitcnn.processes import apart
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
+from vitcnn.system.machine import cores
+from vitcnn.system.processes import apart
 
 OPEN_FILES = 64  # enough for two workers, tried
 

@@ -17,9 +17,9 @@ from vitcnn.launch.ready import with_sources
 from vitcnn.launch.scheduler import Outcome, run_jobs
 from vitcnn.launch.table import headline, table
 from vitcnn.launch.worker import Options
-from vitcnn.machine import cores
 from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
+from vitcnn.system.machine import cores
 
 TRACKING = ("auto", "online", "offline", "off")
 LOG_EVERY = 30  # seconds between progress lines when there is no terminal

@@ -15,7 +15,6 @@ from typing import Any
 
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
-from vitcnn import processes
 from vitcnn.errors import ConfigError, JobFailed, NotFiniteLoss, Unwritable
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
@@ -24,6 +23,7 @@ from vitcnn.models.registry import Imported
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.status import host, process_runs, read_progress
 from vitcnn.study.cell import Cell
+from vitcnn.system import processes
 
 TRIES = 2
 REPORTED = 3.0  # seconds in which the pool reports a worker that died

@@ -10,14 +10,14 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from vitcnn import output
 from vitcnn.errors import ConfigError, JobFailed, Unwritable
 from vitcnn.launch.jobs import Job
 from vitcnn.launch.locks import CellLocks
-from vitcnn.processes import adopt, launcher_lives
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import write_record
 from vitcnn.store.status import write_progress
+from vitcnn.system import output
+from vitcnn.system.processes import adopt, launcher_lives
 
 
 @dataclass(frozen=True)

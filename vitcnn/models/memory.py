@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vitcnn.errors import ConfigError
-from vitcnn.machine import free_bytes
+from vitcnn.system.machine import free_bytes
 
 TRAINED = 4  # numbers that training keeps of each parameter: itself, its gradient, AdamW's two averages
 

@@ -14,13 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError, JobFailed
-from vitcnn.machine import cores
 from vitcnn.models import timm_models
 from vitcnn.models.build import build, decay_groups, memory_layout
 from vitcnn.models.config import InputSpec, Linear
 from vitcnn.models.custom import format_error
 from vitcnn.models.registry import Arch, Imported, Timm
-from vitcnn.processes import apart
+from vitcnn.system.machine import cores
+from vitcnn.system.processes import apart
 
 PATIENCE = 300.0  # seconds for a user's network, which may fetch weights
 

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from vitcnn.errors import ConfigError, Frozen
-from vitcnn.files import open_file
 from vitcnn.models.registry import Arch, identity
 from vitcnn.store.paths import StudyPaths, write_atomically
+from vitcnn.system.files import open_file
 
 
 class Speed(Frozen):

@@ -19,10 +19,10 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from vitcnn.errors import Frozen, Positive, Share
-from vitcnn.files import open_file
 from vitcnn.models.config import InputSpec
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.study.cell import Cell
+from vitcnn.system.files import open_file
 
 SCHEMA = 2
 

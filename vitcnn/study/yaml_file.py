@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, ScalarEvent
 from ruamel.yaml.nodes import ScalarNode
 
-from vitcnn.files import open_file
+from vitcnn.system.files import open_file
 
 LIMIT = 2**18  # bytes of a file, and characters with all aliases expanded
 DEPTH = 50  # of nested lists and mappings

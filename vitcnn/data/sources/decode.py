@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.subsets import stratified_order
-from vitcnn.machine import cores
+from vitcnn.system.machine import cores
 
 NATIVE = 96  # square images of one size up to this are not resized …
 DEFAULT = 64  # … others are resized to this: 4×4 patches of 16×16 pixels

@@ -25,7 +25,7 @@ def context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["vitcnn.fork_server"])
+    forking.set_forkserver_preload(["vitcnn.launch.fork_server"])
     return forking
 
 
@@ -33,10 +33,8 @@ def adopt(environment: Mapping[str, str], threads: int) -> None:
     """In a new process: takes the launching process's environment variables, and sets torch's CPU threads."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
-    os.environ.update(environment, OMP_NUM_THREADS=str(threads), MPLBACKEND="agg")  # see `vitcnn.fork_server`
-    import torch
-
-    import vitcnn.training.train  # noqa: F401  where processes are spawned: seven seconds
+    os.environ.update(environment, OMP_NUM_THREADS=str(threads), MPLBACKEND="agg")  # see `vitcnn.launch.fork_server`
+    import torch  # here, since the launching process does without it
 
     torch.set_num_threads(threads)
 

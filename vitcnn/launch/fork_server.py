@@ -1,4 +1,4 @@
-"""What the fork server of `vitcnn.processes` imports before it forks."""
+"""What the fork server of `vitcnn.system.processes` imports before it forks."""
 
 import os
 import signal
