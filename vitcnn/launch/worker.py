@@ -16,7 +16,6 @@ from vitcnn.launch.locks import CellLocks
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import write_record
 from vitcnn.store.status import write_progress
-from vitcnn.system import output
 from vitcnn.system.processes import adopt, launcher_lives
 
 
@@ -41,7 +40,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def start(stop: Event, threads: int, environment: Mapping[str, str]) -> None:
     """Pool initialiser. The launcher handles Ctrl-C; SIGTERM makes this worker save and stop."""
     adopt(environment, threads)
-    output.protect()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _sigterm.__setitem__(0, True))
     _stop_events.append(stop)

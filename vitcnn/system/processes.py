@@ -15,6 +15,7 @@ from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from vitcnn.errors import ConfigError, JobFailed
+from vitcnn.system import output
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ def adopt(environment: Mapping[str, str], threads: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(environment, OMP_NUM_THREADS=str(threads), MPLBACKEND="agg")  # see `vitcnn.launch.fork_server`
+    output.protect()
     import torch  # here, since the launching process does without it
 
     torch.set_num_threads(threads)
