@@ -160,7 +160,7 @@ class Progress(BaseModel):
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """None if the file is missing or damaged."""
     try:
-        return Progress.model_validate(read_json(folder / "progress.json")).model_dump(exclude_unset=True)
+        return Progress.model_validate(read_json(folder / "progress.json")).model_dump()
     except ValidationError:
         return None
 
