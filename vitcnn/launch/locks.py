@@ -63,6 +63,10 @@ class CellLocks:
         return True
 
     def give_back(self, cell_id: str) -> None:
+        if not self.kind and self.paths.lock(f"{cell_id}.worker").exists():  # of a worker that was killed
+            of_worker = CellLocks(self.paths, ".worker")
+            if of_worker.take(cell_id):
+                of_worker.give_back(cell_id)
         if lock := self._held.pop(cell_id, None):
             Path(lock.lock_file).unlink(
                 missing_ok=True
