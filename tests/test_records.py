@@ -73,6 +73,19 @@ def test_the_bits_of_a_record_hold_its_accuracy(trio):
     assert each.test.correct().mean() == each.test.accuracy == 0.742
 
 
+@pytest.mark.parametrize("classes", [2, 10, 256, 257, 1000])
+def test_predicted_classes_come_back_as_they_were_packed(classes):
+    predicted = np.random.default_rng(0).integers(0, classes, 500)
+    kept = records.TestScore(
+        accuracy=1.0,
+        nll=1.0,
+        images=500,
+        bits=records.pack_bits(np.ones(500)),
+        predicted=records.pack_classes(predicted, classes),
+    )
+    assert kept.classes().tolist() == predicted.tolist()
+
+
 @settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_bits_come_back_as_they_were_packed(right):

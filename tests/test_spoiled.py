@@ -15,7 +15,7 @@ from vitcnn.data.sources.cache import FetchError
 from vitcnn.data.sources.fetch import fetch, load, verify
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.store import records
-from vitcnn.store.records import read_record
+from vitcnn.store.records import pack_classes, read_record
 from vitcnn.store.status import quarantine, states
 
 DIGITS = parse_dataset("digits")
@@ -113,6 +113,8 @@ def put(text: dict, path) -> None:
         (lambda r: r["test"].update(accuracy=0.123), "accuracy 0.123, but 0.5 by its bits"),
         (lambda r: r["test"].update(bits="ÄÖÜ"), "bits are not base64"),
         (lambda r: r["test"].update(bits=base64.b64encode(b"x").decode()), "bits of 500 images, but 1 bytes"),
+        (lambda r: r["test"].update(predicted="zzzz"), "predicted classes cannot be unpacked"),
+        (lambda r: r["test"].update(predicted=pack_classes(np.zeros(7), 10)), "predicted classes of 7 images, not 500"),
         (lambda r: r["test"].update(nll=-1), "greater than or equal to 0"),
         (lambda r: r["train"].update(images=0), "greater than 0"),
         (lambda r: r.update(found={"C": "large"}), "valid number"),

@@ -18,7 +18,8 @@ from vitcnn.system.machine import cores
 
 app = typer.Typer(
     name="vitcnn",
-    help="How much data does a Vision Transformer need before it beats a CNN? Runs studies and reads them.",
+    help="How much data does a Vision Transformer need before it beats a CNN? Runs studies and reads them. A cell is one "
+    "training: one model, n (number of training images) and seed. A record is the file with its result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,7 +40,8 @@ def plan(
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Shows the cells, their state, the cost of each model and an estimate of the time. Trains nothing."""
+    """Shows the cells and their state, parameters and multiplications (MACs) of each model, and the time. Trains
+    nothing."""
     from rich.console import Console
 
     from vitcnn.analysis.results import Results

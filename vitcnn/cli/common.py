@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.", metavar="STUDY.yaml")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Changes to the study: seeds=1 'sizes=[50,100]' recipe.lr=1e-3 …", metavar="[KEY=VALUE]…"),
+    typer.Argument(
+        help="Changes to the study, the same for run, status and report: seeds=1 'sizes=[50,100]' recipe.lr=1e-3 …",
+        metavar="[KEY=VALUE]…",
+    ),
 ]
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and reports.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of checkpoints and W&B files.")]

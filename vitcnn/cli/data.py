@@ -21,7 +21,11 @@ DataDir = Annotated[
 Name = Annotated[str, typer.Argument(help="fashion-mnist, torchvision:SVHN, folder:PATH, fractals …")]
 Resolution = Annotated[
     int | None,
-    typer.Option(min=1, help="Side in pixels to which images of a folder or a torchvision set are resized."),
+    typer.Option(
+        min=1,
+        help="Side in pixels to which images of a folder or a torchvision set are resized: the study's `resolution`. "
+        "Default: 64, or the images' own size if all are squares of one size up to 96.",
+    ),
 ]
 
 
@@ -98,7 +102,8 @@ def show(
     resolution: Resolution = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Describes a data set and draws a contact sheet of its classes and of an augmented subset."""
+    """Describes a data set and draws images of its classes and of an augmented subset, into NAME.png in the current
+    folder."""
     from vitcnn.data.augment.spec import check_augment
     from vitcnn.data.preview import contact_sheet
     from vitcnn.data.sources.cache import describe_duplicates, describe_reading

@@ -24,7 +24,7 @@ def as_attention(
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Rewrites trained CNNs as self-attention, without training, and compares both on the test set."""
+    """Rewrites CNNs of `run --keep-weights` as self-attention, without training, and compares both on the test set."""
     from vitcnn.errors import ConfigError
     from vitcnn.report.markdown import heading, join, paragraph, table
     from vitcnn.store.paths import write_atomically
@@ -65,7 +65,8 @@ def receptive_fields(
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Plots the receptive fields of a trained network's attention heads, averaged over test images."""
+    """Plots the receptive fields of the attention heads of a network of `run --keep-weights`, averaged over test
+    images."""
     from vitcnn.report.receptive_fields import save_receptive_fields
 
     loaded = load(study, overrides, results, runs, data_dir, allow_import)

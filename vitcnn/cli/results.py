@@ -11,7 +11,8 @@ from vitcnn.cli.common import RESULTS, RUNS, Overrides, Results, Runs, StudyFile
 
 
 def select(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
-    """Selects each model's recipe from a finished search by validation accuracy; writes `recipes.yaml`."""
+    """Picks each model's recipe (learning rate …) by validation accuracy, from a finished study with a `grid`; writes
+    `results/<study>/recipes.yaml`."""
     from vitcnn.analysis.select import choose, recipes_yaml
     from vitcnn.errors import ConfigError
     from vitcnn.store.paths import write_atomically
@@ -42,7 +43,12 @@ def verdict(
     study: StudyFile,
     overrides: Overrides = None,
     pair: Annotated[
-        tuple[str, str] | None, typer.Option(help="The two models to compare; default: the study's pair.")
+        tuple[str, str] | None,
+        typer.Option(
+            help="Two models, as `--pair cnn vit`: the one claimed to win on little data, then the other; default: the "
+            "study's pair.",
+            metavar="MODEL MODEL",
+        ),
     ] = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,

@@ -11,6 +11,7 @@ runs/<study>/weights/<cell id>.pt         of a cell whose final weights are kept
 import base64
 import contextlib
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -39,9 +40,12 @@ class Score(Frozen):
 
 
 class TestScore(Score):
-    """The official test set, scored once. `bits`: one per image, right or wrong, packed and base64-encoded."""
+    """The test set, scored once. `bits`: one per image, right or wrong, packed and base64-encoded; `predicted`: the
+    class that each image was given, in one byte (of more than 256 classes two), compressed and base64-encoded; None in
+    early records."""
 
     bits: str
+    predicted: str | None = None
 
     @model_validator(mode="after")
     def _accuracy_of_the_bits(self) -> Self:
@@ -53,11 +57,30 @@ class TestScore(Score):
             raise ValueError(f"bits of {self.images:,} images, but {len(packed):,} bytes")
         if abs(self.accuracy - self.correct().mean()) > 1e-6:
             raise ValueError(f"accuracy {self.accuracy:g}, but {self.correct().mean():g} by its bits")
+        try:
+            classes = self.classes()
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"predicted classes cannot be unpacked ({error})") from None
+        if classes is not None and len(classes) != self.images:
+            raise ValueError(f"predicted classes of {len(classes):,} images, not {self.images:,}")
         return self
 
     def correct(self) -> np.ndarray:
         """(images,) bool, official order."""
         return np.unpackbits(np.frombuffer(base64.b64decode(self.bits), np.uint8), count=self.images).astype(bool)
+
+    def classes(self) -> np.ndarray | None:
+        """(images,) int64, the predicted class of each image, official order; None if the record does not have it."""
+        if self.predicted is None:
+            return None
+        wide, packed = base64.b64decode(self.predicted, validate=True).split(b" ", 1)
+        return np.frombuffer(zlib.decompress(packed), np.dtype(wide.decode())).astype(np.int64)
+
+
+def pack_classes(predicted: np.ndarray, classes: int) -> str:
+    """(images,) int -> `TestScore.predicted`."""
+    wide = "<u1" if classes <= 2**8 else "<u2"
+    return base64.b64encode(f"{wide} ".encode() + zlib.compress(predicted.astype(wide).tobytes(), 9)).decode()
 
 
 def pack_bits(correct: np.ndarray) -> str:

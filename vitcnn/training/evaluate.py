@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from vitcnn.data.cell_data import CellData, Part
 from vitcnn.errors import NotFiniteLoss
 from vitcnn.models.profile import ModelProfile
-from vitcnn.store.records import Cost, Point, Record, Score, TestScore, pack_bits
+from vitcnn.store.records import Cost, Point, Record, Score, TestScore, pack_bits, pack_classes
 from vitcnn.study.cell import Cell
 from vitcnn.training.lane import Lane
 from vitcnn.training.weights import weights_hash
@@ -100,7 +100,11 @@ def record_of(
     return Record(
         id=cell.id,
         cell=cell,
-        test=TestScore(**test.model_dump(), bits=pack_bits(correct)),
+        test=TestScore(
+            **test.model_dump(),
+            bits=pack_bits(correct),
+            predicted=pack_classes(trained.logits[-1].argmax(1).cpu().numpy(), data.info.classes),
+        ),
         validation=validation,
         train=train,
         curve=tuple(trained.curve),
