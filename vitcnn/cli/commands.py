@@ -18,8 +18,8 @@ from vitcnn.system.machine import cores
 
 app = typer.Typer(
     name="vitcnn",
-    help="How much data does a Vision Transformer need before it beats a CNN? Runs studies and reads them. A cell is one "
-    "training: one model, n (number of training images) and seed. A record is the file with its result.",
+    help="How much data does a Vision Transformer need before it beats a CNN? Runs studies and reads them. A cell is "
+    "one training: one model, n (number of training images) and seed. A record is the file with its result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
