@@ -104,3 +104,22 @@ def test_a_run_stops_at_the_first_record_that_cannot_be_written(paths, tmp_path)
         run_jobs([(long,), (short,)], paths, OPTIONS, workers=2)
     assert [state.kind for state in states([long, short], paths)] == ["stopped", "stopped"]
     assert (paths.cell(long.id) / "last.ckpt").exists()
+
+
+LOGS = """
+import logging, multiprocessing, os, sys
+from vitcnn.launch.worker import start
+
+start(multiprocessing.Event(), 1, dict(os.environ))
+handler = logging.StreamHandler(open("/dev/full", "w"))
+logging.getLogger("wandb").addHandler(handler)
+for k in range(50):
+    logging.getLogger("wandb").warning("line %d", k)
+os._exit(0)  # without closing the file
+"""
+
+
+def test_log_files_on_a_full_disk_fill_no_screen(tmp_path):
+    """W&B's, of every cell: a line of theirs that cannot be written was a stack trace."""
+    done = subprocess.run([sys.executable, "-c", LOGS], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,6 +1,7 @@
 """Code that runs inside a worker process, which trains job after job."""
 
 import contextlib
+import logging
 import shutil
 import signal
 import warnings
@@ -43,6 +44,7 @@ def start(stop: Event, threads: int, environment: Mapping[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _sigterm.__setitem__(0, True))
     _stop_events.append(stop)
+    logging.raiseExceptions = False  # a full disk: W&B's log files would each print a stack trace for every line
     warnings.formatwarning = _in_a_line
 
 
