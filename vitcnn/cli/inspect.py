@@ -1,5 +1,6 @@
 """Commands on trained networks."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,6 +76,38 @@ def receptive_fields(
 
     path = save_receptive_fields(look(one, loaded.paths, data_dir), one.title, loaded.paths)
     typer.echo(f"written to {path}")
+
+
+def predict(
+    study: StudyFile,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files or folders of images, and changes to the study.", metavar="IMAGE… [KEY=VALUE]…"
+        ),
+    ],
+    cell: Annotated[
+        str, typer.Option("--cell", help="A cell's title or id; its weights must be kept (--keep-weights).")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Classes shown for each image.")] = 3,
+    allow_import: AllowImport = None,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
+    """Classifies image files with a network of `run --keep-weights`: one line per image, the most probable classes
+    first. The exit status is 1 if a file cannot be read."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    loaded = load(study, overrides, results, runs, data_dir, allow_import)
+    one = _cell(loaded, cell)
+    from vitcnn.inspect.predict import predict as classify  # loads torch
+
+    unread = 0
+    for file, classes, error in classify(one, loaded.paths, [w for w in words if w not in overrides], data_dir):
+        unread += error is not None
+        shown = ", ".join(f"{name} {chance:.1%}" for name, chance in classes[:top])
+        typer.echo(f"{file}: {error or shown}", err=error is not None)
+    raise typer.Exit(int(unread > 0))
 
 
 def _cell(loaded: "OpenStudy", name: str) -> "Cell":
