@@ -117,7 +117,7 @@ def test_files_that_cannot_be_written_are_named(vitcnn, tmp_path):
     _, all_cells, paths = make_study(tmp_path)
     write(every(all_cells, lambda _: 0.5), paths)
     code, _, err = vitcnn("export", "trio.yaml", "--csv", "no/such.csv")
-    assert (code, err) == (2, "vitcnn: no/such.csv: No such file or directory\n")
+    assert (code, err) == (2, "vitcnn: --csv no/such.csv: No such file or directory\n")
     (tmp_path / "file").write_text("")
     code, _, err = vitcnn("report", "trio.yaml", "--results", "file")
     assert code == 2
