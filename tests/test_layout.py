@@ -38,6 +38,7 @@ def test_the_usual_names_of_splits_are_known_at_either_level(train, test, order,
         ({"train": 3, "dev": 3}, ["{class}"]),
         ({"train/cat": 2, "train/dog": 2, "masks/cat": 2}, ["{class}", "{split}/{class}"]),
         ({"photo/cat": 2, "photo/dog": 2, "sketch/cat": 2, "sketch/dog": 2}, ["{class}", "*/{class}"]),
+        ({"a/images": 2, "a/masks": 2, "b/images": 2, "b/masks": 2}, ["{class}", "*/{class}", "{class}/images"]),
         (
             {f"{s}/{d}/{c}": 2 for s in ("train", "test") for d in ("photo", "sketch") for c in ("cat", "dog")},
             ["{split}/{class}", "{split}/*/{class}"],
@@ -45,7 +46,7 @@ def test_the_usual_names_of_splits_are_known_at_either_level(train, test, order,
         ({"cat/train": 2, "cat/test": 1, "dog": 3}, ["{class}", "{class}/{split}"]),
     ],
 )
-def test_a_folder_that_can_be_read_in_two_ways_is_refused_and_each_way_can_be_chosen(counts, ways, root, read):
+def test_a_folder_that_can_be_read_in_several_ways_is_refused_and_each_way_can_be_chosen(counts, ways, root, read):
     plant(root, counts)
     with pytest.raises(ConfigError) as caught:
         find(root)
@@ -60,6 +61,25 @@ def test_a_layout_in_the_name_is_followed(root, read):
     by_kind, by_animal = (read(f"{root}/{layout}").info for layout in ("{class}", "*/{class}"))
     assert (by_kind.class_names, by_animal.class_names) == (("photo", "sketch"), ("cat", "dog"))
     assert by_kind.train + by_kind.test == by_animal.train + by_animal.test == 20
+
+
+def test_of_several_folders_in_a_class_one_can_be_chosen(root, read):
+    """Images and their masks, of two splits."""
+    plant(root, {f"{s}/{c}/{kind}": 2 for s in ("train", "test") for c in "ab" for kind in ("images", "masks")})
+    with pytest.raises(ConfigError, match="several ways"):
+        find(root)
+    info = read(f"{root}/{{split}}/{{class}}/images").info
+    assert (info.class_names, info.train, info.test) == (("a", "b"), 4, 4)
+    assert sum("skipped: the folder masks beside images" in line for line in read.said) == 4
+
+
+def test_annotations_beside_images_are_no_class(root):
+    """YOLO's layout: no classes by folder."""
+    plant(root, {"images/train": 3, "images/val": 3})
+    (root / "labels" / "train").mkdir(parents=True)
+    (root / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 1 1")
+    with pytest.raises(ConfigError, match=r"found 1 with images \(images\)"):
+        find(root)
 
 
 @pytest.mark.parametrize("layout", ["{split}", "{class}/*", "{class}/{class}", "{split}/{split}/{class}"])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vitcnn.data.sources.decode import FIFTH
 from vitcnn.data.sources.layout import (
+    LEVELS,
     SUFFIXES,
     Layout,
     check_links,
@@ -52,9 +53,9 @@ class _Label(NamedTuple):
 
 
 def find(root: Path, layout: Layout | None = None) -> Found:
-    """Every image under `root`. Raises ConfigError if the folder can be read in two ways and no `layout` is given, if
-    there are fewer than two class folders, or if one cannot be read, is inside another (a link), or has a name that is
-    not valid UTF-8.
+    """Every image under `root`. Raises ConfigError if the folder can be read in several ways and no `layout` is given,
+    if there are fewer than two class folders, or if one cannot be read, is inside another (a link), or has a name that
+    is not valid UTF-8.
 
     The folder `test` is the test set, and `val` joins the training images; without a `test` folder with the classes of
     the training images, `val` is the test set. Other files, names that begin with a dot, and folders of other
@@ -89,6 +90,9 @@ def _labels(folder: Path, levels: Layout, split: Path | None, skipped: list[str]
     for path in folders(folder):
         if level == "{split}" and not split_of(path.name):
             skipped.append(f"the folder {plain(path.name)} beside the splits")
+            continue
+        if level not in (*LEVELS, path.name):
+            skipped.append(f"the folder {plain(path.name)} beside {plain(level)}")
             continue
         here, label = (path if level == "{split}" else split), (path.name if level == "{class}" else name)
         if rest:

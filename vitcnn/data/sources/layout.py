@@ -14,7 +14,7 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-LEVELS = ("{class}", "{split}", "*")  # of a layout; `*`: folders whose names have no meaning
+LEVELS = ("{class}", "{split}", "*")  # of a layout; `*`: folders of any name; other levels: folders of that name
 JUNK = {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "__pycache__", "lost+found"}
 CLASS, SPLIT_CLASS, CLASS_SPLIT = ("{class}",), ("{split}", "{class}"), ("{class}", "{split}")
 
@@ -30,27 +30,21 @@ def split_of(name: str) -> str | None:
 def layout_in(path: str) -> tuple[str, Layout | None]:
     """`photos/{split}/{class}` -> (`photos`, the layout); None where the path has none. Raises ConfigError."""
     parts = path.rstrip("/").split("/")
-    count = sum(1 for _ in _trailing(parts))
-    if not count:
+    begins = next((k for k, part in enumerate(parts) if part in LEVELS), None)
+    if begins is None:
         return path, None
-    levels = tuple(parts[-count:])
+    levels = tuple(parts[begins:])
     if levels.count("{class}") != 1 or levels.count("{split}") > 1 or levels[-1] == "*":
         raise ConfigError(
             f"folder:{path}: a layout has one {{class}}, at most one {{split}}, and does not end in *: "
-            "PATH/{class}, PATH/{split}/{class}, PATH/{class}/{split} or PATH/*/{class}"
+            "PATH/{class}, PATH/{split}/{class}, PATH/{class}/{split}, PATH/*/{class} or PATH/{class}/images"
         )
-    return "/".join(parts[:-count]) or "/", levels
-
-
-def _trailing(parts: Sequence[str]) -> Iterator[str]:
-    for part in reversed(parts):
-        if part not in LEVELS:
-            return
-        yield part
+    return "/".join(parts[:begins]) or "/", levels
 
 
 def detect(root: Path) -> Layout:
-    """The layout of a folder. Raises ConfigError where it can be read in two ways, with both, and as `check_links`."""
+    """The layout of a folder. Raises ConfigError where it can be read in several ways, naming them, and as
+    `check_links`."""
     check_links(root, folders(root))
     tops = {path.name: path for path in folders(root)}
     splits = {name: split for name in tops if (split := split_of(name))}
@@ -67,7 +61,7 @@ def detect(root: Path) -> Layout:
             f"them; or, if {' and '.join(sorted(map(plain, tops)))} are the classes, write folder:{root}/{{class}}"
         )
     if others and len(splits) == 1:
-        raise _two_ways(
+        raise _several_ways(
             root,
             f"{plain(train.name)} and {', '.join(sorted(map(plain, others)))} can be classes, or {plain(train.name)} "
             "holds the classes",
@@ -85,32 +79,35 @@ def _detect_below(root: Path, tops: list[Path], splits: dict[str, str]) -> Layou
             f"folder:{root}: {name} is among the class folders; move the classes into a folder called train, "
             f"or rename {name}; if it is a class, write folder:{root}/{{class}}"
         )
+    tops = [path for path in tops if has_images(path)]
     below = [{split_of(path.name) for path in folders(top) if has_images(path)} for top in tops]
     if below and all("train" in found and None not in found for found in below):
         return CLASS_SPLIT
     if any("train" in found and len(found) > 1 for found in below):
-        raise _two_ways(root, "only some classes have folders of train and test images", CLASS, CLASS_SPLIT)
+        raise _several_ways(root, "only some classes have folders of train and test images", CLASS, CLASS_SPLIT)
     return _check_classes_alike(root, tops, CLASS)
 
 
 def _check_classes_alike(root: Path, classes: list[Path], layout: Layout) -> Layout:
-    """Raises ConfigError where every class holds folders of the same names, which may be the classes."""
+    """Raises ConfigError where every class holds folders of the same names, which may be the classes, or only one of
+    which may hold the images (the others masks)."""
     inside = [{path.name for path in folders(label) if has_images(path)} for label in classes]
     same = sorted(set.intersection(*inside)) if len(inside) > 1 else []
     if len(same) < 2:
         return layout
     tops, below = (", ".join(map(plain, names[:5])) for names in (sorted(p.name for p in classes), same))
-    raise _two_ways(
+    raise _several_ways(
         root,
         f"every one of {tops} has folders of the same names ({below}): these or those are the classes",
         layout,
         (*layout[:-1], "*", "{class}"),
+        (*layout, same[0]),
     )
 
 
-def _two_ways(root: Path, why: str, *layouts: Layout) -> ConfigError:
+def _several_ways(root: Path, why: str, *layouts: Layout) -> ConfigError:
     ways = " or ".join(f"folder:{plain(root)}/{'/'.join(layout)}" for layout in layouts)
-    return ConfigError(f"folder:{plain(root)} can be read in two ways: {why}. Write dataset: {ways}")
+    return ConfigError(f"folder:{plain(root)} can be read in several ways: {why}. Write dataset: {ways}")
 
 
 def check_links(root: Path, paths: Sequence[Path]) -> None:
