@@ -12,6 +12,7 @@ from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.report import figures, transfer
 from vitcnn.report.budget import budget_figure, budget_section, has_budgets, map_figure
+from vitcnn.report.by_class import by_class_figure, by_class_of, by_class_section
 from vitcnn.report.cost import cost_figure, cost_section
 from vitcnn.report.format import counted, seeds
 from vitcnn.report.markdown import bullets, heading, join, paragraph
@@ -19,6 +20,7 @@ from vitcnn.report.permutation import has_permutations, permutation_section
 from vitcnn.report.search import search_report
 from vitcnn.report.style import drawing
 from vitcnn.report.text import study_text
+from vitcnn.store.labels import read_labels
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.records import read_records
 from vitcnn.store.status import failures
@@ -66,6 +68,7 @@ def _study_text(results: Results, paths: StudyPaths) -> str:
     first = results.first_setting
     shown = first.at_largest_budget
     more = [
+        by_class_section(by_class_of(shown, read_labels(paths.labels))),
         budget_section(first),
         permutation_section(results.settings()),
         transfer.transfer_section(shown),
@@ -79,6 +82,8 @@ def _all_figures(results: Results, paths: StudyPaths) -> None:
     shown, settings = first.at_largest_budget, results.settings()
     with drawing():
         _figures(shown, paths.report)
+        if found := by_class_of(shown, read_labels(paths.labels)):
+            save(by_class_figure(found, _title(shown, "")), paths.report / "classes.png")
         if has_budgets(first):
             save(budget_figure(first, _title(first, "")), paths.report / "budget.png")
             panels = settings if len(results.study.permutation) > 1 else [results]

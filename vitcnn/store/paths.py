@@ -36,6 +36,11 @@ class StudyPaths:
         return self.report / "dataset.json"
 
     @property
+    def labels(self) -> Path:
+        """Of the test images."""
+        return self.report / "test_labels.json"
+
+    @property
     def run(self) -> Path:
         return self.runs / self.study
 

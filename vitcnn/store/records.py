@@ -71,14 +71,19 @@ class TestScore(Score):
 
     def classes(self) -> np.ndarray | None:
         """(images,) int64, the predicted class of each image, official order; None if the record does not have it."""
-        if self.predicted is None:
-            return None
-        wide, packed = base64.b64decode(self.predicted, validate=True).split(b" ", 1)
-        return np.frombuffer(zlib.decompress(packed), np.dtype(wide.decode())).astype(np.int64)
+        return None if self.predicted is None else unpack_classes(self.predicted)
+
+
+def unpack_classes(packed: str) -> np.ndarray:
+    """(images,) int64. Raises ValueError or zlib.error."""
+    wide, values = base64.b64decode(packed, validate=True).split(b" ", 1)
+    if wide not in (b"<u1", b"<u2"):
+        raise ValueError(f"bytes of an unknown kind {wide[:9]}")
+    return np.frombuffer(zlib.decompress(values), wide.decode()).astype(np.int64)
 
 
 def pack_classes(predicted: np.ndarray, classes: int) -> str:
-    """(images,) int -> `TestScore.predicted`."""
+    """(images,) int -> text, as `unpack_classes` reads it."""
     wide = "<u1" if classes <= 2**8 else "<u2"
     return base64.b64encode(f"{wide} ".encode() + zlib.compress(predicted.astype(wide).tobytes(), 9)).decode()
 

@@ -16,6 +16,7 @@ from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import NotFiniteLoss, evenly
 from vitcnn.models.profile import profile
 from vitcnn.seeds import role_seed
+from vitcnn.store.labels import write_labels
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
@@ -46,8 +47,9 @@ def train_cell(
     """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
 
     `workers`: how many processes share the memory. Checkpoints and progress go to `paths.cell(cell.id)`, with `keep`
-    the final weights to `paths.weights(cell.id)`; the record is returned, not written. Raises `InterruptedCell` once
-    `stop()` is true and a checkpoint is saved, `NotFiniteLoss` if the loss is not finite.
+    the final weights to `paths.weights(cell.id)`, the test images' labels to `paths.labels`; the record is returned,
+    not written. Raises `InterruptedCell` once `stop()` is true and a checkpoint is saved, `NotFiniteLoss` if the loss
+    is not finite.
     """
     ((_, record),) = train_cells(
         [cell],
@@ -149,6 +151,8 @@ def _train_group(
                 save_weights(trained.network, paths.weights(cell.id))
             if run:
                 run.finish(record)
+            names = [cell_data.info.name_of(label) for label in range(cell_data.info.classes)]
+            write_labels(paths, names, cell_data.test[1].cpu().numpy())
             yield cell, record
 
 
