@@ -124,7 +124,7 @@ def test_options_of_a_model_are_columns_where_some_model_has_them(tmp_path):
 def test_a_file_that_is_no_record_is_named(trio):
     _, paths = trio
     (paths.records / "0123456789ab.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"0123456789ab\.json: not a valid record: Field required"):
+    with pytest.raises(ValueError, match=r"0123456789ab\.json: not a valid record: id: Field required"):
         package.load_records(paths.report)
 
 
