@@ -23,7 +23,7 @@ models:
   cnn: {channels: [8, 16], blocks: [1, 1]}
   moved: {arch: timm/test_resnet, image_size: 32}
   linear: {C: [1.0]}
-budget: {images_seen: 3200}
+budget: {images_seen: 640}
 recipe: {batch_size: 32, lr: 0.01}
 """
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from vitcnn.data.sources.cache import Info
 from vitcnn.errors import ConfigError
+from vitcnn.models.registry import Imported
 from vitcnn.study.cell import Cell
 from vitcnn.study.schema import Study
 from vitcnn.system.machine import cores
@@ -25,7 +26,12 @@ def check(study: Study, about: Info, waiting: Sequence[Cell], device: str) -> Ch
     is not valid."""
     check_open_files()
     precisions = sorted({cell.recipe.precision for cell in waiting if not cell.is_linear})
-    return apart(_check, study, about, precisions, device, threads=cores())
+    checked = apart(_check, study, about, precisions, device, threads=cores())
+    for own in [model.arch for model in study.models if isinstance(model.arch, Imported)]:
+        from vitcnn.models.profile import profile_apart  # loads torch
+
+        profile_apart(own, about)
+    return checked
 
 
 def check_open_files() -> None:

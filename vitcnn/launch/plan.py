@@ -16,8 +16,8 @@ from vitcnn.errors import ConfigError
 from vitcnn.launch.table import duration, seconds_left, speeds, table
 from vitcnn.models.build import check_input, image_size
 from vitcnn.models.config import TokenArch
-from vitcnn.models.profile import ModelProfile, profile_apart
-from vitcnn.models.registry import Arch
+from vitcnn.models.profile import ModelProfile, profile, profile_apart
+from vitcnn.models.registry import Arch, Imported
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
@@ -30,12 +30,11 @@ GUESSED_FLOPS = 4e10
 
 
 def check_models(study: Study, about: Info) -> list[str]:
-    """Builds every model on the meta device. Returns what to know about their weights. Raises ConfigError if a model
-    does not fit the data."""
+    """Builds every model but users' own. Returns what to know about their weights. Raises ConfigError if a model does
+    not fit the data."""
     _check_inputs(study, about)
-    return [
-        line for model in study.models for line in _weights(model.name, model.arch, profile_apart(model.arch, about))
-    ]
+    ours = [model for model in study.models if not isinstance(model.arch, Imported)]
+    return [line for model in ours for line in _weights(model.name, model.arch, profile(model.arch, about))]
 
 
 def plan(
