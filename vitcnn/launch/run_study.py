@@ -1,7 +1,7 @@
 """Runs a study, from Python or from the command line."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -68,16 +68,10 @@ def run_study(
     def log(line: str) -> None:
         console.print(line, markup=False)  # names may look like markup
 
-    checked = check(opened.study, opened.about, waiting, device)
-    for line in checked.messages:
-        log(line)
-    fetch(opened.study.dataset_spec, folder)
-    verify(opened.study.dataset_spec, folder)
-    for line in describe_reading(opened.about):
-        log(f"{opened.about.name}: {line}")
+    kind = _checked(opened, waiting, device, folder, log)
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
-    jobs = make_jobs(waiting, str(lanes), checked.device)
-    workers = min(workers or (cores() if checked.device == "cpu" else 1), len(jobs))
+    jobs = make_jobs(waiting, str(lanes), kind)
+    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
     options = Options(
         device=device,
         threads=threads,
@@ -91,6 +85,18 @@ def run_study(
     if outcome.interrupted:
         log("Interrupted. Run the same command to continue.")
     return outcome
+
+
+def _checked(
+    opened: OpenStudy, waiting: Sequence[Cell], device: str, folder: Path | None, log: Callable[[str], None]
+) -> str:
+    """Checks models and data, and fetches what is missing, before anything is trained. Returns the device's type."""
+    checked = check(opened.study, opened.about, waiting, device)
+    fetch(opened.study.dataset_spec, folder)
+    verify(opened.study.dataset_spec, folder)
+    for line in [*checked.messages, *(f"{opened.about.name}: {line}" for line in describe_reading(opened.about))]:
+        log(line)
+    return checked.device
 
 
 def _waiting(opened: OpenStudy, console: Console) -> list[Cell]:
