@@ -142,15 +142,14 @@ def _roles(root: Path, splits: set[Path], unlabelled: set[str]) -> tuple[dict[Pa
 
 
 def _passed_over(root: Path, labels: list[_Label], files: list[File]) -> list[str]:
-    """What else was skipped, for instance `not images by their suffix: 3 .txt; the linked folder more`."""
+    """What else was skipped, for instance `not images by their suffix: 3 .txt`, `the linked folder more`."""
     above = {root} | {parent for label in labels for parent in label.folder.parents if root in parent.parents}
     loose = sum(path.suffix.lower() in SUFFIXES for top in above for path in top.iterdir() if path.is_file())
     beside = [f"{loose} image{'s' * (loose > 1)} outside the class folders"] if loose else []
-    inside = _no_images_of(files)
-    return [plain(f"not images by their suffix: {inside}")] * bool(inside) + beside + junk(root)
+    return [*map(plain, _no_images_of(files)), *beside, *junk(root)]
 
 
-def _no_images_of(files: list[File]) -> str:
+def _no_images_of(files: list[File]) -> list[str]:
     suffixes, links = Counter[str](), []
     for folder in {file.path.parent for file in files}:
         for path in folder.iterdir():
@@ -158,8 +157,9 @@ def _no_images_of(files: list[File]) -> str:
                 links.append(path.name)
             elif path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
                 suffixes[path.suffix.lower() or "without a suffix"] += 1
-    counts = [", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())] if suffixes else []
-    return "; ".join(counts + [f"the linked folder {name}" for name in sorted(links)])
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+    others = [f"not images by their suffix: {counts}"] if counts else []
+    return others + [f"the linked folder {name}" for name in sorted(links)]
 
 
 def _check_folders(root: Path, labels: list[_Label]) -> None:
