@@ -34,7 +34,7 @@ def planted(tmp_path):
         share = {50: 0.2 + 0.2 * cell.seed}.get(cell.n, 0.0)
         wrong = {"cnn": {3: (share, 8)}, "vit": {0: (1.0, 1)}}.get(cell.model, {})
         records.write_record(predicting(cell, wrong), paths)
-    write_labels(paths, [f"digit {k}" for k in range(10)], LABELS)
+    write_labels(paths, tuple(f"digit {k}" for k in range(10)), LABELS)
     return study, all_cells, paths
 
 

@@ -121,7 +121,7 @@ def cells_data(
         train = [keep(arrays.train_images, arrays.train_labels, rows) for rows in trained]
     out = []
     for part, rows in zip(train, trained, strict=True):
-        missing = [info.name_of(label) for label in absent(arrays.train_labels, rows)]
+        missing = [info.names[label] for label in absent(arrays.train_labels, rows)]
         more = {"absent": missing} if missing else {}
         out.append(CellData(info, facts | more, part, held_out, test, subset_hash(rows)))
     return out

@@ -72,7 +72,7 @@ def _sheet(
     """`by_class`: of each class shown, images (k, H, W, C); `suffixes`: added to its name. `pixels` (rows, C, H, W): of
     the subset."""
     shown = _classes(info)
-    names = [info.name_of(label) for label in range(info.classes)]
+    names = info.names
     augment = augment_for(augment, info.size, info.flip, info.name)
     augmentation, rows = Augmentation(parse_augment(augment), pixels.shape[1:]), torch.arange(len(pixels))
     columns = [augmentation(pixels, augmentation.sample_params(states(k, rows))) for k in range(ACROSS - 1)]

@@ -35,7 +35,7 @@ def predict(
     resized to the data set's size. Raises ConfigError if the cell's weights were not kept or a file is not there.
     """
     network, look, data = trained(cell, paths, data_folder)
-    names = [data.info.name_of(label) for label in range(data.info.classes)]
+    names = data.info.names
     every = [file for given in map(Path, files) for file in _below(given)]
     for start in range(0, len(every), BATCH):
         part = every[start : start + BATCH]

@@ -63,7 +63,7 @@ def _absent(about: Info, cells: Sequence[Cell], labels: np.ndarray | None) -> li
     sizes: dict[str, set[int]] = {}
     for n, seed, validation in {(cell.n, cell.seed, cell.validation) for cell in cells}:
         for label in absent(labels, split(labels, validation, n, seed)[0]):
-            sizes.setdefault(about.name_of(label), set()).add(n)
+            sizes.setdefault(about.names[label], set()).add(n)
     return [f"WARNING: {without_class(name, at)}" for name, at in sorted(sizes.items())]
 
 

@@ -22,10 +22,10 @@ class Labels(Frozen):
         return unpack_classes(self.packed)
 
 
-def write_labels(paths: StudyPaths, names: list[str], labels: np.ndarray) -> None:
+def write_labels(paths: StudyPaths, names: tuple[str, ...], labels: np.ndarray) -> None:
     """Does nothing if they are there. Raises OSError."""
     if not paths.labels.exists():
-        kept = Labels(names=tuple(names), packed=pack_classes(labels, len(names)))
+        kept = Labels(names=names, packed=pack_classes(labels, len(names)))
         write_atomically(paths.labels, kept.model_dump_json() + "\n")
 
 

@@ -151,8 +151,7 @@ def _train_group(
                 save_weights(trained.network, paths.weights(cell.id))
             if run:
                 run.finish(record)
-            names = [cell_data.info.name_of(label) for label in range(cell_data.info.classes)]
-            write_labels(paths, names, cell_data.test[1].cpu().numpy())
+            write_labels(paths, cell_data.info.names, cell_data.test[1].cpu().numpy())
             yield cell, record
 
 

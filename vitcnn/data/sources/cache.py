@@ -53,8 +53,10 @@ class Info(Frozen):
     test_from: str = "the official test set"  # which images are the test set
     warnings: tuple[str, ...] = ()  # of a folder: what may make its numbers wrong
 
-    def name_of(self, label: int) -> str:
-        return self.class_names[label] if self.class_names else str(label)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, by label; numbers where there are no names."""
+        return self.class_names or tuple(map(str, range(self.classes)))
 
 
 class KeptInfo(Frozen):

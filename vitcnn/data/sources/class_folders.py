@@ -4,6 +4,9 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,21 +38,30 @@ class File(NamedTuple):
         return plain(self.path)
 
 
-class Found(NamedTuple):
-    """A folder's images sorted by path; its layout; where the test set is from; what was passed over."""
-
-    files: list[File]
-    layout: Layout
-    test_from: str
-    skipped: list[str]
-
-
 class _Label(NamedTuple):
     """A class folder and the split folder it belongs to (None where there are no splits)."""
 
     name: str
     folder: Path
     split: Path | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder's images sorted by path; its layout; where the test set is from."""
+
+    root: Path
+    files: list[File]
+    layout: Layout
+    test_from: str
+    labels: list[_Label]
+    folders_skipped: list[str]
+
+    @cached_property
+    def skipped(self) -> list[str]:
+        """What was passed over. Walks the whole folder again, so only where it is to be said. Raises ConfigError."""
+        with _readable(self.root):
+            return self.folders_skipped + _passed_over(self.root, self.labels, self.files)
 
 
 def find(root: Path, layout: Layout | None = None) -> Found:
@@ -61,10 +73,17 @@ def find(root: Path, layout: Layout | None = None) -> Found:
     the training images, `val` is the test set. Other files, names that begin with a dot, and folders of other
     programs are passed over.
     """
-    try:
+    with _readable(root):
         if not root.is_dir():
             raise ConfigError(f"folder:{root}: no such folder")
         return _find(root, layout or detect(root))
+
+
+@contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    """Turns an OSError into a ConfigError that names the file."""
+    try:
+        yield
     except OSError as error:
         raise ConfigError(f"folder:{root}: {plain(error.filename or '')}: {error.strerror or error}") from None
 
@@ -81,7 +100,7 @@ def _find(root: Path, layout: Layout) -> Found:
     role, test_from = _roles(root, {label.split for label in labels} - {None}, {plain(s.name) for s in unlabelled})
     files = [File(role[label.split], label.name, path) for label in labels for path in sorted(images(label.folder))]
     check_classes(root, files, {label.name for label in labels})
-    return Found(files, layout, test_from, skipped + _passed_over(root, labels, files))
+    return Found(root, files, layout, test_from, labels, skipped)
 
 
 def _labels(folder: Path, levels: Layout, split: Path | None, skipped: list[str], name: str = "") -> Iterator[_Label]:
