@@ -220,6 +220,33 @@ def test_recipes_of_several_searches_serve_the_sizes_that_each_was_made_at(study
     assert recipes_of(study("recipes=[]"), "vit")
 
 
+def test_a_cell_takes_the_recipe_found_with_its_permutation_then_at_the_nearest_budget(study, tmp_path):
+    found = "search: s\n%s\nmodels: {vit: {100: {lr: %s}, 1000: {lr: %s}}, cnn: {100: {lr: %s}, 1000: {lr: %s}}}"
+    short, long, moved = "budget: {images_seen: 1000}", "budget: {images_seen: 9000}", "permutation: {patches: 1}"
+    (tmp_path / "short.yaml").write_text(found % (short, 0.1, 0.2, 0.3, 0.4))
+    (tmp_path / "long.yaml").write_text(f"search: l\n{long}\nmodels: {{cnn: {{1000: {{lr: 0.5}}}}}}")
+    (tmp_path / "moved.yaml").write_text(f"search: m\n{short}\n{moved}\nmodels: {{cnn: {{100: {{lr: 0.6}}}}}}")
+    loaded = study(
+        "recipes=[short.yaml, long.yaml, moved.yaml]",
+        "sizes=[100, 1000]",
+        "budget=[{images_seen: 2000}, {images_seen: 4000}]",
+        "permutation=[{patches: 0}, {patches: 1}]",
+        "models={vit: {permuted: false}, cnn: {}}",
+    )
+    rates = {}
+    for cell in cells(loaded):
+        moved = bool(cell.permutation and cell.permutation.patches)
+        rates.setdefault((cell.model, cell.n, moved), {})[cell.budget.images_seen] = cell.recipe.lr
+    assert rates == {
+        ("vit", 100, False): {2000: 0.1, 4000: 0.1},
+        ("vit", 1000, False): {2000: 0.2, 4000: 0.2},
+        ("cnn", 100, False): {2000: 0.3, 4000: 0.3},  # the longer search was not made at this size
+        ("cnn", 1000, False): {2000: 0.4, 4000: 0.5},
+        ("cnn", 100, True): {2000: 0.6, 4000: 0.6},
+        ("cnn", 1000, True): {2000: 0.6, 4000: 0.6},
+    }
+
+
 def test_a_size_in_the_middle_of_two_takes_the_smaller_ones_recipe_whatever_their_order(study, tmp_path):
     text = "search: s\nmodels: {vit: {%s}}"
     for sizes in ((100, 10_000), (10_000, 100), (100, 900), (900, 100)):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from synthetic import SEARCH, every, make_study, record, write
+from synthetic import SEARCH, every, make_study, record, rows, write
 
 from vitcnn.analysis.select import RULE, best, choose, edges, gains, recipes_yaml, trials
 from vitcnn.errors import ConfigError
@@ -211,8 +211,8 @@ def test_what_select_writes_is_what_a_study_trains_with_at_the_nearest_n(tmp_pat
         assert got["linear", n] is None
 
 
-def recipes(path, dataset: str = "digits", **models) -> str:
-    path.write_text(yaml_file.dump({"search": path.stem, "dataset": dataset, "models": models}))
+def recipes(path, dataset: str = "digits", where: dict | None = None, **models) -> str:
+    path.write_text(yaml_file.dump({"search": path.stem, "dataset": dataset, **(where or {}), "models": models}))
     return path.name
 
 
@@ -229,6 +229,40 @@ def test_who_has_no_recipe_of_its_own_at_a_size_is_said_by_name(tmp_path):
     assert " The search was made at n = 50 for vit; at n = 50, 200, 1,000 for cnn. Other n use the nearest" in text
     file = recipes(tmp_path / "all.yaml", vit=both, cnn=both, mixer={7: {}})
     assert "Other n use the nearest" not in report_of(tmp_path, f"recipes={file}", "models=[vit, cnn]")
+
+
+def test_recipes_that_depend_on_budget_or_permutation_stand_in_rows_of_their_own(tmp_path):
+    moved = {"permutation": {"patches": 1}}
+    files = [
+        recipes(tmp_path / "short.yaml", where={"budget": {"images_seen": 640}}, cnn={50: {"lr": 0.01}}, vit={50: {}}),
+        recipes(tmp_path / "long.yaml", where={"budget": {"images_seen": 6400}}, cnn={50: {"lr": 0.02}}),
+        recipes(tmp_path / "moved.yaml", where=moved, cnn={50: {"lr": 0.03}}),
+    ]
+    text = report_of(
+        tmp_path,
+        f"recipes=[{', '.join(files)}]",
+        "sizes=[50]",
+        "models={vit: {permuted: false}, cnn: {}}",
+        "budget=[{images_seen: 700}, {images_seen: 6400}]",
+        "permutation=[{patches: 0}, {patches: 1}]",
+    )
+    short, long = "not permuted, 700 images seen", "not permuted, 6,400 images seen"
+    permuted = "all patches permuted, 700 images seen; all patches permuted, 6,400 images seen"
+    batch = "batch_size 64"
+    assert rows(text, "Recipes") == [
+        ["n", "trained", "vit", "cnn"],
+        ["50", short, batch, f"lr 0.01, {batch}"],
+        ["50", long, batch, f"lr 0.02, {batch}"],
+        ["50", permuted, batch, f"lr 0.03, {batch}"],
+    ]
+    assert "trials: 640 images seen or 6,400 images seen. Each cell uses the recipe found at the nearest." in text
+
+
+def test_a_rate_tried_alone_with_its_other_fields_is_no_edge_but_is_said(tmp_path):
+    grid = "grid=[{lr: [0.001, 0.003, 0.01], augment: [none]}, {lr: [0.003], augment: ['shift:1']}]"
+    study, all_cells, validation = searched(tmp_path, likes(0.003, "shift:1"), grid)
+    found = edges(study, trials(all_cells, validation))
+    assert found[0] == "vit at n = 50 chose lr = 0.003, the only one tried with its other fields"
 
 
 @pytest.mark.parametrize("none", ["[]", "null"])

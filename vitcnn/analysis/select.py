@@ -88,7 +88,9 @@ def edges(study: Study, among: Sequence[Trial]) -> list[str]:
             along = [t for t in mine if all(getattr(t.recipe, k) == getattr(trial.recipe, k) for k in others)]
             tried = [getattr(t.recipe, key) for t in along]
             value, ends = getattr(trial.recipe, key), (min(tried), max(tried))
-            if value in ends and value != 0:  # nothing lies below no weight decay
+            if len(set(tried)) == 1:
+                out.append(f"{model} at n = {n:,} chose {key} = {value:g}, the only one tried with its other fields")
+            elif value in ends and value != 0:  # nothing lies below no weight decay
                 inside = [t.accuracy for t in mine if ends[0] < getattr(t.recipe, key) < ends[1]]
                 gain = "all trials inside it failed" if inside else "nothing was tried inside it"
                 if inside and math.isfinite(max(inside)):
@@ -135,6 +137,7 @@ def choose(
         "trials": len(all_trials) // len(chosen),
         "seeds": list(study.seeds),
         "budget": study.budget[0].model_dump(exclude_none=True),
+        **({"permutation": study.permutation[0].model_dump(exclude_defaults=True)} if study.permutation else {}),
         "edges": edges(study, all_trials),
         "models": dict(models),
     }

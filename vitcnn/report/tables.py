@@ -1,5 +1,6 @@
 """The tables of a report, as Markdown. Every mean states the seeds behind it; what is missing is shown as missing."""
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,6 +18,7 @@ from vitcnn.analysis.stats import Mean
 from vitcnn.report.format import seeds
 from vitcnn.report.markdown import bullets, join, paragraph, table
 from vitcnn.store.records import Record
+from vitcnn.study.cell import Cell
 
 MISSING = "missing"
 
@@ -110,20 +112,31 @@ def cost(results: Results) -> str:
 
 
 def recipes(results: Results) -> str:
-    """Which recipe each model was trained with at each n; fields at their default are not printed."""
-    rows = []
-    for n in results.study.sizes:
-        row = [f"{n:,}"]
-        for model in results.models:
-            cells = [c for c in results.cells if (c.model, c.n, c.role) == (model, n, "main")]
-            if cells[0].is_linear:
-                found = {f"C {r.found['C']:g}" for r in results.at(model, n).values() if "C" in r.found}
-                row.append(", ".join(sorted(found)) or MISSING)
-            else:
-                fields = cells[0].recipe.model_dump(exclude_defaults=True)
-                row.append(", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults")
-        rows.append(row)
-    return table(["n", *results.models], rows)
+    """Which recipe each model was trained with at each n, and at each permutation and budget where these differ; fields
+    at their default are not printed."""
+    study, rows = results.study, []
+    places = list(itertools.product(study.permutation or (None,), study.budget))
+    for n in study.sizes:
+        same: dict[tuple[str, ...], list[str]] = {}
+        for permutation, budget in places:
+            here = [c for c in results.cells if c.n == n and c.role == "main"]
+            here = [c for c in here if c.permutation in (permutation, None) and c.budget in (budget, None)]
+            where = [str(permutation)] * (len(study.permutation) > 1) + [str(budget)] * (len(study.budget) > 1)
+            same.setdefault(tuple(_recipe(results, m, here) for m in results.models), []).append(", ".join(where))
+        for texts, where in same.items():
+            rows.append([f"{n:,}", *(["; ".join(where)] if len(same) > 1 else ["all"]), *texts])
+    if all(where == "all" for _, where, *_ in rows):
+        return table(["n", *results.models], [[n, *texts] for n, _, *texts in rows])
+    return table(["n", "trained", *results.models], rows)
+
+
+def _recipe(results: Results, model: str, cells: list[Cell]) -> str:
+    first = next(c for c in cells if c.model == model)
+    if first.is_linear:
+        found = {f"C {r.found['C']:g}" for r in results.at(model, first.n).values() if "C" in r.found}
+        return ", ".join(sorted(found)) or MISSING
+    fields = first.recipe.model_dump(exclude_defaults=True)
+    return ", ".join(f"{k} {v}" for k, v in fields.items()) or "defaults"
 
 
 def made_by(records: Iterable[Record]) -> str:

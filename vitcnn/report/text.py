@@ -17,6 +17,7 @@ from vitcnn.report.caveats import caveat, shift
 from vitcnn.report.format import counted, seeds
 from vitcnn.report.markdown import heading, image, join, paragraph
 from vitcnn.report.verdict import verdict_text
+from vitcnn.study.budget import Budget
 from vitcnn.study.matrix import describe_budget
 from vitcnn.study.schema import Study
 
@@ -63,7 +64,7 @@ def study_text(results: Results, first: Results) -> str:
             ),
             heading(2, "Recipes"),
             paragraph(f"Fields at their default are left out.{_nearest(study)}"),
-            tables.recipes(shown),
+            tables.recipes(results),
             heading(2, "Software and hardware"),
             tables.made_by(first.records.values()),
         ]
@@ -106,16 +107,23 @@ def _baseline(results: Results) -> str:
 
 
 def _nearest(study: Study) -> str:
-    """Which recipes serve the sizes that the search did not have."""
+    """Which recipes serve the sizes and budgets that the search did not have."""
     at: dict[tuple[int, ...], list[str]] = {}
+    budgets: list[Budget] = []
     for e in study.models:
-        if by_size := study.found(e):
-            at.setdefault(tuple(sorted(by_size)), []).append(e.name)
-    if all(set(study.sizes) <= set(searched) for searched in at):
-        return ""
-    sizes = {", ".join(f"{n:,}" for n in searched): ", ".join(who) for searched, who in at.items()}
-    where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in sizes.items())
-    return f" The search was made at n = {where}. Other n use the nearest on a log scale (ties: the smaller)."
+        if found := study.found(e):
+            at.setdefault(tuple(sorted({f.n for f in found})), []).append(e.name)
+            budgets += [f.budget for f in found if f.budget]
+    text = ""
+    if not all(set(study.sizes) <= set(searched) for searched in at):
+        sizes = {", ".join(f"{n:,}" for n in searched): ", ".join(who) for searched, who in at.items()}
+        where = "; at n = ".join(f"{there} for {who}" if len(at) > 1 else there for there, who in sizes.items())
+        text = f" The search was made at n = {where}. Other n use the nearest on a log scale (ties: the smaller)."
+    if set(budgets) - set(study.budget):
+        each = dict.fromkeys(map(str, budgets))
+        nearest = " Each cell uses the recipe found at the nearest." if len(each) > 1 else ""
+        text += f" Budget of the search's trials: {' or '.join(each)}.{nearest}"
+    return text
 
 
 def _unreadable(results: Results) -> str:

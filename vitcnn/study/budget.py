@@ -22,9 +22,13 @@ class Budget(Frozen):
             raise ValueError("give either images_seen or epochs")
         return self
 
+    def images(self, n: int) -> float:
+        """Images seen with n training images."""
+        return self.images_seen or self.epochs * n
+
     def steps(self, n: int, batch_size: int) -> int:
         """Optimiser steps for n images: the budget rounded up to whole batches."""
-        return max(1, math.ceil(round((self.images_seen or self.epochs * n) / batch_size, 6)))
+        return max(1, math.ceil(round(self.images(n) / batch_size, 6)))
 
     def __str__(self) -> str:
         return f"{self.images_seen:,} images seen" if self.images_seen else f"{self.epochs:g} epochs"

@@ -15,6 +15,7 @@ from vitcnn.models.registry import ARCHS
 from vitcnn.source_hash import Trust
 from vitcnn.study import yaml_file
 from vitcnn.study.budget import Budget, BudgetCheck, Pretrain
+from vitcnn.study.found import read_found
 from vitcnn.study.recipe import Recipe
 from vitcnn.study.schema import Study, by_name, several
 
@@ -77,7 +78,7 @@ def _study(path: Path, overrides: Sequence[str] = (), allow_import: tuple[str, .
     files = several(text.get("recipes"))
     searches: list[tuple[str, str | None]] = []
     if files and isinstance(files, list) and all(isinstance(file, str) for file in files):
-        text["chosen"], searches = _all_recipes([path.parent / file for file in files])
+        text["chosen"], searches = read_found([path.parent / file for file in files])
     try:
         study = Study.model_validate(text, context=Trust(path.parent, allow_import))
     except ValidationError as error:
@@ -131,38 +132,6 @@ def _override(text: dict, override: str) -> None:
         text[last] = yaml_file.parse(value)
     except ValueError as error:
         raise ConfigError(f"{override!r}: {error}") from None
-
-
-def _all_recipes(paths: Sequence[Path]) -> tuple[dict, list[tuple[str, str | None]]]:
-    """As `_read_recipes`, of several searches at different sizes. Raises ConfigError if two share a size."""
-    chosen: dict[str, dict] = {}
-    found = [_read_recipes(path) for path in paths]
-    for path, (models, _) in zip(paths, found, strict=True):
-        for name, by_size in models.items():
-            if twice := by_size.keys() & chosen.setdefault(name, {}).keys():
-                where = f"n = {', '.join(map(str, twice))}"
-                raise ConfigError(f"recipes: {path}: another of these files also has {name!r} at {where}")
-            chosen[name] |= by_size
-    return chosen, [search for _, search in found]
-
-
-def _read_recipes(path: Path) -> tuple[dict, tuple[str, str | None]]:
-    """(chosen recipes, (name of the search, its data set if the file has it))."""
-    try:
-        text = yaml_file.read(path)
-        models = dict(text["models"])
-        if not isinstance(text["search"], str) or not all(
-            isinstance(by_size, dict) and all(type(n) is int and isinstance(by_size[n], dict) for n in by_size)
-            for by_size in models.values()
-        ):
-            raise TypeError
-        return models, (text["search"], text.get("dataset"))
-    except OSError as error:
-        raise ConfigError(
-            f"recipes: {path}: {error.strerror or error}; `vitcnn select SEARCH.yaml` creates it"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"recipes: {path}: not a file written by `vitcnn select`") from None
 
 
 _SHORT = reprlib.Repr()

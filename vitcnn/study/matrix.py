@@ -1,19 +1,19 @@
 """A study becomes cells."""
 
 import itertools
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from vitcnn.data.augment.spec import augment_for
-from vitcnn.data.permutation import order
+from vitcnn.data.permutation import Permutation, order
 from vitcnn.data.sources.cache import Info
 from vitcnn.data.sources.fetch import about_data
 from vitcnn.errors import ConfigError, suggest
 from vitcnn.study.budget import Budget
 from vitcnn.study.cell import Cell
+from vitcnn.study.found import nearest
 from vitcnn.study.init_from import source_above, source_cells
 from vitcnn.study.recipe import Recipe
 from vitcnn.study.schema import Study, StudyModel
@@ -141,16 +141,21 @@ def _trainings(study: Study, data: Info, model: StudyModel, n: int) -> list[dict
             "variant": str(budget) if len(study.budget) > 1 else variant,
             "permutation": permutation,
         }
-        for recipe, variant in _recipes(study, model, n)
         for permutation, budget in itertools.product(permutations, study.budget)
+        for recipe, variant in _recipes(study, model, n, budget, permutation)
     ]
 
 
-def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe, str]]:
-    """The recipes a network is trained with at n: one, or in a search every point of the grid, named."""
+def _recipes(
+    study: Study, model: StudyModel, n: int, budget: Budget, permutation: Permutation | None
+) -> list[tuple[Recipe, str]]:
+    """The recipes a network is trained with at one place: one, or in a search every point of the grid, named."""
     base: dict[str, Any] = study.recipe.model_dump(exclude_defaults=True)
     if study.recipes:
-        found = nearest(study.found(model), n, model.name, study)
+        if not (known := study.found(model)):
+            hint = suggest(model.name, study.chosen)
+            raise ConfigError(f"recipes: {', '.join(study.recipes)} has none for {model.name!r}{hint}")
+        found = nearest(known, n, budget.images(n), permutation)
         for key, value in study.recipe.model_dump(exclude_unset=True).items():
             if key in found and found[key] != value:
                 raise ConfigError(
@@ -164,13 +169,6 @@ def _recipes(study: Study, model: StudyModel, n: int) -> list[tuple[Recipe, str]
     ]
     recipes = [_recipe(model.name, base | point) for point in points or [{}]]
     return [(recipe, " ".join(f"{key}={getattr(recipe, key)}" for key in study.searched)) for recipe in recipes]
-
-
-def nearest(by_size: dict[int, dict], n: int, name: str, study: Study) -> dict[str, Any]:
-    """The recipe found at the size nearest to n on a log scale (ties: the smaller)."""
-    if not by_size:
-        raise ConfigError(f"recipes: {', '.join(study.recipes)} has none for {name!r}{suggest(name, study.chosen)}")
-    return by_size[min(by_size, key=lambda size: (round(abs(math.log(size / n)), 9), size))]
 
 
 def _recipe(name: str, fields: dict[str, Any]) -> Recipe:

@@ -6,7 +6,7 @@ seeds: 3                                  # or a list
 models: {vit: {}, deep: {arch: vit, depth: 8}, cnn: {}, linear: {}}
 budget: {images_seen: 20_000}             # or {epochs: 50}, or a list of budgets
 recipe: {augment: "shift:1"}              # for every model
-recipes: ../results/digits/search/recipes.yaml   # per model and size, found by a search
+recipes: ../results/digits/search/recipes.yaml   # found by a search, or a list of them
 grid: {lr: [0.001, 0.003]}                # makes the study a search: one cell a value (or several grids)
 permutation: {patches: 1, pixels: 0.5}          # or a list of such settings
 """
@@ -28,6 +28,7 @@ from vitcnn.errors import ConfigError, Frozen, Positive, suggest
 from vitcnn.models.config import Linear
 from vitcnn.models.registry import Arch, kind
 from vitcnn.study.budget import Budget, BudgetCheck, Pretrain, ascending, check_longer
+from vitcnn.study.found import FoundRecipe
 from vitcnn.study.recipe import Recipe
 
 MOST_CELLS, MOST_SEEDS = 100_000, 10_000
@@ -87,9 +88,7 @@ class Study(Frozen):
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
     permutation: tuple[Permutation, ...] = ()  # several: every cell is trained at each
-    chosen: dict[str, dict[Positive, dict[str, Any]]] = Field(
-        default={}
-    )  # the contents of `recipes`, read in by load_study
+    chosen: dict[str, tuple[FoundRecipe, ...]] = Field(default={})  # the contents of `recipes`, read in by load_study
     search: str | None = None  # the search that `recipes` came from
     before: dict[str, "Study"] = Field(default={})  # the studies that `pretrain` names, by file, read in by load_study
 
@@ -98,9 +97,9 @@ class Study(Frozen):
         """Of `dataset` at `resolution`. Raises ConfigError if this data set has no choice of resolution."""
         return parse_dataset(self.dataset, self.resolution)
 
-    def found(self, model: StudyModel) -> dict[int, dict[str, Any]]:
-        """What `recipes` has for a model, by its name or else its model's, at each n searched; empty for none."""
-        return self.chosen.get(model.name) or self.chosen.get(model.arch.name) or {}
+    def found(self, model: StudyModel) -> tuple[FoundRecipe, ...]:
+        """What `recipes` has for a model, by its name or else its architecture's; empty for none."""
+        return self.chosen.get(model.name) or self.chosen.get(model.arch.name) or ()
 
     @field_validator("dataset")
     @classmethod
