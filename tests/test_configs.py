@@ -79,10 +79,14 @@ def test_a_study_that_names_recipes_has_those_of_its_search_for_every_model(name
     assert all(search.grid and search.dataset == study.dataset for search in searches)
     for model in study.models:
         if model.arch.name != "linear":
-            found = study.chosen.get(model.name) or study.chosen[model.arch.name]
-            assert sorted(found) == sorted(n for search in searches for n in search.sizes), model.name
-            for search in searches:
-                assert all(set(search.searched) <= set(found[n]) for n in search.sizes), model.name
+            found = study.found(model)
+            mine = [s for s in searches if {m.name for m in s.models} & {model.name, model.arch.name}]
+            expected = [(n, s.budget[0], next(iter(s.permutation), None)) for s in mine for n in s.sizes]
+            assert {(f.n, f.budget, f.permutation) for f in found} == set(expected), model.name
+            assert len(found) == len(expected)
+            for search in mine:
+                here = [f.recipe for f in found if f.budget == search.budget[0]]
+                assert all(set(search.searched) <= set(recipe) for recipe in here), model.name
 
 
 @pytest.mark.parametrize("name", WITH_RECORDS)
