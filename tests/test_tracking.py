@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import wandb
 from interrupting import interrupted, result
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vitcnn.store.paths import StudyPaths
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
 from vitcnn.training import wandb as tracking
+from vitcnn.training.tracker import summary
 from vitcnn.training.train import train_cell, train_cells
 
 TEXT = """
@@ -88,6 +90,57 @@ def test_when_nobody_is_logged_in_a_run_is_kept_offline_with_the_cells_id_and_na
     for key in ("val/acc", "train/loss", "images_seen", "test/acc"):
         assert key in everything
     assert f"{record.test.accuracy:g}"[:5] in summary
+
+
+def test_the_summary_of_a_run_has_the_best_and_the_last_validation_and_all_that_is_compared(cell, paths):
+    record = train_cell(cell, paths=paths, tracking="offline")
+    (run,) = (paths.run / "wandb").glob(f"offline-run-*-{cell.id}")
+    found = {}
+    for item in map(json.loads, inspect(run, "--json").splitlines()):
+        if item["type"] == "summary":
+            found |= item["summary"]["update"]
+    assert found["val/acc"] == {"max": max(p.val_accuracy for p in record.curve), "last": record.curve[-1].val_accuracy}
+    for name, value in summary(record).items():
+        assert found[name] == pytest.approx(value) if isinstance(value, float) else found[name] == value, name
+    assert {"test/nll", "test/ece", "test/macro_acc", "parameters", "macs", "images_per_s", "subset_hash",
+            "weights_hash"} <= set(found)  # fmt: skip
+
+
+# ---- TensorBoard ----
+
+
+def events(paths: StudyPaths, cell: Cell) -> EventAccumulator:
+    """What TensorBoard shows of a cell."""
+    (folder,) = (paths.run / "tensorboard").glob(f"*{cell.id}")
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def test_tensorboard_has_the_curve_of_a_cell_that_was_interrupted_and_its_result(cell, paths):
+    interrupted(cell, paths, 2, tracking="tensorboard")
+    record = train_cell(cell, paths=paths, tracking="tensorboard")
+    assert record.cost.resumed == 1
+    shown = events(paths, cell)
+    for name, field in (("val/acc", "val_accuracy"), ("train/loss", "train_loss")):
+        got = [(e.step, e.value) for e in shown.Scalars(name)]
+        assert got == [(p.images_seen, pytest.approx(getattr(p, field))) for p in record.curve]
+    (last,) = shown.Scalars("test/acc")
+    assert (last.step, last.value) == (record.cost.images_seen, pytest.approx(record.test.accuracy))
+    assert not (paths.run / "wandb").exists()
+
+
+def test_a_place_where_tensorboard_cannot_write_costs_a_warning_and_not_the_cell(cell, paths):
+    paths.run.mkdir(parents=True, exist_ok=True)
+    (paths.run / "tensorboard").write_text("in the way")
+    with pytest.warns(UserWarning, match="continues without TensorBoard"):
+        assert train_cell(cell, paths=paths, tracking="tensorboard").test.images == 500
+
+
+def test_the_baseline_has_a_result_in_tensorboard_too(study, paths):
+    (linear,) = cells(study("models={linear: {C: [1.0]}}", text=TEXT, name="watched.yaml"))
+    record = train_cell(linear, paths=paths, tracking="tensorboard")
+    assert events(paths, linear).Scalars("test/acc")[0].value == pytest.approx(record.test.accuracy)
 
 
 def test_off_writes_nothing(cell, paths):

@@ -80,8 +80,9 @@ def run(
     lanes: Annotated[
         str, typer.Option(help="Cells trained in parallel in one process: auto (16 on a GPU, else 1) or a number.")
     ] = "auto",
+    logger: Annotated[str, typer.Option(help="Where training curves go: wandb or tensorboard.")] = "wandb",
     wandb: Annotated[
-        str, typer.Option(help="auto (online when logged in, else offline), online, offline or off.")
+        str, typer.Option(help="W&B: auto (online when logged in, else offline), online, offline or off.")
     ] = "auto",
     minutes: Annotated[
         float | None,
@@ -112,6 +113,7 @@ def run(
         workers=workers,
         threads=threads,
         lanes=lanes,
+        logger=logger,
         wandb=wandb,
         minutes=minutes,
         keep_weights=keep_weights,

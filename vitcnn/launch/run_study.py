@@ -1,5 +1,6 @@
 """Runs a study, from Python or from the command line."""
 
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from vitcnn.study.cell import Cell
 from vitcnn.system.machine import cores
 
 TRACKING = ("auto", "online", "offline", "off")
+LOGGERS = ("wandb", "tensorboard")
 LOG_EVERY = 30  # seconds between progress lines when there is no terminal
 
 
@@ -36,6 +38,7 @@ def run_study(
     workers: int | None = None,
     threads: int = 1,
     lanes: str | int = "auto",
+    logger: str = "wandb",
     wandb: str = "auto",
     minutes: float | None = None,
     keep_weights: bool = False,
@@ -46,14 +49,18 @@ def run_study(
     continues an earlier run. Returns the outcome of each; records are in `results`/<study>.
 
     `device`: auto, cpu, cuda, cuda:1 …; `workers`: processes (None: one a core on a CPU, else one), each with `threads`
-    CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `wandb`: auto (online when logged in, else
-    offline), online, offline or off; `minutes`: stop after this time, with checkpoints; `allow_import`: modules that
-    `import:` may run though they lie neither beside the study nor in the current folder. A script that calls this needs
-    `if __name__ == "__main__":`, as any that starts processes. Raises ConfigError for user errors and
-    FetchError if a data set cannot be fetched.
+    CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `logger`: wandb or tensorboard; `wandb`:
+    auto (online when logged in, else offline), online, offline or off; `minutes`: stop after this time, with
+    checkpoints; `allow_import`: modules that `import:` may run though they lie neither beside the study nor in the
+    current folder. A script that calls this needs `if __name__ == "__main__":`, as any that starts processes. Raises
+    ConfigError for user errors and FetchError if a data set cannot be fetched.
     """
     if wandb not in TRACKING:
         raise ConfigError(f"wandb {wandb!r}: not valid; use one of {', '.join(TRACKING)}")
+    if logger not in LOGGERS:
+        raise ConfigError(f"logger {logger!r}: not valid; use one of {', '.join(LOGGERS)}")
+    if logger == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("logger tensorboard: not installed; `pip install 'vitcnn[tensorboard]'` installs it")
     if str(lanes) != "auto" and not (str(lanes).isdecimal() and int(lanes)):
         raise ConfigError(f"lanes {lanes!r}: not valid; use auto or a number of cells")
     folder = Path(data_folder) if data_folder else None
@@ -77,7 +84,7 @@ def run_study(
         threads=threads,
         data_folder=folder,
         workers=workers,
-        tracking=wandb,
+        tracking=logger if logger == "tensorboard" else wandb,
         keep_weights=keep_weights,
     )
     with Progress(opened, workers, minutes, console) as progress:

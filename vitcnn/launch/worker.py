@@ -28,7 +28,7 @@ class Options:
     threads: int = 1
     data_folder: Path | None = None
     workers: int = 1  # processes that share the memory
-    tracking: Literal["auto", "online", "offline", "off"] = "auto"
+    tracking: Literal["auto", "online", "offline", "off", "tensorboard"] = "auto"
     keep_weights: bool = False  # of every cell; weights of source cells are kept anyway
 
 

@@ -13,7 +13,7 @@ from vitcnn.errors import NotFiniteLoss
 from vitcnn.store.records import Point
 from vitcnn.training.capture import capture_all
 from vitcnn.training.lane import Lane
-from vitcnn.training.wandb import Tracker
+from vitcnn.training.tracker import Tracker
 
 VISIT = 0.25  # about the seconds of training between two synchronisations on a GPU
 

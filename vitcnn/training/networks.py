@@ -22,7 +22,7 @@ from vitcnn.training.checkpoints import load_checkpoint
 from vitcnn.training.evaluate import TRAIN_IMAGES, Trained, batch_for, batches, logits_of
 from vitcnn.training.lane import Lane
 from vitcnn.training.module import CellsModule, Spans
-from vitcnn.training.wandb import Tracker
+from vitcnn.training.tracker import Tracker
 from vitcnn.training.weights import load_weights
 
 CURVE_IMAGES = 1000  # of the validation images, the same ones for every point

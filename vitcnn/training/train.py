@@ -25,7 +25,7 @@ from vitcnn.training.device import is_out_of_memory, pick_device
 from vitcnn.training.evaluate import record_of
 from vitcnn.training.networks import train_networks
 from vitcnn.training.provenance import made_by
-from vitcnn.training.wandb import Tracking, trackers
+from vitcnn.training.tracker import Tracker, Tracking
 from vitcnn.training.weights import save_weights
 
 rank_zero_only.rank = 0  # a cell is one process with its own W&B run, whatever rank a scheduler gives it
@@ -130,7 +130,7 @@ def _train_group(
     # before training: an edited module or a moved file must not lose a trained cell
     counted = profile(cells[0].arch, data[0].info)
     with contextlib.ExitStack() as open_runs:
-        runs = trackers(cells, paths, tracking)
+        runs = _trackers(cells, paths, tracking)
         for one in filter(None, runs):
             open_runs.callback(one.abandon)  # does nothing after finish()
         if cells[0].is_linear:
@@ -153,6 +153,17 @@ def _train_group(
                 run.finish(record)
             write_labels(paths, cell_data.info.names, cell_data.test[1].cpu().numpy())
             yield cell, record
+
+
+def _trackers(cells: Sequence[Cell], paths: StudyPaths, tracking: Tracking) -> Sequence[Tracker | None]:
+    """A logger for each cell; None where there is none."""
+    if tracking == "tensorboard":
+        from vitcnn.training import tensorboard
+
+        return tensorboard.trackers(cells, paths)
+    from vitcnn.training import wandb
+
+    return wandb.trackers(cells, paths, tracking)
 
 
 def data_of(cells: Sequence[Cell], device: torch.device, folder: str | Path | None, workers: int = 1) -> list[CellData]:

@@ -1,19 +1,18 @@
-"""Logs cells to W&B. Errors here never fail a cell, and no result is read from W&B."""
+"""Logs cells to W&B."""
 
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
+from vitcnn.training.tracker import Guarded, Tracking, in_a_line, summary, without
 
-Tracking = Literal["auto", "online", "offline", "off"]
 PROJECT = "vitcnn"
 INIT_TIMEOUT = 30  # seconds
 os.environ.setdefault("WANDB_SILENT", "true")  # no banner for each cell
@@ -21,7 +20,7 @@ os.environ.setdefault("WANDB_SILENT", "true")  # no banner for each cell
 _unreachable = False
 
 
-def trackers(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[Tracker | None]":
+def trackers(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[WandbTracker | None]":
     """A logger for each cell; None if W&B is off or disabled, or with a warning if it cannot start.
 
     If W&B's server cannot be reached, these runs and later ones of this process are kept offline.
@@ -35,10 +34,10 @@ def trackers(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[
             return [None] * len(cells)
         return _online_ones(cells, paths, mode) or [_offline_one(cell, paths) for cell in cells]
     except Exception as error:
-        return [_without(cell, error) for cell in cells]
+        return [without(cell, "W&B", error) for cell in cells]
 
 
-def _online_ones(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[Tracker | None] | None":
+def _online_ones(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[WandbTracker | None] | None":
     """None if they are to be kept offline."""
     global _unreachable
     if _unreachable:
@@ -46,28 +45,20 @@ def _online_ones(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "l
     import wandb
 
     try:
-        return [Tracker(cell, paths, offline=False) for cell in cells] if _online(mode) else None
+        return [WandbTracker(cell, paths, offline=False) for cell in cells] if _online(mode) else None
     except Exception as error:
         _unreachable = True
-        warnings.warn(f"W&B is kept offline: {_in_a_line(error)}", stacklevel=2)
+        warnings.warn(f"W&B is kept offline: {in_a_line(error)}", stacklevel=2)
         if wandb.run is None:  # else a user's own run would end
             wandb.teardown()  # W&B's service holds the id of a run that failed to start
         return None
 
 
-def _offline_one(cell: Cell, paths: StudyPaths) -> "Tracker | None":
+def _offline_one(cell: Cell, paths: StudyPaths) -> "WandbTracker | None":
     try:
-        return Tracker(cell, paths, offline=True)
+        return WandbTracker(cell, paths, offline=True)
     except Exception as error:
-        return _without(cell, error)
-
-
-def _without(cell: Cell, error: Exception) -> None:
-    warnings.warn(f"{cell.title} continues without W&B: {_in_a_line(error)}", stacklevel=2)
-
-
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return without(cell, "W&B", error)
 
 
 def _is_true(value: str) -> bool:
@@ -83,18 +74,20 @@ def _online(mode: Tracking) -> bool:
     return mode == "online" or (mode == "auto" and wandb.login(prompt=False, verify=False))
 
 
-class Tracker(WandbLogger):
-    """Lightning's WandbLogger, started at once; after a failure it warns once and stops logging.
+class WandbTracker(Guarded, WandbLogger):
+    """Lightning's WandbLogger, started at once.
 
     W&B cannot resume a run offline: each start of a cell writes a folder, and of two with one id `wandb sync` keeps the
     last. So a new run gets the curve of the cell's checkpoint (`restore`) and replaces the folders of earlier starts.
     """
 
+    service = "W&B"
+
     def __init__(self, cell: Cell, paths: StudyPaths, offline: bool):
         import wandb
 
         paths.run.mkdir(parents=True, exist_ok=True)
-        self.broken = self.ended = False
+        self.ended = False
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=cell.id,
@@ -114,32 +107,31 @@ class Tracker(WandbLogger):
         super().__init__(experiment=run, save_dir=paths.run, offline=offline)
         self.experiment.define_metric("images_seen")
         self.experiment.define_metric("*", step_metric="images_seen")
+        self.experiment.define_metric("val/acc", step_metric="images_seen", summary="max,last")
         here = Path(run.dir).parent
         for folder in here.parent.glob(f"offline-run-*-{cell.id}*"):
             if folder != here:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def restore(self, curve: Iterable[tuple[dict[str, float], int]]) -> None:
-        """Logs the metrics and steps of a checkpoint's curve, but for those that an online run that goes on has."""
+        """Leaves out what an online run that goes on has."""
         known = self.experiment.summary.get("images_seen", 0) if self.experiment.resumed else 0
         for metrics, step in curve:
             if metrics["images_seen"] > known:
                 self.log_metrics(metrics, step)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._try(lambda: super(Tracker, self).log_metrics(metrics, step))
+        self.attempt(lambda: super(WandbTracker, self).log_metrics(metrics, step))
 
     def finalize(self, status: str) -> None:
         """Lightning calls this at the end of fit; the run stays open until the test is scored."""
 
     def finish(self, record: Record) -> None:
-        """Adds the test result as a last value and ends the run."""
-
         def last() -> None:
             self.experiment.log({"images_seen": record.cost.images_seen, "test/acc": record.test.accuracy})
-            self.experiment.summary.update({"test/acc": record.test.accuracy, "train/acc": record.train.accuracy})
+            self.experiment.summary.update(summary(record))
 
-        self._try(last)
+        self.attempt(last)
         self._end(0)
 
     def abandon(self) -> None:
@@ -150,13 +142,4 @@ class Tracker(WandbLogger):
         if self.ended:
             return
         self.broken, self.ended = False, True
-        self._try(lambda: self.experiment.finish(exit_code=exit_code))
-
-    def _try(self, do: Callable[[], Any]) -> None:
-        if self.broken:
-            return
-        try:
-            do()
-        except Exception as error:
-            self.broken = True
-            warnings.warn(f"W&B stopped working: {_in_a_line(error)}; the cell continues", stacklevel=2)
+        self.attempt(lambda: self.experiment.finish(exit_code=exit_code))
