@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import wandb
 from interrupting import interrupted, result
+from synthetic import every, make_study, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vitcnn.analysis.results import Results
+from vitcnn.analysis.verdict import verdict
 from vitcnn.store.paths import StudyPaths
+from vitcnn.store.records import read_records
 from vitcnn.study.cell import Cell
 from vitcnn.study.matrix import cells
 from vitcnn.training import wandb as tracking
@@ -106,6 +110,47 @@ def test_the_summary_of_a_run_has_the_best_and_the_last_validation_and_all_that_
             "weights_hash"} <= set(found)  # fmt: skip
 
 
+# ---- the run of a study ----
+
+
+def test_a_report_has_a_run_of_its_own_with_table_figures_verdict_and_artifacts(vitcnn, tmp_path):
+    study, all_cells, paths = make_study(tmp_path, "sizes=[50, 1000]", "models=[vit, cnn]")
+    write(every(all_cells, lambda cell: 0.9 if cell.model == "cnn" else 0.6), paths)
+    for _ in range(2):  # the second replaces the first
+        code, out, _ = vitcnn("report", "trio.yaml", "--wandb", "offline")
+        assert code == 0
+    (run,) = (tmp_path / "runs" / study.name / "wandb").glob("offline-run-*-study-*")
+    assert out.endswith(f"W&B: {run}\n")
+    found, kinds = {}, []
+    for item in map(json.loads, inspect(run, "--json").splitlines()):
+        if item["type"] == "summary":
+            found |= item["summary"]["update"]
+        kinds += [item["artifact"]["type"]] if item["type"] == "artifact" else []
+    claims = {
+        claim.key: claim for claim in verdict(Results.of(study, all_cells, read_records(paths.records)[0])).claims
+    }
+    assert {key: found[f"verdict/{key}"] for key in claims} == {key: claim.outcome for key, claim in claims.items()}
+    effect = claims["cnn-wins-small"].effect.value
+    assert found["effect/cnn-wins-small"] == pytest.approx(effect)
+    assert [kind for kind in kinds if kind in ("dataset", "records", "report")] == ["dataset", "records", "report"]
+    (table,) = (run / "files" / "media" / "table").glob("records_*.json")
+    shown = json.loads(table.read_text())
+    column = shown["columns"].index("test_accuracy")
+    assert sorted(row[column] for row in shown["data"]) == sorted(
+        r.test.accuracy for r in read_records(paths.records)[0]
+    )
+    pictures = {path.name.rsplit("_", 2)[0] for path in (run / "files" / "media" / "images" / "figures").iterdir()}
+    assert {"accuracy", "gap", "curves", "overfitting"} <= pictures
+
+
+@pytest.mark.parametrize(("mode", "message"), [("offline", "no records yet"), ("sometimes", "not valid; use one of")])
+def test_a_report_that_cannot_be_logged_is_a_sentence(mode, message, vitcnn, tmp_path):
+    make_study(tmp_path)
+    code, _, err = vitcnn("report", "trio.yaml", "--wandb", mode)
+    assert code == 2
+    assert message in err
+
+
 # ---- TensorBoard ----
 
 
@@ -179,7 +224,7 @@ def test_a_data_sets_long_name_is_no_reason_to_go_without(study, paths, recwarn)
 def test_cells_whose_server_cannot_be_reached_are_kept_offline_from_the_first_on(study, paths, anew, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(tracking, "INIT_TIMEOUT", 2)
+    monkeypatch.setattr("vitcnn.system.wandb.INIT_TIMEOUT", 2)
     two = cells(study("seeds=[3, 4]", text=TEXT, name="watched.yaml"))
     with pytest.warns(UserWarning, match="W&B") as said:
         records = dict(train_cells(two, paths=paths, tracking="auto"))

@@ -30,13 +30,33 @@ def select(study: StudyFile, overrides: Overrides = None, results: Results = RES
     typer.echo(f"{text}\nwritten to {path}")
 
 
-def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+def report(
+    study: StudyFile,
+    overrides: Overrides = None,
+    wandb: Annotated[
+        str,
+        typer.Option(help="Log table, figures and verdict to W&B as a run of the study: auto, online, offline or off."),
+    ] = "off",
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
     """Writes `results/<study>/report.md` and its figures from the records."""
+    from vitcnn.analysis.results import Results as StudyResults
+    from vitcnn.errors import ConfigError
     from vitcnn.report.report import write_report
+    from vitcnn.store.records import read_records
+    from vitcnn.system.wandb import MODES
 
+    if wandb not in MODES:
+        raise ConfigError(f"--wandb {wandb}: not valid; use one of {', '.join(MODES)}")
     loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
     path = write_report(loaded, all_cells, paths, about)
     typer.echo(f"written to {path}")
+    if wandb != "off":
+        from vitcnn.report.wandb import log_study
+
+        found = StudyResults.of(loaded, all_cells, read_records(paths.records)[0], about)
+        typer.echo(f"W&B: {log_study(found, paths, wandb) or 'disabled, nothing was logged'}")
 
 
 def verdict(

@@ -21,8 +21,8 @@ from vitcnn.launch.worker import Options
 from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
 from vitcnn.system.machine import cores
+from vitcnn.system.wandb import MODES
 
-TRACKING = ("auto", "online", "offline", "off")
 LOGGERS = ("wandb", "tensorboard")
 LOG_EVERY = 30  # seconds between progress lines when there is no terminal
 
@@ -55,8 +55,8 @@ def run_study(
     current folder. A script that calls this needs `if __name__ == "__main__":`, as any that starts processes. Raises
     ConfigError for user errors and FetchError if a data set cannot be fetched.
     """
-    if wandb not in TRACKING:
-        raise ConfigError(f"wandb {wandb!r}: not valid; use one of {', '.join(TRACKING)}")
+    if wandb not in MODES:
+        raise ConfigError(f"wandb {wandb!r}: not valid; use one of {', '.join(MODES)}")
     if logger not in LOGGERS:
         raise ConfigError(f"logger {logger!r}: not valid; use one of {', '.join(LOGGERS)}")
     if logger == "tensorboard" and importlib.util.find_spec("tensorboard") is None:

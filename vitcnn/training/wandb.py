@@ -1,21 +1,15 @@
 """Logs cells to W&B."""
 
-import os
-import shutil
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from lightning.pytorch.loggers import WandbLogger
 
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
+from vitcnn.system.wandb import is_disabled, is_online, start_run
 from vitcnn.training.tracker import Guarded, Tracking, in_a_line, summary, without
-
-PROJECT = "vitcnn"
-INIT_TIMEOUT = 30  # seconds
-os.environ.setdefault("WANDB_SILENT", "true")  # no banner for each cell
 
 _unreachable = False
 
@@ -25,12 +19,8 @@ def trackers(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "list[
 
     If W&B's server cannot be reached, these runs and later ones of this process are kept offline.
     """
-    if mode == "off" or os.environ.get("WANDB_MODE") == "disabled" or _is_true(os.environ.get("WANDB_DISABLED", "")):
-        return [None] * len(cells)
     try:
-        import wandb
-
-        if wandb.setup().settings.mode == "disabled":  # by `wandb disabled`
+        if is_disabled(mode):
             return [None] * len(cells)
         return _online_ones(cells, paths, mode) or [_offline_one(cell, paths) for cell in cells]
     except Exception as error:
@@ -45,7 +35,7 @@ def _online_ones(cells: Sequence[Cell], paths: StudyPaths, mode: Tracking) -> "l
     import wandb
 
     try:
-        return [WandbTracker(cell, paths, offline=False) for cell in cells] if _online(mode) else None
+        return [WandbTracker(cell, paths, offline=False) for cell in cells] if is_online(mode) else None
     except Exception as error:
         _unreachable = True
         warnings.warn(f"W&B is kept offline: {in_a_line(error)}", stacklevel=2)
@@ -61,57 +51,30 @@ def _offline_one(cell: Cell, paths: StudyPaths) -> "WandbTracker | None":
         return without(cell, "W&B", error)
 
 
-def _is_true(value: str) -> bool:
-    return value.lower() in ("1", "true", "yes", "on")
-
-
-def _online(mode: Tracking) -> bool:
-    """`auto`: WANDB_MODE, else online when logged in. Never prompts."""
-    import wandb
-
-    if mode == "auto" and (variable := os.environ.get("WANDB_MODE")):
-        return variable == "online"
-    return mode == "online" or (mode == "auto" and wandb.login(prompt=False, verify=False))
-
-
 class WandbTracker(Guarded, WandbLogger):
     """Lightning's WandbLogger, started at once.
 
-    W&B cannot resume a run offline: each start of a cell writes a folder, and of two with one id `wandb sync` keeps the
-    last. So a new run gets the curve of the cell's checkpoint (`restore`) and replaces the folders of earlier starts.
+    Offline a run cannot be resumed, so a new one gets the curve of the cell's checkpoint (`restore`).
     """
 
     service = "W&B"
 
     def __init__(self, cell: Cell, paths: StudyPaths, offline: bool):
-        import wandb
-
-        paths.run.mkdir(parents=True, exist_ok=True)
         self.ended = False
-        run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            id=cell.id,
+        run = start_run(
+            paths.run,
+            cell.id,
+            offline,
             name=cell.title,
             group=cell.study,
             job_type=cell.role,
             tags=[tag[:64] for tag in (cell.dataset, cell.model, f"n{cell.n}")],  # W&B's limit
             config=cell.model_dump(mode="json"),
-            dir=paths.run,
-            mode="offline" if offline else "online",
-            resume=None if offline else "allow",
-            reinit="create_new",  # beside those of other lanes
-            settings=wandb.Settings(
-                silent=True, console="off", init_timeout=INIT_TIMEOUT, x_save_requirements=False
-            ),  # the list of all packages: 0.1 s a cell
         )
         super().__init__(experiment=run, save_dir=paths.run, offline=offline)
         self.experiment.define_metric("images_seen")
         self.experiment.define_metric("*", step_metric="images_seen")
         self.experiment.define_metric("val/acc", step_metric="images_seen", summary="max,last")
-        here = Path(run.dir).parent
-        for folder in here.parent.glob(f"offline-run-*-{cell.id}*"):
-            if folder != here:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def restore(self, curve: Iterable[tuple[dict[str, float], int]]) -> None:
         """Leaves out what an online run that goes on has."""
