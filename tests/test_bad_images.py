@@ -4,8 +4,6 @@ import io
 import os
 import resource
 import struct
-import subprocess
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -19,6 +17,7 @@ from vitcnn.data.sources.class_folders import find
 from vitcnn.data.sources.fetch import fetch, load
 from vitcnn.data.sources.registry import parse_dataset
 from vitcnn.errors import ConfigError
+from vitcnn.system.processes import apart
 
 
 @pytest.fixture
@@ -215,17 +214,11 @@ def test_a_folder_with_the_longest_of_names_is_read(root, read):
     assert read(long)[1].info.train == 8
 
 
-FIND = """
-import os, sys
-from vitcnn.errors import ConfigError
-from vitcnn.data.sources.class_folders import find
-from pathlib import Path
-os.setgroups([]), os.setgid(65534), os.setuid(65534)
-try:
-    print(len(find(Path(sys.argv[1])).files))
-except ConfigError as error:
-    print(error)
-"""
+def find_as_nobody(root: Path) -> int:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    return len(find(root).files)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes nobody, which only root can")
@@ -237,5 +230,5 @@ def test_a_folder_that_may_not_be_read_is_told_and_not_passed_over(closed, root)
             folder.chmod(0o755)
     assert len(find(root).files) == 10
     (root / closed).chmod(0)
-    done = subprocess.run([sys.executable, "-c", FIND, root], capture_output=True, text=True, timeout=300)
-    assert done.stdout == f"folder:{root}: {root / closed}: Permission denied\n", done.stderr
+    with pytest.raises(ConfigError, match=f"^folder:{root}: {root / closed}: Permission denied$"):
+        apart(find_as_nobody, root, threads=1)

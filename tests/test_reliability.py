@@ -1,8 +1,9 @@
 """What is promised when records break, disks fill up and losses explode."""
 
-import os
-import subprocess
-import sys
+import resource
+import signal
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from synthetic import every, write
 
 from vitcnn.analysis.select import choose
 from vitcnn.errors import ConfigError
+from vitcnn.launch.worker import Options, work
 from vitcnn.report.report import write_report
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record, write_record
 from vitcnn.store.status import failures, quarantine, states
 from vitcnn.study.cell import Cell
+from vitcnn.study.load import load_study
 from vitcnn.study.matrix import cells
 from vitcnn.study.yaml_file import parse
+from vitcnn.system.processes import apart
 from vitcnn.training.train import train_cell
 
 
@@ -63,47 +67,35 @@ def test_a_record_without_a_checksum_is_one_of_an_earlier_version(cell, paths):
 
 # ---- full disks ----
 
-LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from vitcnn.launch.worker import Options, work
-from vitcnn.study.matrix import cells
-from vitcnn.store.paths import StudyPaths
-from vitcnn.study.load import load_study
 
-folder, limit = Path(sys.argv[1]), int(sys.argv[2])
-(cell,) = cells(load_study(folder / "small.yaml"))
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # no file can grow beyond: as on a disk that is full
-work((cell,), StudyPaths("small", folder / "results", folder / "runs"), Options(device="cpu", tracking="off"))
-"""
+def limited(folder: Path, limit: int) -> list[str]:
+    """Trains the cell where no file can grow beyond `limit` bytes, as on a disk that is full; its warnings."""
+    (cell,) = cells(load_study(folder / "small.yaml"))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        work((cell,), StudyPaths("small", folder / "results", folder / "runs"), Options(device="cpu", tracking="off"))
+    return [str(warning.message) for warning in given]
 
 
-def limited(folder: Path, limit: int) -> subprocess.CompletedProcess:
-    (folder / "small.yaml").write_text(TEXT)
-    return subprocess.run(
-        [sys.executable, "-c", LIMITED, folder, str(limit)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"VITCNN_CHECKPOINT_EVERY": "0"},
-    )
+@pytest.fixture
+def full(study, tmp_path, monkeypatch) -> Callable[[int], list[str]]:
+    """`limited`, in a process of its own."""
+    study(text=TEXT)
+    monkeypatch.setenv("VITCNN_CHECKPOINT_EVERY", "0")
+    return lambda limit: apart(limited, tmp_path, limit, threads=1)
 
 
-def test_no_room_for_a_checkpoint_costs_the_checkpoint_and_not_the_cell(cell, paths, tmp_path):
-    done = limited(tmp_path, 60_000)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "cannot save a checkpoint: File too large; training continues" in done.stderr
+def test_no_room_for_a_checkpoint_costs_the_checkpoint_and_not_the_cell(cell, paths, full, tmp_path):
+    assert any("cannot save a checkpoint: File too large; training continues" in line for line in full(60_000))
     undisturbed = train_cell(cell, paths=StudyPaths("other", tmp_path / "o", tmp_path / "o"))
     assert result(read_record(paths.record(cell.id))) == result(undisturbed)
 
 
-def test_no_room_for_a_record_is_an_error_that_names_it_and_no_half_written_file(cell, paths, tmp_path):
-    done = limited(tmp_path, 1000)
-    assert done.returncode != 0
-    assert "File too large" in done.stderr
+def test_no_room_for_a_record_is_an_error_that_names_it_and_no_half_written_file(cell, paths, full):
+    with pytest.raises(ConfigError, match="File too large"):
+        full(1000)
     assert list(paths.records.iterdir()) == []
     assert [state.kind for state in states([cell], paths)] in (["stopped"], ["waiting"])
 
