@@ -8,13 +8,13 @@ from vitcnn.data.preprocess import Preprocess
 from vitcnn.models.vit import TokenNetwork
 
 
-def effective_field(network: nn.Module, look: Preprocess, images: Tensor) -> tuple[np.ndarray, tuple[float, float]]:
-    """(the sum (H, W) over images of the gradient's absolute value, the centre's place (row, column) in pixels).
+def effective_field(network: nn.Module, look: Preprocess, images: Tensor) -> np.ndarray:
+    """(H, W): the gradient of the centre of the last feature map with respect to the pixels of `images` (B, C, H, W)
+    uint8; the sum over images and channels of its absolute value, in the arrangement that the network sees.
 
-    The gradient of the centre of the last map with respect to the pixels of `images` (B, C, H, W) uint8, summed over
-    channels, in the arrangement that the network sees. Of an even number of tokens a side, the centre is the one below
-    and to the right of the middle. Its numbers are added with random signs, the same for every network of that width:
-    their plain sum is constant behind a layer norm. Raises ValueError if there is no last map.
+    Of an even number of places a side, the centre is the one below and to the right of the middle. Its numbers are
+    added with random signs, the same for every network of that width: their plain sum is constant behind a layer norm.
+    Raises ValueError if there is no last map.
     """
     pixels = images.float().requires_grad_()
     features = last_map(network, look(pixels))
@@ -25,8 +25,7 @@ def effective_field(network: nn.Module, look: Preprocess, images: Tensor) -> tup
     field = gradient.abs().sum((0, 1))
     if look.order is not None:
         field = field.flatten()[look.order].view(field.shape)
-    tall, wide = field.shape
-    return field.double().numpy(), ((rows // 2 + 0.5) * tall / rows - 0.5, (columns // 2 + 0.5) * wide / columns - 0.5)
+    return field.double().numpy()
 
 
 def last_map(network: nn.Module, x: Tensor) -> Tensor:
@@ -67,9 +66,8 @@ def _outputs(network: nn.Module, x: Tensor, modules: list[nn.Module]) -> list[Te
     return found
 
 
-def field_distance(field: np.ndarray, centre: tuple[float, float]) -> float:
-    """The distance in pixels from the centre (row, column), weighted by a field (H, W); nan if it is 0 everywhere."""
-    rows, columns = np.indices(field.shape)
-    distance = np.hypot(rows - centre[0], columns - centre[1])
-    total = field.sum()
-    return float((field * distance).sum() / total) if total > 0 else float("nan")
+def field_side(field: np.ndarray) -> float:
+    """The side in pixels of a field (H, W) of values that are not negative: the root of its effective number of pixels,
+    (Σ f)² / Σ f². A square of equal values has its own side. nan if it is 0 everywhere."""
+    total = (field**2).sum()
+    return float(field.sum() / np.sqrt(total)) if total > 0 else float("nan")

@@ -13,7 +13,7 @@ from vitcnn.data.preprocess import Preprocess
 from vitcnn.errors import ConfigError
 from vitcnn.inspect.attention_layers import Layer, attention_layers, places
 from vitcnn.inspect.attention_numbers import by_offset, looked_at, mean_distance, rollout
-from vitcnn.inspect.effective_field import effective_field, field_distance
+from vitcnn.inspect.effective_field import effective_field, field_side
 from vitcnn.inspect.first_layer import components, first_filters, positions_of, similarity
 from vitcnn.inspect.predict import image_files, read_image
 from vitcnn.inspect.trained import trained
@@ -52,11 +52,10 @@ class View(NamedTuple):
 
 
 class Field(NamedTuple):
-    """An effective receptive field (H, W), its centre (row, column) and the mean distance from it, in pixels."""
+    """An effective receptive field (H, W) and its side in pixels."""
 
     values: np.ndarray
-    centre: tuple[float, float]
-    distance: float
+    side: float
 
 
 class Look(NamedTuple):
@@ -221,8 +220,8 @@ def _some(data: CellData) -> tuple[list[str], Tensor]:
 def _field(network: nn.Module, look: Preprocess, data: CellData) -> Field:
     """The mean over the first `IMAGES` test images."""
     parts = [effective_field(network, look, images) for images, _ in batches(data.test, IMAGES, 10 * BATCH)]
-    values, centre = sum(values for values, _ in parts) / _count(data), parts[0][1]
-    return Field(values, centre, field_distance(values, centre))
+    values = sum(parts) / _count(data)
+    return Field(values, field_side(values))
 
 
 def _filters(network: nn.Module, channels: int) -> tuple[np.ndarray, str] | None:

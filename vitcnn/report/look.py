@@ -11,7 +11,6 @@ from vitcnn.report.figures import BASELINE, MARKERS, PALETTE, legend, n_axis, qu
 
 LAYERS, HEADS = 6, 9  # of a figure of maps, at most
 HEAT = {"cmap": "magma", "interpolation": "nearest"}
-CROSS = PALETTE[5]
 Windows = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -71,7 +70,7 @@ def offset_map(ax: Axes, head: np.ndarray) -> Axes:
     down, right = (size // 2 for size in head.shape)
     extent = (-right - 0.5, right + 0.5, down + 0.5, -down - 0.5)
     ax.imshow(head, norm=PowerNorm(0.5, vmin=0, vmax=max(head.max(), 1e-12)), extent=extent, **HEAT)
-    ax.plot(0, 0, "+", color=CROSS, markersize=5, markeredgewidth=1)
+    ax.plot(0, 0, "+", color=PALETTE[5], markersize=5, markeredgewidth=1)
     ax.set_title(f"max {head.max():.0%}", fontsize=6, pad=2)
     return ax
 
@@ -122,10 +121,9 @@ def distance_by_n(
     return ax
 
 
-def receptive_field(ax: Axes, field: np.ndarray, centre: tuple[float, float]) -> Axes:
-    """A field (H, W); brightness is the root of the share of its largest value. A cross marks the centre."""
+def receptive_field(ax: Axes, field: np.ndarray) -> Axes:
+    """A field (H, W); brightness is the root of the share of its largest value."""
     ax.imshow(field, norm=PowerNorm(0.5, vmin=0, vmax=max(field.max(), 1e-30)), **HEAT)
-    ax.plot(centre[1], centre[0], "+", color=CROSS, markersize=7, markeredgewidth=1.2)
     ax.set_xticks([])
     ax.set_yticks([])
     return ax
