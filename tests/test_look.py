@@ -2,57 +2,20 @@
 
 import json
 import re
-from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from looking import PERMUTED, Kept
 from PIL import Image
-from synthetic import make_study
 
 from vitcnn.data.permutation import order
 from vitcnn.inspect.attention_numbers import by_offset
 from vitcnn.inspect.look import IMAGES, Look, look_at, mean_attention
 from vitcnn.inspect.trained import kept_cells, trained
-from vitcnn.launch.worker import Options, work
 from vitcnn.report.look_pictures import pictures
 from vitcnn.report.style import drawing
-
-NETS = """
-dataset: digits
-sizes: [50, 100]
-seeds: 2
-models:
-  vit: {width: 16, depth: 2, heads: 2}
-  swin: {width: 16, depths: [2, 1], heads: [1, 2]}
-  cnn: &cnn {arch: cnn, channels: [4, 8], blocks: [1, 1], image_size: 16}
-  sharp: {<<: *cnn, arch: cnn-attention, init_from: cnn, gate: 30, sharpness: 60, recipe: {lr: 1.0e-60}}
-  timm-vit: {arch: timm/test_vit, image_size: 64}
-  linear: {C: [1.0]}
-budget: {images_seen: 64}
-recipe: {batch_size: 16, lr: 0.01}
-"""
-ONE = ["sizes=[50]", "seeds=1"]
-PERMUTED = ["permutation={patches: 1, pixels: 1}", *ONE, "models={vit: {width: 16, depth: 1, heads: 2}}"]
-
-
-class Kept:
-    """A study with trained cells: of `vit` and `swin` all, whose weights are kept but at (100, seed 1); of the other
-    models those at (50, seed 0)."""
-
-    def __init__(self, folder: Path, *overrides: str):
-        _, self.all, self.paths = make_study(folder, *overrides, text=NETS, name="nets")
-        for one in self.all:
-            if one.model in ("vit", "swin") or (one.n, one.seed) == (50, 0):
-                keep = (one.n, one.seed) != (100, 1)
-                work((one,), self.paths, Options(device="cpu", tracking="off", keep_weights=keep))
-        self.cells = {one.title: one for one in self.all}
-        self.where = [folder / "nets.yaml", *overrides, "--results", self.paths.results, "--runs", self.paths.runs]
-        self.folder = self.paths.report / "look"
-
-    def index(self) -> list[dict[str, str]]:
-        return json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -178,22 +141,29 @@ def test_a_look_has_what_its_network_has(title, nets):
     assert not np.allclose(before.values, after.values)
 
 
-def test_a_permuted_network_is_shown_the_arrangement_that_it_sees(permuted, nets):
-    (cell,) = permuted.all
+def test_a_permuted_network_is_shown_the_arrangement_that_it_sees(permuted):
+    _, cell = permuted.all
     look = look_at(cell, permuted.paths)
     _, seen, data = trained(cell, permuted.paths)
     moved = order(8, cell.permutation)
     for view in look.views:
         assert np.array_equal(view.seen.reshape(64), view.given.reshape(64)[moved])
         row = next(k for k, image in enumerate(data.test[0]) if np.array_equal(image[0], view.given[..., 0]))
-        x = seen(data.test[0][row : row + 1])[0, 0]  # enlarged by nearest neighbour: the same pixels, scaled
-        pixels = x[::8, ::8].numpy() if x.shape == (64, 64) else x.numpy()
-        assert np.corrcoef(pixels.flatten(), view.seen.flatten())[0, 1] > 0.999
+        x = seen(data.test[0][row : row + 1])[0, 0, ::8, ::8].numpy()  # enlarged by nearest neighbour, and scaled
+        assert np.corrcoef(x.flatten(), view.seen.flatten())[0, 1] > 0.999
+    assert all("as the network sees images: permuted" in caption for caption in captions(look))
+
+
+def test_a_permutation_of_nothing_is_none(permuted):
+    cell, _ = permuted.all
+    look = look_at(cell, permuted.paths)
+    assert [view.given for view in look.views] == [None] * 3
+    assert not any("permuted" in caption for caption in captions(look))
+
+
+def captions(look: Look) -> list[str]:
     with drawing():
-        captions = {file: caption for file, _, caption, _ in pictures([look], [look], {cell.id: cell.title})}
-    assert all("permuted" in text for file, text in captions.items() if not file.startswith(("filters", "positions")))
-    plain = look_at(nets.cells["vit-n50-s0"], nets.paths)
-    assert plain.views[0].given is None
+        return [caption for _, _, caption, _ in pictures([look], [look], {look.cell.id: look.cell.title})]
 
 
 def test_a_look_is_of_the_initialised_network_before_its_first_step(nets):

@@ -94,11 +94,12 @@ def look(
     ends = [one for group in more for one in (group[0], group[-1])]
     pictured = list({one.id: one for one in [*named, *ends]}.values())
     known = {one.id for one in pictured}
-    looks = [look_at(one, loaded.paths, images, data_dir) for one in pictured]
+    looks = []
+    for one in pictured:
+        looks.append(look_at(one, loaded.paths, images, data_dir))
+        for line in looks[-1].lacks or ["done"]:
+            typer.echo(f"{one.title}: {line}")
     measured = [distances(one, loaded.paths, data_dir) for group in more for one in group if one.id not in known]
-    for one in looks:
-        for lack in one.lacks:
-            typer.echo(f"{one.cell.title}: {lack}")
     typer.echo(f"written to {write_look(looks, measured, loaded.paths)}")
 
 

@@ -74,6 +74,7 @@ class Look(NamedTuple):
     layers: Sequence[Layer] = ()
     offsets: Sequence[np.ndarray] = ()
     from_class: bool = False
+    permuted: bool = False
     views: Sequence[View] = ()
     fields: Sequence[Field] = ()
     positions: np.ndarray | None = None
@@ -84,8 +85,8 @@ def distances(cell: Cell, paths: StudyPaths, data_folder: str | Path | None = No
     """Mean attention distances alone, over the first `IMAGES` test images. Raises ConfigError if the cell's weights
     were not kept or it is not a network."""
     network, look, data = trained(cell, paths, data_folder)
-    side = data.info.size
-    return Look(cell, side, _count(data), _distances(mean_attention(network, look, data), side), [], [])
+    found = _distances(mean_attention(network, look, data), data.info.size)
+    return Look(cell, data.info.size, _count(data), found, [], [], permuted=_is_permuted(look))
 
 
 def look_at(
@@ -126,11 +127,17 @@ def look_at(
         layers=layers,
         offsets=[by_offset(_of_grid(one)[0], one.queries, one.grid) for one in layers],
         from_class=_class_token(network),
+        permuted=_is_permuted(look),
         views=views,
         fields=fields,
         positions=None if vectors is None else similarity(vectors),
         filters=filters,
     )
+
+
+def _is_permuted(look: Preprocess) -> bool:
+    """Whether any pixel is moved; a study may have a permutation of nothing beside others."""
+    return look.order is not None and not torch.equal(look.order, torch.arange(len(look.order)))
 
 
 def _count(data: CellData) -> int:
@@ -175,7 +182,9 @@ def _views(
     logits, layers = attention_layers(network, look(pixels))
     chances = torch.from_numpy(logits).double().softmax(1)
     class_token, rolled = _class_token(network), bool(layers) and all(one.in_residual for one in layers)
-    seen = pixels if look.order is None else pixels.flatten(2)[..., look.order].view(pixels.shape)
+    seen, permuted = pixels, _is_permuted(look)
+    if permuted:
+        seen = pixels.flatten(2)[..., look.order].view(pixels.shape)
     views = []
     for k, name in enumerate(names):
         maps = [looked_at(one.weights[k], one.prefix, class_token).reshape(-1, *one.grid) for one in layers]
@@ -188,7 +197,7 @@ def _views(
             View(
                 name=name,
                 predicted=f"{data.info.names[best]} {chances[k, best]:.0%}",
-                given=None if look.order is None else pixels[k].permute(1, 2, 0).numpy(),
+                given=pixels[k].permute(1, 2, 0).numpy() if permuted else None,
                 seen=seen[k].permute(1, 2, 0).numpy(),
                 maps=maps,
                 rollout=roll,

@@ -1,5 +1,6 @@
 """Figures of what networks look at. Each takes `ax` and arrays and returns `ax`; no files are read or written."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -33,7 +34,7 @@ def maps_figure(
         ax.set_visible(id(ax) in used)
         ax.set_xticks([])
         ax.set_yticks([])
-    fig.suptitle(title, fontsize=9)
+    _head(fig, title)
     return fig, out, axes[:more, 0]
 
 
@@ -169,5 +170,11 @@ def panels(
     axes = fig.subplots(rows, across, squeeze=False, sharey=sharey).flatten()
     for ax in axes[count:]:
         ax.set_visible(False)
-    fig.suptitle(title, fontsize=10)
+    _head(fig, title)
     return fig, list(axes[:count])
+
+
+def _head(fig: Figure, title: str) -> None:
+    """A title, broken where it is wider than the figure."""
+    wide = int(13 * fig.get_figwidth())
+    fig.suptitle("\n".join(textwrap.fill(line, wide) for line in title.split("\n")), fontsize=9)

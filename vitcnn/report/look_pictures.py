@@ -30,14 +30,14 @@ def pictures(pictured: Sequence[Look], every: Sequence[Look], names: dict[str, s
         if one.layers:
             yield _offsets(one, name)
         if one.positions is not None:
-            yield _positions(one.positions, name)
+            yield _positions(one, name)
         if one.filters:
-            yield _filters(*one.filters, name)
+            yield _filters(one, name)
 
 
 def _seen(one: Look) -> str:
     """The end of a caption of a permuted cell."""
-    return " Shown as the network sees images: permuted." if one.cell.permutation else ""
+    return " Shown as the network sees images: permuted." if one.permuted else ""
 
 
 def _fields(looks: Sequence[Look], names: dict[str, str]) -> Iterator[Picture]:
@@ -157,7 +157,13 @@ def _offsets(one: Look, name: str) -> Picture:
             figures.offset_map(ax, head)
     rest = " The rest of the attention is to class or register tokens." if one.layers[0].prefix else ""
     caption = f"One row a layer, one column a head{_left_out(one)}. The cross is the query's own place; mean over "
-    return f"offsets-{name}", title, f"{caption}queries and {one.images} test images.{rest}" + _seen(one), fig
+    return (
+        f"offsets-{name}",
+        title,
+        f"{caption}queries and {one.images} test images. Few queries have far offsets, so uniform attention is a pyramid.{rest}"
+        + _seen(one),
+        fig,
+    )
 
 
 def _left_out(one: Look) -> str:
@@ -170,20 +176,26 @@ def _left_out(one: Look) -> str:
     return f" ({' and '.join(parts)})" if parts else ""
 
 
-def _positions(similarity: np.ndarray, name: str) -> Picture:
+def _positions(one: Look, name: str) -> Picture:
     title = f"{name}: similarity of position embeddings"
     fig, (ax,) = figures.panels(1, 1, title, (3.6, 3.5))
-    fig.colorbar(figures.position_similarity(ax, similarity).images[0], ax=ax, label="cosine similarity", shrink=0.8)
+    fig.colorbar(figures.position_similarity(ax, one.positions).images[0], ax=ax, label="cosine similarity", shrink=0.8)
     caption = "Each small map belongs to the token at its place: the similarity of its position vector to all others."
-    return f"positions-{name}", title, caption, fig
+    return f"positions-{name}", title, caption + _seen(one), fig
 
 
-def _filters(weights: np.ndarray, what: str, name: str) -> Picture:
+def _filters(one: Look, name: str) -> Picture:
+    weights, what = one.filters
     title = f"{name}: filters of the first layer"
     across = 8 if len(weights) <= 32 else 16
     fig, (ax,) = figures.panels(1, 1, title, (4.0, 5.0 * -(-len(weights) // across) / min(across, len(weights))))
     figures.filters(ax, weights, across)
-    return f"filters-{name}", title, f"{what[0].upper()}{what[1:]}, each on its own scale around grey.", fig
+    return (
+        f"filters-{name}",
+        title,
+        f"{what[0].upper()}{what[1:]}, each on its own scale around grey." + _seen(one),
+        fig,
+    )
 
 
 def _layer(one: Look, k: int) -> str:
