@@ -21,10 +21,10 @@ models:
 budget: {images_seen: 64}
 recipe: {batch_size: 16, lr: 0.01}
 """
-ONE = ["sizes=[50]", "seeds=1"]
 PERMUTED = [
     "permutation=[{patches: 0}, {patches: 1, pixels: 1}]",
-    *ONE,
+    "sizes=[50]",
+    "seeds=1",
     "models={vit: {width: 16, depth: 1, heads: 2}}",
 ]
 

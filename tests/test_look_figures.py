@@ -15,6 +15,12 @@ def test_borders_of_shifted_windows_are_drawn_where_they_are():
     assert (across, down) == ([3.5, 11.5], [7.5])  # before tokens 2 and 6, and 4, of two pixels each
 
 
+def test_windows_that_do_not_divide_a_row_leave_a_smaller_one():
+    assert figures.borders(16, 5, 0) == [5, 10, 15]
+    assert figures.borders(16, 5, 2) == [1, 2, 7, 12]  # token 0 is with 12 to 15, token 1 alone
+    assert figures.borders(4, 4, 0) == []
+
+
 def test_maps_by_offset_are_cut_to_what_is_looked_at():
     heads = np.zeros((2, 9, 9))
     heads[0, 4, 5], heads[1, 2, 4] = 0.5, 0.5

@@ -25,8 +25,8 @@ class Layer(NamedTuple):
 
     `weights` (B, h, p + Q, p + T): of each query to each token, not negative; p = `prefix` class and register tokens
     come first. The other T tokens are a `grid` (rows, columns) over the image; `queries` (Q, 2): row and column of the
-    others in that grid, as numbers of tokens. `windows`: ((side, shift) of rows, of columns) where tokens are cut into
-    windows, the first of which begins at the shift. `in_residual`: a residual connection bridges this layer alone.
+    others in that grid, as numbers of tokens. `windows`: ((side, shift) of rows, of columns) where tokens are shifted
+    around the end and cut into windows. `in_residual`: a residual connection bridges this layer alone.
     """
 
     name: str

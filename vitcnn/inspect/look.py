@@ -196,7 +196,7 @@ def _views(
         views.append(
             View(
                 name=name,
-                predicted=f"{data.info.names[best]} {chances[k, best]:.0%}",
+                predicted=f"{data.info.names[best]} ({chances[k, best]:.0%})",
                 given=pixels[k].permute(1, 2, 0).numpy() if permuted else None,
                 seen=seen[k].permute(1, 2, 0).numpy(),
                 maps=maps,

@@ -59,10 +59,17 @@ def attention_map(ax: Axes, pixels: np.ndarray, shares: np.ndarray, windows: Win
     if windows:
         draws = (ax.axhline, ax.axvline)
         for draw, count, length, (side, shift) in zip(draws, shares.shape, (tall, wide), windows, strict=True):
-            for border in range(shift or side, count, side):
+            for border in borders(count, side, shift):
                 draw(border * length / count - 0.5, color="white", linewidth=1.0)
-    ax.set_title(f"max {shares.max():.0%}", fontsize=6, pad=2)
+    ax.set_title(f"max {100 * shares.max():.2g}%", fontsize=6, pad=2)
     return ax
+
+
+def borders(count: int, side: int, shift: int) -> list[int]:
+    """Of `count` tokens in a row, those that begin another window than the token before them. Tokens are shifted
+    around the end, then cut from the start: the last window may be smaller."""
+    window = (np.arange(count) - shift) % count // side
+    return (1 + np.flatnonzero(np.diff(window))).tolist()
 
 
 def offset_map(ax: Axes, head: np.ndarray) -> Axes:
@@ -72,7 +79,7 @@ def offset_map(ax: Axes, head: np.ndarray) -> Axes:
     extent = (-right - 0.5, right + 0.5, down + 0.5, -down - 0.5)
     ax.imshow(head, norm=PowerNorm(0.5, vmin=0, vmax=max(head.max(), 1e-12)), extent=extent, **HEAT)
     ax.plot(0, 0, "+", color=PALETTE[5], markersize=5, markeredgewidth=1)
-    ax.set_title(f"max {head.max():.0%}", fontsize=6, pad=2)
+    ax.set_title(f"max {100 * head.max():.2g}%", fontsize=6, pad=2)
     return ax
 
 

@@ -1,6 +1,7 @@
 """The pictures of what networks look at, with titles and captions."""
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def _fields(looks: Sequence[Look], names: dict[str, str]) -> Iterator[Picture]:
             for ax, field in zip((axes[k], axes[len(part) + k]), one.fields, strict=True):
                 figures.receptive_field(ax, field.values)
                 ax.set_xlabel(f"side {field.side:.1f} px", fontsize=8)
-            axes[k].set_title(_folded(names[one.cell.id]), fontsize=8)
+            axes[k].set_title(_folded(names[one.cell.id], 22), fontsize=8)
         side, images = part[0].side, part[0].images
         yield (
             f"fields-{number}",
@@ -157,13 +158,8 @@ def _offsets(one: Look, name: str) -> Picture:
             figures.offset_map(ax, head)
     rest = " The rest of the attention is to class or register tokens." if one.layers[0].prefix else ""
     caption = f"One row a layer, one column a head{_left_out(one)}. The cross is the query's own place; mean over "
-    return (
-        f"offsets-{name}",
-        title,
-        f"{caption}queries and {one.images} test images. Few queries have far offsets, so uniform attention is a pyramid.{rest}"
-        + _seen(one),
-        fig,
-    )
+    caption += f"queries and {one.images} test images. Few queries have far offsets, so uniform attention is a pyramid."
+    return f"offsets-{name}", title, caption + rest + _seen(one), fig
 
 
 def _left_out(one: Look) -> str:
@@ -203,7 +199,7 @@ def _layer(one: Look, k: int) -> str:
     return f"layer {k + 1}\n{one.layers[k].name.removesuffix('.attention').removesuffix('.attn')}"
 
 
-def _folded(name: str) -> str:
-    """A title in two lines, where a permutation makes it long."""
+def _folded(name: str, wide: int = 40) -> str:
+    """A cell's title in lines of at most so many letters; its permutation begins a new one."""
     model, _, more = name.partition(" (")
-    return f"{short(model)}\n({more}" if more else short(model)
+    return "\n".join(textwrap.fill(line, wide) for line in ([short(model), f"({more}"] if more else [short(model)]))
