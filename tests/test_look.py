@@ -31,8 +31,9 @@ def permuted(tmp_path_factory) -> Kept:
 # ---- the command ----
 
 
-def test_without_a_choice_every_kept_model_is_drawn_and_listed_in_order(nets, vitcnn):
-    code, out, err = vitcnn("look", *nets.where)
+def test_without_a_choice_every_kept_model_is_drawn_and_listed_in_order(nets, vitcnn, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "one.png")
+    code, out, err = vitcnn("look", *nets.where, "one.png")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == f"written to {nets.folder}"
     index = nets.index()
@@ -42,7 +43,7 @@ def test_without_a_choice_every_kept_model_is_drawn_and_listed_in_order(nets, vi
     kinds = [re.match("[a-z]+(-n-)?", picture["file"]).group() for picture in index]
     assert kinds[:5] == ["fields", "distance", "distance-n-", "attention", "attention"]
     names = {picture["file"] for picture in index}
-    assert {f"attention-vit-n100-s0-{k}.png" for k in (1, 2, 3)} < names
+    assert {"attention-vit-n50-s0-1.png", "attention-vit-n100-s0-1.png"} < names
     assert {"offsets-swin-n50-s0.png", "positions-timm-vit-n50-s0.png", "filters-cnn-n50-s0.png"} < names
     assert not any("-s1" in name for name in names)  # other seeds are in the distances alone
     numbers = json.loads((nets.folder / "look.json").read_text(encoding="utf-8"))
@@ -127,10 +128,12 @@ def test_a_model_begins_with_its_smallest_and_ends_with_its_largest_n(nets):
 
 @pytest.mark.parametrize("title", ["vit-n50-s0", "swin-n50-s0", "timm-vit-n50-s0"])
 def test_a_look_has_what_its_network_has(title, nets):
-    look = look_at(nets.cells[title], nets.paths)
+    look, (_, _, data) = look_at(nets.cells[title], nets.paths), trained(nets.cells[title], nets.paths)
+    first = [data.test[1].tolist().index(k) for k in range(3)]
     assert look.from_class == (title == "timm-vit-n50-s0")
     assert (look.positions is None) == (title == "swin-n50-s0")
     assert len(look.distances) == len(look.initial) == len(look.layers)
+    assert [view.name for view in look.views] == [f"test image {row} ({k})" for k, row in enumerate(first)]
     for view in look.views:
         assert view.rollout.sum() == pytest.approx(1)
         for maps in view.maps:
