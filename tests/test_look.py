@@ -41,7 +41,7 @@ def test_without_a_choice_every_kept_model_is_drawn_and_listed_in_order(nets, vi
     assert sorted(path.name for path in nets.folder.glob("*.png")) == sorted(picture["file"] for picture in index)
     assert max((nets.folder / picture["file"]).stat().st_size for picture in index) < 150_000
     kinds = [re.match("[a-z]+(-n-)?", picture["file"]).group() for picture in index]
-    assert kinds[:5] == ["fields", "distance", "distance-n-", "attention", "attention"]
+    assert kinds[:5] == ["fields", "distance", "distance-n-", "attention", "offsets"]
     names = {picture["file"] for picture in index}
     assert {"attention-vit-n50-s0-1.png", "attention-vit-n100-s0-1.png"} < names
     assert {"offsets-swin-n50-s0.png", "positions-timm-vit-n50-s0.png", "filters-cnn-n50-s0.png"} < names
