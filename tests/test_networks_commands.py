@@ -1,19 +1,15 @@
-"""Commands on trained networks: a CNN rewritten as attention says the same, and heads are shown where they look."""
+"""The networks of cells whose weights were kept, and a CNN of those rewritten as attention, which says the same."""
 
 import re
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
 from synthetic import make_study
 
-from vitcnn.inspect.receptive_fields import IMAGES, receptive_fields
 from vitcnn.inspect.trained import trained
 from vitcnn.launch.worker import Options, work
-from vitcnn.models.attention import window_mask
-from vitcnn.report.receptive_fields import offset_maps, save_receptive_fields
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import read_record
 from vitcnn.study.cell import Cell
@@ -56,10 +52,6 @@ def nets(tmp_path_factory) -> Trained:
 @pytest.fixture(scope="module")
 def shuffled(tmp_path_factory) -> Trained:
     return Trained(tmp_path_factory.mktemp("shuffled"), *SHUFFLED)
-
-
-def fields(nets: Trained, name: str) -> dict[str, np.ndarray]:
-    return receptive_fields(nets.cells[name], nets.paths)
 
 
 # ---- the network of a cell ----
@@ -118,7 +110,7 @@ def test_a_shuffled_cell_is_named_with_its_setting(shuffled, vitcnn):
     assert out.startswith("cnn-n50-s0 (all patches permuted)  6  46  500  ")
 
 
-@pytest.mark.parametrize("command", ["as-attention", "receptive-fields"])
+@pytest.mark.parametrize("command", ["as-attention", "look"])
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
@@ -131,7 +123,7 @@ def test_a_cell_that_the_study_does_not_have_is_a_mistake(command, cell, said, n
     assert (code, err.splitlines()[0].startswith(f"vitcnn: {said}")) == (2, True)
 
 
-@pytest.mark.parametrize("command", ["as-attention", "receptive-fields"])
+@pytest.mark.parametrize("command", ["as-attention", "look"])
 def test_weights_that_were_not_kept_are_missed_in_a_sentence(command, nets, vitcnn, tmp_path):
     elsewhere = [*nets.where[:-1], tmp_path / "elsewhere"]
     code, _, err = vitcnn(command, *elsewhere, "--cell", "cnn-n50-s0")
@@ -157,92 +149,3 @@ def test_a_cell_that_has_no_weights_at_all_is_said_to_have_none(nets, vitcnn):
     code, _, err = vitcnn("as-attention", *nets.where, "--cell", "linear-n50-s0")
     assert code == 2
     assert "--keep-weights" not in err
-
-
-# ---- receptive-fields ----
-
-
-@pytest.mark.parametrize("name", ["vit", "vit-window", "hybrid"])
-def test_where_a_head_looks_is_its_attention_by_offset_and_sums_to_one(name, nets):
-    found = fields(nets, name)
-    assert list(found) == ["blocks.0.attention", "blocks.1.attention"]
-    network, look, data = trained(nets.cells[name], nets.paths)
-    heard = []
-    network.blocks[1].attention.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
-    with torch.inference_mode():
-        network(look(data.test[0][:IMAGES]))
-        alpha = network.blocks[1].attention.attention(heard[0]).mean(0).numpy()  # (2 heads, 16 tokens, 16 tokens)
-    by_hand = np.zeros((2, 7, 7))
-    for i, j in np.ndindex(16, 16):
-        by_hand[:, j // 4 - i // 4 + 3, j % 4 - i % 4 + 3] += alpha[:, i, j] / 16
-    np.testing.assert_allclose(found["blocks.1.attention"], by_hand, atol=1e-6)
-    for heads in found.values():
-        np.testing.assert_allclose(heads.sum((1, 2)), 1, atol=1e-5)
-
-
-def test_a_windowed_head_looks_nowhere_outside_its_window(nets):
-    for heads in fields(nets, "vit-window").values():
-        outside = heads.copy()
-        outside[:, 2:5, 2:5] = 0
-        assert (heads[:, 2:5, 2:5] > 0).all()
-        assert not outside.any()
-    assert (window_mask(4, 3).sum(1) > 3).all()
-
-
-def test_the_heads_of_a_sharp_convolution_look_at_their_offsets_as_often_as_these_lie_in_the_image(nets):
-    found = fields(nets, "sharp")
-    assert {name: len(heads) for name, heads in found.items()} == {
-        "stem.0": 9,
-        **{f"stages.{stage}.conv{k}": 9 for stage in (0, 1) for k in (1, 2)},
-        "stages.1.downsample.0": 1,
-    }
-    for name, heads in found.items():
-        middle = heads.shape[1] // 2
-        size, stride = middle + 1, 2 if name in ("stem.0", "stages.1.conv1", "stages.1.downsample.0") else 1
-        asks = np.arange(0, size, stride)
-        offsets = [(0, 0)] if len(heads) == 1 else [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-        for head, offset in zip(heads, offsets, strict=True):
-            there = [np.mean((asks + o >= 0) & (asks + o < size)) for o in offset]
-            assert head[middle + offset[0], middle + offset[1]] == pytest.approx(there[0] * there[1], abs=1e-6)
-            assert head.sum() == pytest.approx(there[0] * there[1], abs=1e-6)  # the rest fell on the zeros around it
-
-
-def test_a_freed_head_looks_everywhere_and_gives_the_image_at_most_everything(nets):
-    for heads in fields(nets, "freed").values():
-        assert (heads.sum((1, 2)) <= 1 + 1e-5).all()
-        assert (heads.sum((1, 2)) > 0.7).all()  # by content (1 − σ(−1) = 0.73) nothing is lost to the zeros
-        assert (heads >= 0).all()
-
-
-@pytest.mark.parametrize("name", ["mixer", "cnn"])
-def test_a_network_without_attention_has_no_receptive_fields_to_draw(name, nets, vitcnn):
-    code, _, err = vitcnn("receptive-fields", *nets.where, "--cell", f"{name}-n50-s0")
-    assert code == 2
-    assert f"{name}-n50-s0: {name} has no attention over a grid of tokens" in err
-
-
-def test_receptive_fields_are_drawn_a_row_a_layer_a_column_a_head(nets, vitcnn):
-    code, out, _ = vitcnn("receptive-fields", *nets.where, "--cell", nets.cells["vit"].id)
-    path = nets.paths.report / "receptive-fields-vit-n50-s0.png"
-    assert (code, out) == (0, f"written to {path}\n")
-    tall, wide, _ = matplotlib.image.imread(path).shape
-    assert 200 < tall < 700
-    assert 200 < wide < 700
-
-
-def test_layers_of_different_heads_and_grids_share_a_figure(tmp_path):
-    layers = {"first": np.ones((5, 9, 9)), "second": np.eye(3)[None], "third": np.zeros((1, 1, 1))}
-    title = "a cell (all patches permuted)"
-    drawn = [len(ax.images) for ax in offset_maps(layers, title).axes if ax.get_visible()]
-    assert drawn == [1] * (5 + 1 + 1)
-    path = save_receptive_fields(layers, title, StudyPaths("nets", tmp_path, tmp_path))
-    assert path == tmp_path / "nets" / "receptive-fields-a-cell-(all-patches-permuted).png"
-    tall, wide, _ = matplotlib.image.imread(path).shape
-    assert tall < wide < 1300
-
-
-def test_cells_with_a_dot_in_their_name_have_figures_of_their_own(tmp_path):
-    paths = StudyPaths("nets", tmp_path, tmp_path)
-    titles = ("vit-0.5-n50-s0", "vit-0.5-n200-s0", "vit-n50-s0 lr=0.01")
-    paths = [save_receptive_fields({"a": np.ones((1, 3, 3))}, title, paths) for title in titles]
-    assert [path.name for path in paths] == [f"receptive-fields-{title.replace(' ', '-')}.png" for title in titles]

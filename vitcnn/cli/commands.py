@@ -11,7 +11,7 @@ import typer
 from vitcnn.cli.common import RESULTS, RUNS, AllowImport, Overrides, Results, Runs, StudyFile, load
 from vitcnn.cli.cost import cost
 from vitcnn.cli.data import DataDir, data_app
-from vitcnn.cli.inspect import as_attention, predict, receptive_fields
+from vitcnn.cli.inspect import as_attention, look, predict
 from vitcnn.cli.results import export, report, select, verdict
 from vitcnn.system import output
 from vitcnn.system.machine import cores
@@ -150,7 +150,7 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
-for command in (select, report, verdict, export, cost, predict, as_attention, receptive_fields):
+for command in (select, report, verdict, export, cost, predict, look, as_attention):
     app.command()(command)
 
 

@@ -55,27 +55,52 @@ def as_attention(
     typer.echo(f"written to {path}")
 
 
-def receptive_fields(
+def look(
     study: StudyFile,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files or folders of images (default: a few test images), and changes to the study.",
+            metavar="[IMAGE]… [KEY=VALUE]…",
+        ),
+    ] = None,
     cell: Annotated[
-        str, typer.Option("--cell", help="A cell's title or id; its weights must be kept (--keep-weights).")
-    ],
-    overrides: Overrides = None,
+        list[str] | None,
+        typer.Option("--cell", help="A cell's title or id, whose weights were kept; may be given several times."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="All cells of a model whose weights were kept: attention distance against n of all, pictures of one "
+            "seed at the smallest and largest n. Without --cell and --model: of every model.",
+        ),
+    ] = None,
     allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
-    """Plots the receptive fields of the attention heads of a network of `run --keep-weights`, averaged over test
-    images."""
-    from vitcnn.report.receptive_fields import save_receptive_fields
-
+    """Draws what networks of `run --keep-weights` look at: attention over images, attention distance, effective
+    receptive fields, position embeddings, filters. Replaces the pictures of an earlier call in results/<study>/look."""
+    overrides, images = _sorted_out(words or [])
     loaded = load(study, overrides, results, runs, data_dir, allow_import)
-    one = _cell(loaded, cell)
-    from vitcnn.inspect.receptive_fields import receptive_fields as look  # loads torch
+    named = [_cell(loaded, name) for name in cell or []]
+    from vitcnn.inspect.look import distances, look_at  # loads torch
+    from vitcnn.inspect.trained import kept_cells
+    from vitcnn.report.look_files import write_look
 
-    path = save_receptive_fields(look(one, loaded.paths, data_dir), one.title, loaded.paths)
-    typer.echo(f"written to {path}")
+    more = [] if named and not model else kept_cells(loaded.cells, loaded.paths, model or [])
+    ends = [one for group in more for one in (group[0], group[-1])]
+    pictured = list({one.id: one for one in [*named, *ends]}.values())
+    known = {one.id for one in pictured}
+    looks = []
+    for one in pictured:
+        looks.append(look_at(one, loaded.paths, images, data_dir))
+        for line in looks[-1].lacks or ["done"]:
+            typer.echo(f"{one.title}: {line}")
+    measured = [distances(one, loaded.paths, data_dir) for group in more for one in group if one.id not in known]
+    typer.echo(f"written to {write_look(looks, measured, loaded.paths)}")
 
 
 def predict(
@@ -97,17 +122,23 @@ def predict(
 ) -> None:
     """Classifies image files with a network of `run --keep-weights`: one line per image, the most probable classes
     first. The exit status is 1 if a file cannot be read."""
-    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    overrides, images = _sorted_out(words)
     loaded = load(study, overrides, results, runs, data_dir, allow_import)
     one = _cell(loaded, cell)
     from vitcnn.inspect.predict import predict as classify  # loads torch
 
     unread = 0
-    for file, classes, error in classify(one, loaded.paths, [w for w in words if w not in overrides], data_dir):
+    for file, classes, error in classify(one, loaded.paths, images, data_dir):
         unread += error is not None
         shown = ", ".join(f"{name} {chance:.1%}" for name, chance in classes[:top])
         typer.echo(f"{file}: {error or shown}", err=error is not None)
     raise typer.Exit(int(unread > 0))
+
+
+def _sorted_out(words: list[str]) -> tuple[list[str], list[str]]:
+    """(changes to the study, files)."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    return overrides, [word for word in words if word not in overrides]
 
 
 def _cell(loaded: "OpenStudy", name: str) -> "Cell":

@@ -36,10 +36,10 @@ def predict(
     """
     network, look, data = trained(cell, paths, data_folder)
     names = data.info.names
-    every = [file for given in map(Path, files) for file in _below(given)]
+    every = image_files(files)
     for start in range(0, len(every), BATCH):
         part = every[start : start + BATCH]
-        read = [_read(file, data.info.size, data.info.channels) for file in part]
+        read = [read_image(file, data.info.size, data.info.channels) for file in part]
         whole = [pixels for pixels in read if not isinstance(pixels, str)]
         rows = iter(())
         if whole:
@@ -53,6 +53,11 @@ def predict(
             yield Prediction(file, [(names[k], p) for k, p in zip(order.tolist(), chances.tolist(), strict=True)])
 
 
+def image_files(files: Sequence[str | Path]) -> list[Path]:
+    """The files, and those below the folders among them, in order. Raises ConfigError if one is not there."""
+    return [file for given in map(Path, files) for file in _below(given)]
+
+
 def _below(given: Path) -> list[Path]:
     if not given.exists():
         raise ConfigError(f"{given}: no such file")
@@ -64,8 +69,8 @@ def _below(given: Path) -> list[Path]:
     return found
 
 
-def _read(file: Path, size: int, channels: int) -> np.ndarray | str:
-    """The pixels, or why they cannot be read."""
+def read_image(file: Path, size: int, channels: int) -> np.ndarray | str:
+    """The pixels (size, size, channels) uint8, prepared as in training, or why they cannot be read."""
     try:
         with opened(file) as image:
             return square(image, size, channels)

@@ -53,6 +53,18 @@ class NeighbourhoodAttention(nn.Module):
         b = F.fold(b.reshape(B, -1, b.shape[-1]), (H + spare[3], W + spare[1]), t, stride=t)
         return b[..., :H, :W]
 
+    def attention(self, x: Tensor) -> Tensor:
+        """Attention of each pixel to each pixel, (B, h, H·W, H·W), for inspection; 0 outside the neighbourhood."""
+        B, _, H, W = x.shape
+        q, k, _ = self.qkv(x.permute(0, 2, 3, 1)).view(B, H * W, 3, -1, self.head_width).permute(2, 0, 3, 1, 4)
+        place = torch.cartesian_prod(torch.arange(H), torch.arange(W))
+        offset = place[None] - place[:, None] + self.reach  # (N, N, 2), 0 … window − 1 inside
+        near = ((offset >= 0) & (offset <= 2 * self.reach)).all(-1)
+        down, right = offset.clamp(0, 2 * self.reach).unbind(-1)
+        r = self.r[(2 * self.reach + 1) * down + right]
+        alpha = q @ k.transpose(-2, -1) + torch.einsum("bhid,ijd->bhij", q, r)
+        return (alpha / self.head_width**0.5).masked_fill(~near, -torch.inf).softmax(-1)
+
 
 def _offsets(window_reach: int, reach: int) -> tuple[Tensor, Tensor]:
     """For a tile's pixels and those up to `reach` around it, (16, (4 + 2 reach)²) each: the number that the offset
