@@ -30,13 +30,26 @@ def select(study: StudyFile, overrides: Overrides = None, results: Results = RES
     typer.echo(f"{text}\nwritten to {path}")
 
 
-def report(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+def report(
+    study: StudyFile,
+    overrides: Overrides = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Also report.html: the report as one page with charts, to open or send.")
+    ] = False,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
     """Writes `results/<study>/report.md` and its figures from the records."""
-    from vitcnn.report.report import write_report
+    from vitcnn.report.page.page import Source, check_extra, write_page
+    from vitcnn.report.report import read_report
 
+    if html:
+        check_extra()
     loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
-    path = write_report(loaded, all_cells, paths, about)
-    typer.echo(f"written to {path}")
+    found = read_report(loaded, all_cells, paths, about)
+    typer.echo(f"written to {found.write()}")
+    if html:
+        typer.echo(f"written to {write_page(found, Source(study, overrides or ()))}")
 
 
 def verdict(
