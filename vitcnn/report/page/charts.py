@@ -12,7 +12,7 @@ import altair as alt
 
 from vitcnn.analysis.results import Measure, Results, overfitting, test_accuracy
 from vitcnn.analysis.stats import Mean, mean
-from vitcnn.report.figures import LINES, PALETTE, apart, longer_label
+from vitcnn.report.figures import LINES, PALETTE, apart, longer_label, short
 from vitcnn.report.page.looks import Look, svg_path
 from vitcnn.report.tables import percent
 
@@ -34,7 +34,7 @@ def finished(chart: alt.LayerChart, description: str, height: int = HEIGHT, **da
     Raises an error of Altair's if it is not valid."""
     whole = chart.properties(width="container", height=height, description=description, background="transparent")
     font = {"labelFont": FONT, "titleFont": FONT, "labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
-    whole = whole.configure_axis(**font, labelLimit=120, tickColor="#888888", domainColor="#888888")
+    whole = whole.configure_axis(**font, labelLimit=120, titleLimit=height, tickColor="#888888", domainColor="#888888")
     spec = whole.configure_view(stroke=None).configure_text(font=FONT).to_dict()
     return spec | {"datasets": {name: list(map(_finite, rows)) for name, rows in data.items()}}
 
@@ -146,7 +146,7 @@ def gap(results: Results) -> dict[str, Any]:
     gaps = {n: results.gaps(n) for n in sizes}
     for n, values in gaps.items():
         _add({"model": line.name, "n": n, "x": n}, values, means, seeds)
-    title, x = f"{line.name} (points)", n_axis(sizes)
+    title, x = f"{short(first)} − {short(second)} (points)", n_axis(sizes)
     layers = [zero(), *_series([line], x, title)]
     longer = [
         {"x": n, "to": 1.08 * n, "n": n, "seed": s, "from": 100 * gaps[n][s], "value": 100 * v}

@@ -94,7 +94,7 @@ def cost(results: Results, costs: Costs, models: Sequence[Look]) -> dict[str, An
     x = {
         "title": None,
         "scale": alt.Scale(type="log", padding=40, nice=False),
-        "axis": alt.Axis(format="~s", labelOverlap="greedy"),
+        "axis": alt.Axis(format="~s", labelOverlap="greedy", labelSeparation=8),
     }
     y = {"title": f"test accuracy at n = {n:,} (%)", "scale": alt.Scale(zero=False, padding=20)}
     at = {"x": alt.X("x:Q", **x), "y": alt.Y("mean:Q", **y)}

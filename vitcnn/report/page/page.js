@@ -3,6 +3,9 @@
 
 const specs = JSON.parse(document.getElementById("specs").textContent);
 
+// `ast`: expressions are interpreted, not compiled. Vega would warn where no model is chosen: only errors are logged.
+const OPTIONS = { actions: false, renderer: "svg", ast: true, logLevel: vega.Error };
+
 /** The chosen values of a form by parameter: a list for checkboxes, one value for a select. */
 function chosen(form) {
   const values = {};
@@ -32,15 +35,21 @@ async function chart(figure) {
     if (values.scale === "linear") linear(spec);
     for (const param of spec.params ?? []) if (param.name in values) param.value = values[param.name];
     drawn?.finalize();
-    drawn = await vegaEmbed(plot, spec, { actions: false, renderer: "svg", ast: true });
+    drawn = await vegaEmbed(plot, spec, OPTIONS);
   }
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("change", async (event) => {
+  async function update(event) {
     if (event.target.name === "scale") return draw();
     for (const [name, value] of Object.entries(chosen(form))) if (name !== "scale") drawn.view.signal(name, value);
     await drawn.view.runAsync();
+  }
+  let last = draw();
+  form.addEventListener("change", (event) => {
+    plot.setAttribute("aria-busy", "true");
+    const mine = (last = last.then(() => update(event)));
+    mine.then(() => { if (mine === last) plot.removeAttribute("aria-busy"); });
   });
-  await draw();
+  await last;
 }
 
 /** A button in each heading that sorts by its column: up, then down. */
