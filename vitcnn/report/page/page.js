@@ -3,8 +3,8 @@
 
 const specs = JSON.parse(document.getElementById("specs").textContent);
 
-// `ast`: expressions are interpreted, not compiled. Vega would warn where no model is chosen: only errors are logged.
-const OPTIONS = { actions: false, renderer: "svg", ast: true, logLevel: vega.Error };
+// `ast`: expressions are interpreted, not compiled. Vega would warn where no model is chosen: only errors (level 1) are logged.
+const OPTIONS = { actions: false, renderer: "svg", ast: true, logLevel: 1 };
 
 /** The chosen values of a form by parameter: a list for checkboxes, one value for a select. */
 function chosen(form) {
