@@ -34,22 +34,41 @@ def report(
     study: StudyFile,
     overrides: Overrides = None,
     html: Annotated[
-        bool, typer.Option("--html", help="Also report.html: the report as one page with charts, to open or send.")
+        bool, typer.Option("--html", help="Also report.html: the report as one page with charts, to open or to send.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="With --html: write again whenever a cell finishes, until none is left; the open page reloads.",
+        ),
     ] = False,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
     """Writes `results/<study>/report.md` and its figures from the records."""
-    from vitcnn.report.page.page import Source, check_extra, write_page
+    from vitcnn.errors import ConfigError
+    from vitcnn.launch.watch import changes
+    from vitcnn.report.page.page import RELOAD, Source, check_extra, write_page
     from vitcnn.report.report import read_report
 
     if html:
         check_extra()
+    elif watch:
+        raise ConfigError("--watch: needs --html")
     loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
-    found = read_report(loaded, all_cells, paths, about)
-    typer.echo(f"written to {found.write()}")
-    if html:
-        typer.echo(f"written to {write_page(found, Source(study, overrides or ()))}")
+
+    def write(reload: int | None = None) -> None:
+        found = read_report(loaded, all_cells, paths, about)
+        typer.echo(f"written to {found.write()}")
+        if html:
+            typer.echo(f"written to {write_page(found, Source(study, overrides or ()), reload)}")
+
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            for _ in changes(all_cells, paths):
+                write(RELOAD)
+    write()
 
 
 def verdict(

@@ -19,6 +19,7 @@ from vitcnn.report.report import Report
 from vitcnn.store.paths import write_atomically
 
 NEEDED = {"altair": "altair", "vl_convert": "vl-convert-python", "jinja2": "jinja2", "markdown_it": "markdown-it-py"}
+RELOAD = 10  # seconds, of a page that is watched
 FIRST = ("Accuracy against data", "Gap", "Training curves", "Overfitting", "Cost and quality", "Classes")
 DESCRIBED, MADE_BY = ("Models", "Recipes"), ("Software and hardware",)  # others stand in between, in the report's order
 
