@@ -329,10 +329,11 @@ def test_the_keyboard_reaches_and_works_every_control(visit):
 def test_print_has_no_controls_and_shows_whole_tables(visit):
     page = visit(color_scheme="dark")
     page.emulate_media(media="print")
-    for hidden in ("nav", "select", "[data-chart] input", ".download"):
+    for hidden in ("nav", "[data-chart] input", ".download"):
         assert not page.locator(hidden).first.is_visible()
     assert page.locator("[data-chart=accuracy] .swatch").first.is_visible()
     assert hexed(page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")) == "#ffffff"
+    assert page.locator("[data-chart=curves] [name=group]").is_visible()  # which n is drawn
     tall = page.locator(".tall")
     assert tall.evaluate("e => e.scrollHeight <= e.clientHeight + 1")
 
