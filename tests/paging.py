@@ -1,6 +1,7 @@
 """A page of names that try to be HTML, JSON, templates or Vega expressions; and pages of committed studies."""
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,42 @@ def saved(folder: Path, report: Report, source: Source) -> Path:
     path = folder / "report.html"
     path.write_text(page_html(report, source), encoding="utf-8")
     return path
+
+
+VOID = {"meta", "img", "input", "br", "link"}
+
+
+class Page(HTMLParser):
+    """`tags`: (name, attributes, depth); `text`: what a reader sees; `scripts`: contents, with attributes."""
+
+    def __init__(self, html: str):
+        super().__init__(convert_charrefs=True)
+        self.html, self.tags, self.shown, self.scripts, self.open = html, [], [], [], []
+        self.feed(html)
+        self.text = " ".join("".join(self.shown).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), len(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), len(self.open)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"]:
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif self.open[-1:] != ["style"]:
+            self.shown.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs, _ in self.tags if name == tag]
+
+    @property
+    def specs(self):
+        return json.loads(next(text for attrs, text in self.scripts if attrs.get("id") == "specs"))

@@ -1,84 +1,14 @@
-"""The page in a real browser: quiet, offline, controls that work, on a phone, in the dark, by keyboard, in print.
-
-Skipped where there is no Chromium or no Playwright.
-"""
+"""The page in a real browser: quiet, offline, with controls that work."""
 
 import csv
 import io
 import re
-import shutil
 
 import pytest
-from paging import CLASS, CNN, SWIN, VIT, committed, evil, saved
+from browsing import marks, told
+from paging import CLASS, CNN, SWIN, VIT
 
 from vitcnn.analysis.tidy import tidy
-from vitcnn.report.page.looks import contrast
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-pytest.importorskip("altair", reason="the extra `page` is not installed")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: none of {', '.join(BROWSERS)} is installed")
-PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
-TOLD = "Each of these would be a request, a dialog, or a line in the console."
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """(report, page's file) of the digits and of a study with wicked names."""
-    out = {}
-    for name in ("digits", "evil"):
-        folder = tmp_path_factory.mktemp(name)
-        report, source = evil(folder) if name == "evil" else committed("digits/reference")
-        out[name] = report, saved(folder, report, source)
-    return out
-
-
-@pytest.fixture
-def visit(browser, files):
-    """`visit("digits", **options)`: the page, drawn. At the end nothing was asked for, said or reported."""
-    heard, contexts = [], []
-
-    def go(name="digits", **options):
-        contexts.append(browser.new_context(**options))
-        contexts[-1].set_default_timeout(10_000)
-        page = contexts[-1].new_page()
-        address = files[name][1].as_uri()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: heard.append(request.url) if request.url.split("#")[0] != address else None)
-        page.goto(address)
-        page.locator("html[data-drawn]").wait_for()
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert heard == [], TOLD
-
-
-def told(page, chart, what="symbol"):
-    """What a screen reader says of each mark of a chart."""
-    page.locator("[aria-busy]").wait_for(state="detached")
-    found = page.locator(f"[data-chart={chart}] .plot .mark-{what} path")
-    return found.evaluate_all("each => each.map(e => e.getAttribute('aria-label') ?? '')")
-
-
-def marks(page, chart):
-    """The markers of means: their middle on the screen (x, y) by what a screen reader says of each."""
-    middle = "(({ x, y, width, height }) => [x + width / 2, y + height / 2])(e.getBoundingClientRect())"
-    page.locator("[aria-busy]").wait_for(state="detached")
-    found = page.locator(f"[data-chart={chart}] .plot .mark-symbol path")
-    each = found.evaluate_all(f"each => each.map(e => [e.getAttribute('aria-label') ?? '', {middle}])")
-    return {label: place for label, place in each if "mean:" in label}
 
 
 def column(page, title):
@@ -267,82 +197,3 @@ def test_wicked_names_are_shown_as_they_are(visit):
     assert options[0] == CLASS
     assert page.locator("main img, main svg svg, main iframe").count() == 0
     assert page.locator("script").count() == 3
-
-
-# ---- for everybody ----
-
-
-@pytest.mark.parametrize("name", ["digits", "evil"])
-def test_a_phone_needs_no_scrolling_to_the_side(visit, name):
-    page = visit(name, **PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    for chart in page.locator("[data-chart] .plot svg").all():
-        assert chart.bounding_box()["width"] <= 360
-        assert chart.bounding_box()["width"] > 250
-    wide = page.locator(".scroll").filter(has=page.locator("table.sortable"))
-    assert wide.evaluate("e => e.scrollWidth > e.clientWidth")
-
-
-def hexed(color):
-    """`rgb(1, 2, 3)` as `#010203`."""
-    return "#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", color)[:3])
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_marks_can_be_read_in_light_and_dark(visit, scheme):
-    page = visit(color_scheme=scheme)
-
-    def color(selector, what="color"):
-        return hexed(page.locator(selector).first.evaluate(f"e => getComputedStyle(e).{what}"))
-
-    paper = color("body", "backgroundColor")
-    assert (contrast(paper, "#000000") < 2) == (scheme == "dark")
-    for text in ("body", "h1", "a", ".note", "caption", ".outcome", "td", "figcaption"):
-        assert contrast(color(text), paper) > 4.5, text
-    for text in (".role-axis-label text", ".role-axis-title text"):
-        assert contrast(color(f".plot {text}", "fill"), paper) > 4.5, text
-    lines = page.locator("[data-chart] .mark-line path")
-    for stroke in lines.evaluate_all("each => each.map(e => getComputedStyle(e).stroke)"):
-        assert contrast(hexed(stroke), paper) >= 3
-
-
-def test_the_keyboard_reaches_and_works_every_control(visit):
-    page = visit()
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
-    seen, wanted = [], page.locator("main :is(a, button, input, select, [tabindex='0'])").count()
-    for _ in range(wanted):
-        page.keyboard.press("Tab")
-        focus = page.evaluate("(({ tagName, name }) => [tagName, name])(document.activeElement)")
-        seen.append(tuple(focus))
-        width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
-        assert float(width.removesuffix("px")) >= 2, focus
-        if focus == ["INPUT", "shown"] and not any(name == "shown" for _, name in seen[:-1]):
-            before = len(marks(page, "accuracy"))
-            page.keyboard.press("Space")
-            assert len(marks(page, "accuracy")) == before - 3
-    assert {tag for tag, _ in seen} >= {"A", "BUTTON", "INPUT", "SELECT", "DIV", "PRE"}
-
-
-def test_print_has_no_controls_and_shows_whole_tables(visit):
-    page = visit(color_scheme="dark")
-    page.emulate_media(media="print")
-    for hidden in ("nav", "[data-chart] input", ".download"):
-        assert not page.locator(hidden).first.is_visible()
-    assert page.locator("[data-chart=accuracy] .swatch").first.is_visible()
-    assert hexed(page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")) == "#ffffff"
-    assert page.locator("[data-chart=curves] [name=group]").is_visible()  # which n is drawn
-    tall = page.locator(".tall")
-    assert tall.evaluate("e => e.scrollHeight <= e.clientHeight + 1")
-
-
-def test_without_javascript_the_tables_are_there(visit, browser, files):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(files["digits"][1].as_uri())
-    assert page.locator(".waiting").first.is_visible()
-    assert page.get_by_role("table").count() > 8
-    assert page.get_by_role("link", name="Download as CSV").is_visible()
-    context.close()
