@@ -162,3 +162,32 @@ def own(
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; skips where there is none."""
+    from browsing import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def files(browser, tmp_path_factory):
+    """(report, page's file) of the digits and of a study with wicked names."""
+    from paging import committed, evil, saved
+
+    def make(name, folder):
+        report, source = evil(folder) if name == "evil" else committed("digits/reference")
+        return report, saved(folder, report, source)
+
+    return {name: make(name, tmp_path_factory.mktemp(name)) for name in ("digits", "evil")}
+
+
+@pytest.fixture
+def visit(browser, files):
+    from browsing import quiet
+
+    with quiet(browser, {name: file.as_uri() for name, (_, file) in files.items()}) as go:
+        yield go

@@ -215,6 +215,7 @@ def test_the_budget_stated_holds_for_every_model(tmp_path):
         ("a|b", r"a\|b"),
         (r"a\|b", r"a\\\|b"),
         ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("R&D &lt;b> &#60; &amp", "R&D &amp;lt;b> &amp;#60; &amp"),
         ("[x](javascript:alert)", r"[x]\(javascript:alert)"),
         ("[x]: http://evil.example/x.png", r"[x]\: http://evil.example/x.png"),
         ("a\r\nb\u2028c\x85d", "a b c d"),

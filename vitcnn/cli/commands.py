@@ -127,15 +127,25 @@ def run(
 
 
 @app.command()
-def status(study: StudyFile, overrides: Overrides = None, results: Results = RESULTS, runs: Runs = RUNS) -> None:
+def status(
+    study: StudyFile,
+    overrides: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it until no cell is left, or until Ctrl-C.")] = False,
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
+) -> None:
     """Shows the progress of a study, running or not, from its files."""
     from rich.console import Console
 
     from vitcnn.launch.table import table
+    from vitcnn.launch.watch import show
     from vitcnn.store.status import states
 
-    _, _, all_cells, paths, _ = load(study, overrides, results, runs)
-    Console().print(table(states(all_cells, paths), paths))
+    opened = load(study, overrides, results, runs)
+    if watch:
+        show(opened, Console())
+    else:
+        Console().print(table(states(opened.cells, opened.paths), opened.paths))
 
 
 @app.command()

@@ -33,6 +33,16 @@ def select(study: StudyFile, overrides: Overrides = None, results: Results = RES
 def report(
     study: StudyFile,
     overrides: Overrides = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Also report.html: the report as one page with charts, to open or to send.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="With --html: write again whenever a cell finishes, until none is left; the open page reloads.",
+        ),
+    ] = False,
     wandb: Annotated[
         str,
         typer.Option(help="Log table, figures and verdict to W&B as a run of the study: auto, online, offline or off."),
@@ -41,22 +51,36 @@ def report(
     runs: Runs = RUNS,
 ) -> None:
     """Writes `results/<study>/report.md` and its figures from the records."""
-    from vitcnn.analysis.results import Results as StudyResults
     from vitcnn.errors import ConfigError
-    from vitcnn.report.report import write_report
-    from vitcnn.store.records import read_records
+    from vitcnn.launch.watch import changes
+    from vitcnn.report.page.page import RELOAD, Source, check_extra, write_page
+    from vitcnn.report.report import Report, read_report
     from vitcnn.system.wandb import MODES
 
+    if html:
+        check_extra()
+    elif watch:
+        raise ConfigError("--watch: needs --html")
     if wandb not in MODES:
         raise ConfigError(f"--wandb {wandb}: not valid; use one of {', '.join(MODES)}")
     loaded, about, all_cells, paths, _ = load(study, overrides, results, runs)
-    path = write_report(loaded, all_cells, paths, about)
-    typer.echo(f"written to {path}")
+
+    def write(reload: int | None = None) -> Report:
+        found = read_report(loaded, all_cells, paths, about)
+        typer.echo(f"written to {found.write()}")
+        if html:
+            typer.echo(f"written to {write_page(found, Source(study, overrides or ()), reload)}")
+        return found
+
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            for _ in changes(all_cells, paths):
+                write(RELOAD)
+    last = write()
     if wandb != "off":
         from vitcnn.report.wandb import log_study
 
-        found = StudyResults.of(loaded, all_cells, read_records(paths.records)[0], about)
-        typer.echo(f"W&B: {log_study(found, paths, wandb) or 'disabled, nothing was logged'}")
+        typer.echo(f"W&B: {log_study(last.results, paths, wandb) or 'disabled, nothing was logged'}")
 
 
 def verdict(

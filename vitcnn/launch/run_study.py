@@ -1,12 +1,10 @@
 """Runs a study, from Python or from the command line."""
 
 import importlib.util
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
 from vitcnn.data.sources.cache import describe_reading
 from vitcnn.data.sources.fetch import fetch, verify
@@ -16,7 +14,7 @@ from vitcnn.launch.jobs import make_jobs
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
 from vitcnn.launch.ready import with_sources
 from vitcnn.launch.scheduler import Outcome, run_jobs
-from vitcnn.launch.table import headline, table
+from vitcnn.launch.watch import Progress
 from vitcnn.launch.worker import Options
 from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
@@ -24,7 +22,6 @@ from vitcnn.system.machine import cores
 from vitcnn.system.wandb import MODES
 
 LOGGERS = ("wandb", "tensorboard")
-LOG_EVERY = 30  # seconds between progress lines when there is no terminal
 
 
 def run_study(
@@ -144,36 +141,3 @@ def _under_other_names(opened: OpenStudy, waiting: Sequence[Cell]) -> list[str]:
                 f"{len(there)} of the cells to train have records in {folder}; to use them, stop and copy them to {own}"
             )
     return out
-
-
-class Progress:
-    """Shows a running study: a live table on a terminal, else a line every half minute. Also stops it after
-    `minutes`."""
-
-    def __init__(self, opened: OpenStudy, workers: int, minutes: float | None, console: Console):
-        self.opened, self.workers, self.minutes, self.console = opened, workers, minutes, console
-        self.live = Live(console=console, auto_refresh=False)
-
-    def __enter__(self) -> "Progress":
-        self.live.__enter__()
-        self.shown = self.began = time.monotonic()
-        return self
-
-    def tick(self) -> None:
-        """Raises KeyboardInterrupt when time is up."""
-        paths, now = self.opened.paths, time.monotonic()
-        if self.minutes is not None and now - self.began > 60 * self.minutes:
-            raise KeyboardInterrupt
-        if self.console.is_terminal:
-            self.live.update(table(states(self.opened.cells, paths), paths, self.workers), refresh=True)
-        elif now - self.shown > LOG_EVERY:
-            self.console.print(headline(states(self.opened.cells, paths), paths, self.workers))
-            self.shown = now
-
-    def __exit__(self, *error: object) -> None:
-        paths = self.opened.paths
-        last = table(states(self.opened.cells, paths), paths)
-        self.live.update(last if self.console.is_terminal else "", refresh=True)
-        self.live.__exit__(*error)
-        if not self.console.is_terminal:  # without a terminal Live leaves the line open
-            self.console.print(last)

@@ -52,7 +52,7 @@ def cost_section(results: Results, paths: StudyPaths) -> str:
         [
             heading(2, "Cost and quality"),
             paragraph(_how(costs)),
-            image("test accuracy against cost", "cost.png") if _drawn(results, costs, n) else "",
+            image("test accuracy against cost", "cost.png") if costs_drawn(results, costs, n) else "",
             table(["model", *HEAD, *(f"accuracy, n = {n:,}" for n in ends)], rows),
             _frontier(results, costs, n),
         ]
@@ -90,14 +90,14 @@ def microseconds(cost: ModelCost) -> tuple[float, float, float] | None:
     return (1e6 / s.median, 1e6 / s.high, 1e6 / s.low) if s else None
 
 
-def _drawn(results: Results, costs: Costs, n: int | None) -> dict[str, ModelCost]:
+def costs_drawn(results: Results, costs: Costs, n: int | None) -> dict[str, ModelCost]:
     """The trained models that have both a cost and an accuracy at n."""
     found = {e.name: costs.of(e.name, e.arch) for e in results.study.models if n and results.at(e.name, n)}
     return {name: cost for name, cost in found.items() if cost and cost.training}
 
 
 def _frontier(results: Results, costs: Costs, n: int | None) -> str:
-    drawn = _drawn(results, costs, n)
+    drawn = costs_drawn(results, costs, n)
     if not drawn:
         return ""
     quality = {name: results.mean(name, n).mean for name in drawn}
@@ -122,7 +122,7 @@ def _frontier(results: Results, costs: Costs, n: int | None) -> str:
 def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:
     """Test accuracy against MACs and against training time; None where there is nothing to draw."""
     costs, n = read_costs(paths), common_size(results)
-    if not costs or not _drawn(results, costs, n):
+    if not costs or not costs_drawn(results, costs, n):
         return None
     fig = Figure(figsize=(10.5, 4.8), layout="constrained")
     left, right = fig.subplots(1, 2, sharey=True)
@@ -135,14 +135,14 @@ def cost_figure(results: Results, paths: StudyPaths) -> Figure | None:
     fig.suptitle(f"{results.title}, n = {n:,}; {describe_budget(results.cells)}\n{where}", fontsize=10)
     fig.draw_without_rendering()  # the layout is settled: now names can be placed
     for ax, axis in ((left, macs), (right, microseconds)):
-        _names(ax, {name: (axis(c), results.mean(name, n)) for name, c in _drawn(results, costs, n).items()})
+        _names(ax, {name: (axis(c), results.mean(name, n)) for name, c in costs_drawn(results, costs, n).items()})
     return fig
 
 
 def accuracy_against(ax: Axes, results: Results, costs: Costs, n: int, axis: Axis) -> Axes:
     """Mean test accuracy at n with its 95 % interval, one marker a model; the baseline is a line."""
     values = []
-    for name, cost in _drawn(results, costs, n).items():
+    for name, cost in costs_drawn(results, costs, n).items():
         value, low, high = axis(cost)
         m, look = results.mean(name, n), style(results, name)
         half = None if math.isnan(m.half) else m.half
@@ -154,15 +154,21 @@ def accuracy_against(ax: Axes, results: Results, costs: Costs, n: int, axis: Axi
         at = {"xy": (0.01, baseline.mean), "xycoords": ("axes fraction", "data"), "va": "bottom"}
         ax.annotate(results.baseline, **at, xytext=(0, 1), textcoords="offset points", color=BASELINE, fontsize=8)
     ax.set_xscale("log")
-    middle, spread = math.sqrt(min(values) * max(values)), max(SPAN, 1.6 * max(values) / min(values))
-    ax.set_xlim(middle / math.sqrt(spread), middle * math.sqrt(spread))
-    ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5) if spread < 50 else (1,)))
+    left, right = span(values)
+    ax.set_xlim(left, right)
+    ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5) if right / left < 50 else (1,)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1e6:g}M" if v >= 1e6 else f"{v:,.5g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PERCENT)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def span(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of a logarithmic axis of costs."""
+    middle, spread = math.sqrt(min(values) * max(values)), max(SPAN, 1.6 * max(values) / min(values))
+    return middle / math.sqrt(spread), middle * math.sqrt(spread)
 
 
 def _names(ax: Axes, points: dict[str, tuple[tuple[float, float, float], Mean]]) -> None:

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 # what begins a heading, a quote, a list, a rule or a block of code at the start of a line, behind digits "1." or "1)"
 _BEGINS = re.compile(r"^(\d{0,9})(?=#{1,6}(\s|$)|>|[-+*](\s|$)|(?<=\d)[.)](\s|$)|```|~~~|([-*_=]\s*){3,}$)")
 
+_ENTITY = re.compile(r"&(?=#?\w+;)")  # the & of `&lt;`, which Markdown would show as <
+
 
 def escape(text: str) -> str:
     """On one line, without anything that ends a cell, opens a tag, or makes a link or an image, also by reference."""
-    text = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    text = _ENTITY.sub("&amp;", " ".join(text.splitlines())).replace("\\", "\\\\").replace("|", "\\|")
+    text = text.replace("<", "&lt;")
     return text.replace("](", "]\\(").replace("]:", "]\\:")
 
 

@@ -1,6 +1,7 @@
 """`report.md` and its figures, from the records of a study and nothing else."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -29,27 +30,26 @@ from vitcnn.study.matrix import describe_budget
 from vitcnn.study.schema import Study
 
 
-def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> Path:
-    """Writes figures (PNG) and `report.md`, and returns its path.
+@dataclass(frozen=True)
+class Report:
+    """`text`: Markdown."""
 
-    `about`: what is known of the data set; by default, what the cache knows.
-    """
-    text, results = _text_and_results(study, cells, paths, about)
-    if not study.grid:
-        _all_figures(results, paths)
-    path = paths.report / "report.md"
-    write_atomically(path, text)
-    return path
+    text: str
+    results: Results
+    paths: StudyPaths
+
+    def write(self) -> Path:
+        """Writes figures (PNG) and `report.md`, and returns its path."""
+        if not self.results.study.grid:
+            _all_figures(self.results, self.paths)
+        path = self.paths.report / "report.md"
+        write_atomically(path, self.text)
+        return path
 
 
-def report_text(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> str:
-    """What `write_report` writes to `report.md`; draws and writes nothing."""
-    return _text_and_results(study, cells, paths, about)[0]
-
-
-def _text_and_results(
-    study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None
-) -> tuple[str, Results]:
+def read_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> Report:
+    """From the records; draws and writes nothing. `about`: what is known of the data set; by default, what the cache
+    knows."""
     records, wrong = read_records(paths.records)
     about = about or about_data(study.dataset_spec)
     results, failed = Results.of(study, cells, records, about), failures(cells, paths)
@@ -60,7 +60,17 @@ def _text_and_results(
         text = join([text, heading(2, "Failed cells"), paragraph(left_out), bullets(lines)])
     if wrong:
         text = join([text, heading(2, "Files that are not records"), bullets(wrong)])
-    return text, results
+    return Report(text, results, paths)
+
+
+def write_report(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> Path:
+    """Writes figures (PNG) and `report.md`, and returns its path."""
+    return read_report(study, cells, paths, about).write()
+
+
+def report_text(study: Study, cells: Sequence[Cell], paths: StudyPaths, about: Info | None = None) -> str:
+    """What `write_report` writes to `report.md`."""
+    return read_report(study, cells, paths, about).text
 
 
 def _study_text(results: Results, paths: StudyPaths) -> str:
