@@ -1,7 +1,7 @@
 """How much data does a Vision Transformer need before it beats a CNN?
 
-`run_study` runs a study as `vitcnn run` does, `train_cell` trains one of its cells, `load_records` reads a study's
-records.
+`run_study` runs a study as `vitcnn run` does, `submit_study` as `vitcnn run --launcher slurm`, `train_cell` trains one
+of its cells, `load_records` reads a study's records.
 """
 
 from importlib import import_module
@@ -9,6 +9,7 @@ from typing import Any
 
 _WHERE = {
     "run_study": "vitcnn.launch.run_study",
+    "submit_study": "vitcnn.launch.slurm",
     "train_cell": "vitcnn.training.train",
     "load_records": "vitcnn.analysis.tidy",
 }

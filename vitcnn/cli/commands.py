@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+LAUNCHERS = ("local", "slurm")
 
 
 @app.command()
@@ -86,7 +87,11 @@ def run(
     ] = "auto",
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="Stop after this many minutes and save checkpoints; the same command continues."),
+        typer.Option(
+            min=0,
+            help="Stop after this many minutes and save checkpoints; the same command continues. With --launcher "
+            "slurm: the time limit of a job, which then requeues itself.",
+        ),
     ] = None,
     keep_weights: Annotated[
         bool,
@@ -95,30 +100,50 @@ def run(
             help="Keep the final weights of the cells trained by this command, in runs/<study>/weights.",
         ),
     ] = False,
+    launcher: Annotated[str, typer.Option(help=f"Where to train: {' or '.join(LAUNCHERS)}.")] = "local",
+    nodes: Annotated[int, typer.Option(min=1, help="Slurm jobs that share the cells; each runs on one node.")] = 1,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A parameter of submitit's SlurmExecutor, such as partition=gpu or gpus_per_node=1; may be given "
+            "several times.",
+        ),
+    ] = None,
     allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
 ) -> None:
     """Trains the cells that have no record yet; continues an earlier run."""
+    from vitcnn.errors import ConfigError, suggest
+
+    if launcher not in LAUNCHERS:
+        raise ConfigError(f"--launcher {launcher!r}: not known{suggest(launcher, LAUNCHERS)}")
+    if launcher != "slurm" and (slurm or nodes > 1):
+        raise ConfigError(f"--{'slurm' if slurm else 'nodes'} needs --launcher slurm")
+    how = {
+        "results": results,
+        "runs": runs,
+        "data_folder": data_dir,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+        "lanes": lanes,
+        "logger": logger,
+        "wandb": wandb,
+        "minutes": minutes,
+        "keep_weights": keep_weights,
+        "allow_import": allow_import or (),
+    }
+    if launcher == "slurm":
+        from vitcnn.launch.slurm import submit_study
+
+        submit_study(study, overrides or (), **how, nodes=nodes, slurm=slurm or ())
+        return
     from vitcnn.launch.run_study import run_study
 
-    outcome = run_study(
-        study,
-        overrides or (),
-        results=results,
-        runs=runs,
-        data_folder=data_dir,
-        device=device,
-        workers=workers,
-        threads=threads,
-        lanes=lanes,
-        logger=logger,
-        wandb=wandb,
-        minutes=minutes,
-        keep_weights=keep_weights,
-        allow_import=allow_import or (),
-    )
+    outcome = run_study(study, overrides or (), **how)
     if outcome.interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is about to end: ignore further Ctrl-C
         raise typer.Exit(130)

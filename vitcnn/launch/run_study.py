@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -40,6 +41,7 @@ def run_study(
     minutes: float | None = None,
     keep_weights: bool = False,
     allow_import: Sequence[str] = (),
+    wait_for_others: bool = True,
     console: Console | None = None,
 ) -> Outcome:
     """Trains the cells of a study (a YAML file; `overrides` such as "seeds=1") that have no record yet;
@@ -49,9 +51,70 @@ def run_study(
     CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `logger`: wandb or tensorboard; `wandb`:
     auto (online when logged in, else offline), online, offline or off; `minutes`: stop after this time, with
     checkpoints; `allow_import`: modules that `import:` may run though they lie neither beside the study nor in the
-    current folder. A script that calls this needs `if __name__ == "__main__":`, as any that starts processes. Raises
+    current folder; `wait_for_others`: stay while other runs of this study train all that is left, to take over cells of
+    those that die. A script that calls this needs `if __name__ == "__main__":`, as any that starts processes. Raises
     ConfigError for user errors and FetchError if a data set cannot be fetched.
     """
+    console = console or Console(soft_wrap=True)
+    ready = prepare(
+        path,
+        overrides,
+        console,
+        results=results,
+        runs=runs,
+        data_folder=data_folder,
+        device=device,
+        lanes=lanes,
+        logger=logger,
+        wandb=wandb,
+        allow_import=allow_import,
+    )
+    if not ready.waiting:
+        return Outcome()
+    jobs = make_jobs(ready.waiting, str(lanes), ready.device)
+    workers = min(workers or (cores() if ready.device == "cpu" else 1), len(jobs))
+    options = Options(
+        device=device,
+        threads=threads,
+        data_folder=Path(data_folder) if data_folder else None,
+        workers=workers,
+        tracking=logger if logger == "tensorboard" else wandb,
+        keep_weights=keep_weights,
+    )
+    with Progress(ready.opened, workers, minutes, console) as progress:
+        outcome = run_jobs(
+            jobs, ready.opened.paths, options, workers, progress.tick, ready.log, wait_for_others=wait_for_others
+        )
+    if outcome.interrupted:
+        ready.log("Interrupted. Run the same command to continue.")
+    return outcome
+
+
+class Prepared(NamedTuple):
+    """A study that can be trained; `waiting`: the cells to train; `device`: its type, empty if no cell is waiting."""
+
+    opened: OpenStudy
+    waiting: list[Cell]
+    device: str
+    log: Callable[[str], None]
+
+
+def prepare(
+    path: str | Path,
+    overrides: Sequence[str],
+    console: Console,
+    *,
+    results: str | Path = "results",
+    runs: str | Path = "runs",
+    data_folder: str | Path | None = None,
+    device: str = "auto",
+    lanes: str | int = "auto",
+    logger: str = "wandb",
+    wandb: str = "auto",
+    allow_import: Sequence[str] = (),
+) -> Prepared:
+    """All that `run_study` does before it trains: checks its arguments, models and data, and fetches what is missing.
+    Raises as it does."""
     if wandb not in MODES:
         raise ConfigError(f"wandb {wandb!r}: not valid; use one of {', '.join(MODES)}")
     if logger not in LOGGERS:
@@ -63,32 +126,17 @@ def run_study(
     folder = Path(data_folder) if data_folder else None
     places = {"results": Path(results), "runs": Path(runs), "data_folder": folder}
     opened = fetch_and_open(Path(path), overrides, **places, allow_import=allow_import)
-    console = console or Console(soft_wrap=True)
     check_writable(opened.paths)
     waiting = _waiting(opened, console)
-    if not waiting:
-        return Outcome()
 
     def log(line: str) -> None:
         console.print(line, markup=False)  # names may look like markup
 
+    if not waiting:
+        return Prepared(opened, [], "", log)
     kind = _checked(opened, waiting, device, folder, log)
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
-    jobs = make_jobs(waiting, str(lanes), kind)
-    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
-    options = Options(
-        device=device,
-        threads=threads,
-        data_folder=folder,
-        workers=workers,
-        tracking=logger if logger == "tensorboard" else wandb,
-        keep_weights=keep_weights,
-    )
-    with Progress(opened, workers, minutes, console) as progress:
-        outcome = run_jobs(jobs, opened.paths, options, workers, progress.tick, log)
-    if outcome.interrupted:
-        log("Interrupted. Run the same command to continue.")
-    return outcome
+    return Prepared(opened, waiting, kind, log)
 
 
 def _checked(

@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -47,6 +47,7 @@ def run_jobs(
     workers: int,
     tick: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = print,
+    wait_for_others: bool = True,
 ) -> Outcome:
     """Trains `jobs` in order on `workers` processes; `tick` is called twice a second. The processes stay alive between
     jobs, except where networks are a user's own: then each job has a fresh one. The cells of a job that fails as a
@@ -55,22 +56,26 @@ def run_jobs(
     Ctrl-C and SIGTERM make the running cells save a checkpoint and end the run (`interrupted`). If SIGINT is ignored
     from the start, as with `nohup … &` in a script, it stays ignored; use SIGTERM. Several runs, also on several
     machines, may work on one study: a run skips cells that another one trains, and takes them over if that one dies.
+    Without `wait_for_others` it ends as soon as others train all that is left.
     """
     run = _Run(jobs, paths, options, workers, log)
-    with _answered(signal.SIGTERM, _interrupt):
+    with processes.answered(signal.SIGTERM, _interrupt):
         run.start_pool()
         try:
             while run.waiting or run.active:
                 run.give_out()
+                if not wait_for_others and run.is_idle():
+                    break
                 run.collect()
                 tick()
         except BaseException as error:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it twice; the second must not cut this short
             run.interrupt()
             if not isinstance(error, KeyboardInterrupt):
                 raise
         finally:
-            with _answered(signal.SIGINT, signal.SIG_IGN):  # another Ctrl-C must not leave workers and locks behind
-                run.end()
+            with processes.answered(signal.SIGINT, signal.SIG_IGN), processes.answered(signal.SIGTERM, signal.SIG_IGN):
+                run.end()  # another Ctrl-C or SIGTERM must not leave workers and locks behind
     return run.outcome
 
 
@@ -122,8 +127,10 @@ class _Run:
                     self.given[taken[0].id] = time.time()
                     self.vanished.pop(taken[0].id, None)
                     self.active[self.pool.schedule(work, args=(taken, self.paths, self.options, self.sources))] = taken
-        if not self.active:
-            time.sleep(0.5)  # other runs train all remaining cells
+
+    def is_idle(self) -> bool:
+        """True if other runs train all cells that are left."""
+        return not self.active and all(_is_ready(job, self.waiting, ()) for job in self.waiting)
 
     def _take(self, job: Job) -> Job:
         """Locks the cells of a job that this run can train. Finished cells are dropped; cells that another run holds go
@@ -145,6 +152,8 @@ class _Run:
         for future, job in self.active.items():
             if self._has_vanished(job):
                 future.cancel()
+        if not self.active:
+            time.sleep(0.5)  # other runs train all remaining cells
         for future in wait(self.active, timeout=0.5, return_when=FIRST_COMPLETED).done:
             job = self.active.pop(future)
             error = ProcessExpired("it ended", code=0) if future.cancelled() else future.exception()
@@ -239,12 +248,3 @@ def _give_up(cell: Cell, error: BaseException, paths: StudyPaths) -> str:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _answered(number: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

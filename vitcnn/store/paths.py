@@ -1,6 +1,7 @@
 """Paths of a study's files, and atomic writing."""
 
 import os
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview, durable: boo
     """Writes a file completely or leaves it unchanged; `durable`: also across a power failure (costs some
     milliseconds). Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")  # machines may share a process id
     try:
         with scratch.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

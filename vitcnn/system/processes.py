@@ -4,12 +4,13 @@ On Linux they are forked from a server process that has imported `vitcnn.trainin
 takes milliseconds where a spawned process imports for seven seconds. Elsewhere they are spawned.
 """
 
+import contextlib
 import faulthandler
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
@@ -97,3 +98,13 @@ def launcher_lives() -> bool:
     """Whether the process that launched this one still exists; True in a process that none launched."""
     launcher = multiprocessing.parent_process()
     return launcher is None or launcher.is_alive()
+
+
+@contextlib.contextmanager
+def answered(number: signal.Signals, handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+    """Within it a signal is answered by `handler`."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
