@@ -97,3 +97,43 @@ def test_a_worker_that_exits_with_status_0_is_a_failed_try(file, paths, monkeypa
     outcome = run_jobs([(cell,)], paths, OPTIONS, 1, log=said.append)
     assert (outcome.done, outcome.failed) == ([cell], {})
     assert said == [f"{cell.title} failed (the worker died with exit code 0); it is tried again at the end"]
+
+
+def test_a_second_sigterm_does_not_cut_short_what_the_first_began(file, paths):
+    """Slurm sends two."""
+    cell, said = named(file, "vit", LONG), []
+
+    def tick() -> None:
+        if pid_in_a_step(paths, cell):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def log(line: str) -> None:
+        said.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run_jobs([(cell,)], paths, OPTIONS, 1, tick=tick, log=log).interrupted
+    assert said == ["Stopping: the running cells save a checkpoint …"]
+    assert (paths.cell(cell.id) / "last.ckpt").exists()
+    assert not list(paths.run.glob("locks/*"))
+
+
+def test_a_run_that_need_not_wait_ends_when_another_trains_all_that_is_left(file, paths):
+    mine, other, locks = named(file, "linear"), named(file, "vit"), CellLocks(paths)
+    assert locks.take(other.id)
+    outcome = run_jobs([(other,), (mine,)], paths, OPTIONS, 1, wait_for_others=False)
+    assert (outcome.done, outcome.interrupted) == ([mine], False)
+
+
+def test_it_waits_for_cells_whose_source_cell_another_trains(file, paths):
+    source = named(file, "vit")
+    after = source.model_copy(update={"seed": 1, "init_from": source.id})
+    locks, ticks = CellLocks(paths), []
+    assert locks.take(source.id)
+
+    def tick() -> None:
+        ticks.append(1)
+        locks.give_back(source.id)
+
+    outcome = run_jobs([(source,), (after,)], paths, OPTIONS, 1, tick=tick, wait_for_others=False)
+    assert ticks
+    assert [cell.id for cell in outcome.done] == [source.id, after.id]

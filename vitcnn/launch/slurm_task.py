@@ -93,8 +93,11 @@ def _progress(found: list[State]) -> list[object]:
 
 def _is_wanted() -> bool:
     """Whether Slurm counts this job as running. It does not after `scancel`, nor when it requeues the job itself."""
-    if not (job := os.environ.get("SLURM_JOB_ID")):
+    from submitit import JobEnvironment
+
+    if "SLURM_JOB_ID" not in os.environ:  # another of submitit's executors
         return False
+    job = JobEnvironment().job_id  # SLURM_JOB_ID may also be that of a whole array
     asked = subprocess.run(["squeue", "--noheader", "--format=%T", f"--jobs={job}"], capture_output=True, text=True)
     return asked.stdout.strip() == "RUNNING"
 
