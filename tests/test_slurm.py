@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import stat
@@ -27,7 +28,14 @@ from vitcnn.study.matrix import cells
 from vitcnn.training.train import train_cell
 
 ONLY_VIT = "models={vit: {width: 32, depth: 1, heads: 2}}"
-ANSWERS = shutil.which("sbatch") and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
+def cluster_of_this_machine() -> bool:
+    """Whether `scripts/slurm_here` has started one; no other's queue is for tests."""
+    if not shutil.which("sbatch"):
+        return False
+    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    return re.search(r"^ClusterName\s*=\s*here$", shown, re.MULTILINE) is not None
 
 
 @pytest.fixture
@@ -79,15 +87,18 @@ def test_a_job_that_starts_when_no_cell_is_left_ends_at_once(file, paths, tmp_pa
     assert job.done()
 
 
-@pytest.mark.skipif(not ANSWERS, reason="no Slurm cluster: scripts/slurm_here starts one of two nodes on this machine")
+@pytest.mark.skipif(not cluster_of_this_machine(), reason="needs Slurm's packages and `scripts/slurm_here`, as root")
 def test_jobs_of_a_real_cluster_share_the_cells(file, paths, tmp_path):
     small = [ONLY_VIT, "seeds=2", "budget.images_seen=640"]
-    jobs = submitted(file, *small, nodes=2)
+    wanted = cells(load_study(file, small))
+    ids = [job.job_id for job in submitted(file, *small, nodes=2)]
     try:
-        wait_for(lambda: all(paths.record(cell.id).exists() for cell in cells(load_study(file, small))), 120)
+        wait_for(lambda: not subprocess.check_output(["squeue", "--noheader", f"--jobs={','.join(ids)}"]), 200)
     finally:
-        for job in jobs:
-            job.cancel()
+        subprocess.run(["scancel", *ids])
+    records = [read_record(paths.record(cell.id)) for cell in wanted]
+    whole = [train_cell(cell, paths=StudyPaths("other", tmp_path, tmp_path)) for cell in wanted]
+    assert [(one.weights, one.cost.resumed) for one in records] == [(one.weights, 0) for one in whole]
 
 
 # ---- what is requeued ----
