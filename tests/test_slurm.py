@@ -131,9 +131,12 @@ def test_a_whole_job_in_which_no_cell_got_further_is_not_requeued(task, capsys):
 # ---- what is submitted ----
 
 
-SBATCH = (
-    '#!/bin/sh\nkeep="$0.$(ls "$0".* 2>/dev/null | wc -l)"\ncp "$1" "$keep"\necho "Submitted batch job 7${keep##*.}"\n'
-)
+SBATCH = """#!/bin/sh
+keep="$0.$(ls "$0".* 2>/dev/null | wc -l)"
+cp "$1" "$keep"
+env >"${0%/*}/environment"
+echo "Submitted batch job 7${keep##*.}"
+"""
 
 
 @pytest.fixture
@@ -169,6 +172,16 @@ def test_arrays_beyond_the_clusters_limit_are_split_and_options_reach_sbatch(fil
     assert "submitted 5 jobs of 30 minutes: 70 71 72" in said.getvalue()
     assert "vitcnn status" in said.getvalue()
     assert len(list((tmp_path / "runs/small/slurm").glob("*_submitted.pkl"))) == 5
+
+
+def test_of_the_job_that_one_is_submitted_from_nothing_reaches_the_new_one(file, cluster, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_CPU_BIND", "mask_cpu:0x1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    submitted(file)
+    seen = (cluster / "environment").read_text().splitlines()
+    assert [line for line in seen if line.startswith("SLURM")] == ["SLURM_CONF=/etc/slurm.conf"]
+    assert os.environ["SLURM_CPU_BIND"] == "mask_cpu:0x1"
 
 
 def test_what_sbatch_refuses_is_its_sentence_and_what_was_submitted_before(file, cluster, capfd):

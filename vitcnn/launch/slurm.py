@@ -13,7 +13,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,12 +144,8 @@ def _submit(tasks: Sequence[Task], executor: "submitit.Executor") -> "list[submi
     from submitit.core.utils import FailedJobError
 
     most = _array_limit() if isinstance(executor, submitit.SlurmExecutor) else len(tasks)
-    within_job = "SLURM_JOB_ID" in os.environ  # its variables must not reach the new jobs
     jobs: list[submitit.Job] = []
-    with (
-        submitit.helpers.clean_env() if within_job else contextlib.nullcontext(),
-        contextlib.redirect_stderr(io.StringIO()),  # submitit prints what sbatch says
-    ):
+    with _outside_of_jobs(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what sbatch says
         for part in evenly(tasks, most):
             try:
                 jobs += executor.submit_array(part)
@@ -157,6 +153,20 @@ def _submit(tasks: Sequence[Task], executor: "submitit.Executor") -> "list[submi
                 before = f"; submitted before: {_ids(jobs)}" if jobs else ""
                 raise ConfigError(f"{' '.join(str(error).split())}{before}") from None
     return jobs
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Hides the variables of the job that this is run in, if any: they must not reach the new jobs."""
+    import submitit
+
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}  # sbatch may need it
+    with submitit.helpers.clean_env():
+        os.environ.update(kept)
+        yield
 
 
 def _array_limit() -> int:
