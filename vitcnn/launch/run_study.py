@@ -64,6 +64,8 @@ def run_study(
     places = {"results": Path(results), "runs": Path(runs), "data_folder": folder}
     opened = fetch_and_open(Path(path), overrides, **places, allow_import=allow_import)
     console = console or Console(soft_wrap=True)
+    if opened.study.trainer.devices > 1 and str(lanes) not in ("auto", "1"):
+        raise ConfigError(f"lanes {lanes}: a network that several devices train (`trainer.devices`) is trained alone")
     check_writable(opened.paths)
     waiting = _waiting(opened, console)
     if not waiting:
@@ -74,13 +76,15 @@ def run_study(
 
     kind = _checked(opened, waiting, device, folder, log)
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
-    jobs = make_jobs(waiting, str(lanes), kind)
-    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
+    devices = opened.study.trainer.devices
+    jobs = make_jobs(waiting, "1" if devices > 1 else str(lanes), kind)
+    workers = min(workers or (max(1, cores() // devices) if kind == "cpu" else 1), len(jobs))
     options = Options(
         device=device,
         threads=threads,
         data_folder=folder,
         workers=workers,
+        devices=devices,
         tracking=logger if logger == "tensorboard" else wandb,
         keep_weights=keep_weights,
     )
