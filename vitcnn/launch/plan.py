@@ -18,6 +18,7 @@ from vitcnn.models.build import check_input, image_size
 from vitcnn.models.config import TokenArch
 from vitcnn.models.profile import ModelProfile, profile, profile_apart
 from vitcnn.models.registry import Arch, Imported
+from vitcnn.store.costs import read_costs
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.status import State, to_train
 from vitcnn.study.cell import Cell
@@ -102,17 +103,24 @@ def _models(cost: dict[str, ModelProfile]) -> Table:
 
 
 def _time(where: Sequence[State], paths: StudyPaths, cost: dict[str, ModelProfile], workers: int) -> str:
-    measured = speeds(where, paths)
+    measured, machine = speeds(where, paths), ""
+    if costs := read_costs(paths):
+        known = {state.cell.model: costs.of(state.cell.model, state.cell.arch) for state in where}
+        timed = {name: one.training.median for name, one in known.items() if one and one.training}
+        if timed.keys() - measured.keys():
+            machine = f", by `vitcnn cost` on {costs.machine}"
+        measured = timed | measured
     guess = {name: GUESSED_FLOPS / (6 * c.macs) for name, c in cost.items() if c.macs}
     if measured:  # scale the estimate to this machine
         scale = statistics.median([measured[name] / guess[name] for name in measured if name in guess] or [1.0])
         guess = {name: speed * scale for name, speed in guess.items()}
     left = seconds_left(where, guess | measured, workers)
     basis = (
-        "measured"
+        f"measured{machine}"
         if measured.keys() >= {s.cell.model for s in where if not s.cell.is_linear}
         else "estimated from MACs"
     )
     if not to_train(where):
         return "nothing left to train"
-    return f"about {duration(left or 0)} with {workers} workers ({basis}; without logistic regression)"
+    alone = f", {duration((left or 0) * workers)} of one worker" if workers > 1 else ""
+    return f"about {duration(left or 0)} with {workers} workers{alone} ({basis}; without logistic regression)"
