@@ -49,6 +49,16 @@ def test_costs_come_back_as_they_were_written(tmp_path):
         read_costs(paths)
 
 
+def test_plan_takes_the_time_from_what_was_measured_and_says_where(tmp_path, vitcnn):
+    study, _, paths = make_study(tmp_path, "models=[vit, cnn, linear]", "sizes=[50]", "seeds=1")
+    write_costs(some(study), paths)
+    code, out, _ = vitcnn("plan", "trio.yaml", "models=[vit, cnn, linear]", "sizes=[50]", "seeds=1", "--workers", 2)
+    assert code == 0
+    # 1,280 images at 1,000 and at 500 a second
+    expected = "about 2 s with 2 workers, 4 s of one worker (measured, by `vitcnn cost` on some CPU;"
+    assert expected in " ".join(out.split())
+
+
 def test_costs_of_another_model_under_the_same_name_do_not_count(tmp_path):
     study, *_ = make_study(tmp_path)
     deeper, *_ = make_study(tmp_path, "models=[{vit: {depth: 8}}, cnn]")

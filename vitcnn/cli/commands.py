@@ -36,6 +36,10 @@ def plan(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes for the time estimate; default: one per core.")
     ] = None,
+    cluster: Annotated[
+        int | None,
+        typer.Option(min=1, help="Workers of a cluster: time, idle share and storage there, also of 10³ to 10⁶ cells."),
+    ] = None,
     allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
@@ -59,7 +63,7 @@ def plan(
     check_same_tokens(loaded, about, before)
     console, where = Console(), states(all_cells, paths)
     labels = train_labels(loaded.dataset_spec, data_dir)
-    console.print(render(loaded, about, where, paths, workers or cores(), labels))
+    console.print(render(loaded, about, where, paths, workers or cores(), labels, cluster))
     if {*loaded.pair} <= {model.name for model in loaded.models}:
         finished = Results.of(loaded, all_cells, read_records(paths.records)[0]).first_setting
         console.print(power_text(finished), soft_wrap=True, highlight=False, markup=False)

@@ -20,12 +20,24 @@ class TrainStream(IterableDataset):
     `images` is a tensor, or an object that reads or generates a batch when it is indexed.
 
     Images come from an endless sequence of epochs, each a fresh permutation, cut into batches of exactly `batch_size`.
-    So a budget in images is exact to the batch for every n.
+    So a budget in images is exact to the batch for every n. Of several processes that train one cell, each has a
+    `share` of every batch.
     """
 
-    def __init__(self, images: Images, labels: Tensor, *, batch_size: int, steps: int, seed: int, start: int = 0):
-        self.images, self.labels = images, labels
+    def __init__(
+        self,
+        images: Images,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        share: slice = slice(None),
+    ):
+        self.images, self.labels, self.share = images, labels, share
         self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, start
+        self.each = len(range(batch_size)[share])  # images of a batch
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -34,7 +46,7 @@ class TrainStream(IterableDataset):
             yield self.images[index], self.labels[index], step
 
     def indices(self, step: int) -> np.ndarray:
-        """Positions in the subset of the images of one step, (batch_size,)."""
+        """Positions in the subset of the images of one step, (each,)."""
         n, out = len(self.labels), []
         position, end = step * self.batch_size, (step + 1) * self.batch_size
         while position < end:
@@ -42,7 +54,7 @@ class TrainStream(IterableDataset):
             take = min(end - position, n - offset)
             out.append(self._permutation(epoch)[offset : offset + take])
             position += take
-        return np.concatenate(out)
+        return np.concatenate(out)[self.share]
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._epoch[0] != epoch:
@@ -62,7 +74,7 @@ class Feed:
     """
 
     def __init__(self, stream: TrainStream, device: torch.device, capacity: int):
-        self.stream, self.device, B = stream, device, stream.batch_size
+        self.stream, self.device, B = stream, device, stream.each
         self.shape = stream.images[:1].shape[1:]
         self.staged = resident(stream.images, torch.zeros(1, dtype=torch.int64)) is None
         if self.staged:
@@ -78,7 +90,7 @@ class Feed:
 
     def load(self, first: int, last: int) -> None:
         """The batches of steps `first` … `last` − 1, at most `capacity`; of staged ones, each step once, in order."""
-        count, B = last - first, self.stream.batch_size
+        count, B = last - first, self.stream.each
         if not self.staged:
             index = on_device(np.stack([self.stream.indices(step) for step in range(first, last)]), self.device)
             self.rows[:count] = resident(self.stream.images, index.flatten())[1].view(count, B)

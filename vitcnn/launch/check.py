@@ -26,12 +26,22 @@ def check(study: Study, about: Info, waiting: Sequence[Cell], device: str) -> Ch
     is not valid."""
     check_open_files()
     precisions = sorted({cell.recipe.precision for cell in waiting if not cell.is_linear})
+    _check_batches(study.trainer.devices, waiting)
     checked = apart(_check, study, about, precisions, device, threads=cores())
     for own in [model.arch for model in study.models if isinstance(model.arch, Imported)]:
         from vitcnn.models.profile import profile_apart  # loads torch
 
         profile_apart(own, about)
     return checked
+
+
+def _check_batches(devices: int, waiting: Sequence[Cell]) -> None:
+    for cell in waiting:
+        if not cell.is_linear and cell.recipe.batch_size % devices:
+            raise ConfigError(
+                f"trainer.devices: {cell.model}'s batch of {cell.recipe.batch_size} images cannot be shared equally by "
+                f"{devices} devices"
+            )
 
 
 def check_open_files() -> None:
@@ -47,9 +57,10 @@ def check_open_files() -> None:
 def _check(study: Study, about: Info, precisions: Sequence[str], device: str) -> Checked:
     from vitcnn.launch.plan import check_models
     from vitcnn.training.callback import checkpoint_every
-    from vitcnn.training.device import caveat, pick_device
+    from vitcnn.training.device import caveat, check_devices, pick_device
 
     checkpoint_every()
     where = pick_device(device)
     warning = caveat(where, precisions)
+    check_devices(where, study.trainer.devices)
     return Checked(where.type, [*([warning] if warning else []), *check_models(study, about)])

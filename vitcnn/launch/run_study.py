@@ -71,13 +71,15 @@ def run_study(
     )
     if not ready.waiting:
         return Outcome()
-    jobs = make_jobs(ready.waiting, str(lanes), ready.device)
-    workers = min(workers or (cores() if ready.device == "cpu" else 1), len(jobs))
+    devices = ready.opened.study.trainer.devices
+    jobs = make_jobs(ready.waiting, "1" if devices > 1 else str(lanes), ready.device)
+    workers = min(workers or (max(1, cores() // devices) if ready.device == "cpu" else 1), len(jobs))
     options = Options(
         device=device,
         threads=threads,
         data_folder=Path(data_folder) if data_folder else None,
         workers=workers,
+        devices=devices,
         tracking=logger if logger == "tensorboard" else wandb,
         keep_weights=keep_weights,
     )
@@ -126,6 +128,8 @@ def prepare(
     folder = Path(data_folder) if data_folder else None
     places = {"results": Path(results), "runs": Path(runs), "data_folder": folder}
     opened = fetch_and_open(Path(path), overrides, **places, allow_import=allow_import)
+    if opened.study.trainer.devices > 1 and str(lanes) not in ("auto", "1"):
+        raise ConfigError(f"lanes {lanes}: a network that several devices train (`trainer.devices`) is trained alone")
     check_writable(opened.paths)
     waiting = _waiting(opened, console)
 

@@ -29,6 +29,7 @@ class Options:
     data_folder: Path | None = None
     workers: int = 1  # processes that share the memory
     tracking: Literal["auto", "online", "offline", "off", "tensorboard"] = "auto"
+    devices: int = 1  # that a network is trained on, one process each
     keep_weights: bool = False  # of every cell; weights of source cells are kept anyway
 
 
@@ -102,6 +103,7 @@ def _train(job: Job, paths: StudyPaths, options: Options, sources: Collection[st
             stop=_stop,
             keep=lambda cell: options.keep_weights or cell.id in sources,
             log=done.messages.append,
+            devices=options.devices,
         ):
             if isinstance(record, Exception):
                 done.cells[cell.id] = record

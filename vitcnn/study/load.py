@@ -17,7 +17,7 @@ from vitcnn.study import yaml_file
 from vitcnn.study.budget import Budget, BudgetCheck, Pretrain
 from vitcnn.study.found import read_found
 from vitcnn.study.recipe import Recipe
-from vitcnn.study.schema import Study, by_name, several
+from vitcnn.study.schema import Study, Trainer, by_name, several
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = (), allow_import: Sequence[str] = ()) -> Study:
@@ -150,6 +150,7 @@ _KEYS = {
     "budget_check": BudgetCheck,
     "permutation": Permutation,
     "pretrain": Pretrain,
+    "trainer": Trainer,
 }
 
 

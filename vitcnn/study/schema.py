@@ -17,7 +17,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -71,6 +71,13 @@ def _once(values: Iterable[Any]) -> None:
         raise ValueError(f"{', '.join(map(str, twice[:10]))} appears more than once")
 
 
+class Trainer(Frozen):
+    """How a network is trained, under Lightning's names. Not part of a cell's id."""
+
+    devices: Annotated[int, Field(gt=0, le=64)] = 1  # that share each of its batches
+    strategy: Literal["ddp"] = "ddp"  # one process a device, averaged gradients
+
+
 class Study(Frozen):
     """One YAML file of `configs/`."""
 
@@ -85,6 +92,7 @@ class Study(Frozen):
     recipe: Recipe = Recipe()
     recipes: tuple[str, ...] = ()  # a file that `vitcnn select` wrote, relative to this one, or several
     grid: tuple[dict[str, Annotated[list[Any], Field(min_length=1)]], ...] = ()  # several: the points of each
+    trainer: Trainer = Trainer()
     pair: tuple[str, str] = ("cnn", "vit")  # the gap is first minus second
     budget_check: BudgetCheck | None = None
     permutation: tuple[Permutation, ...] = ()  # several: every cell is trained at each

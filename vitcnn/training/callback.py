@@ -14,6 +14,7 @@ from vitcnn.errors import seconds_of
 from vitcnn.store.status import write_progress
 from vitcnn.training.checkpoints import save_checkpoint
 from vitcnn.training.module import CellsModule
+from vitcnn.training.ranks import Rank
 
 CHECKPOINT_EVERY = 30.0  # seconds ($VITCNN_CHECKPOINT_EVERY); the most work that kill -9 loses
 PROGRESS_EVERY = 1.0
@@ -32,12 +33,12 @@ class CheckpointCallback(Callback):
     """Saves every lane's `last.ckpt` in its folder, every half minute, and when `stop()` is true; then
     raises InterruptedCell.
 
-    Each lane's `seconds` are its share of the time of training. Nothing is saved at a point of the curve, so that a
-    resumed run neither repeats nor skips one.
+    Of several ranks only the first writes, and all stop after the same step. Each lane's `seconds` are its share of the
+    time of training. Nothing is saved at a point of the curve, so that a resumed run neither repeats nor skips one.
     """
 
-    def __init__(self, folders: Sequence[Path], stop: Callable[[], bool]):
-        self.folders, self.stop = folders, stop
+    def __init__(self, folders: Sequence[Path], stop: Callable[[], bool], rank: Rank):
+        self.folders, self.stop, self.rank = folders, stop, rank
         self.every = checkpoint_every()
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
@@ -55,7 +56,7 @@ class CheckpointCallback(Callback):
             self._report(module)
         if module.position % module.val_every == 0 or module.position >= module.steps:
             return
-        stop = self.stop()
+        stop = self.rank.any(self.stop(), module.lanes[0].feed.device)
         if stop or now - self._saved > self.every:
             self._save(module)
             self._saved = now
@@ -82,6 +83,8 @@ class CheckpointCallback(Callback):
 
     def _save(self, module: CellsModule) -> None:
         """On a full disk training continues without the checkpoint."""
+        if not self.rank.is_first:
+            return
         self._report(module, phase="checkpoint")
         self._count_seconds(module)
         for lane, folder in zip(module.lanes, self.folders, strict=True):
@@ -96,6 +99,8 @@ class CheckpointCallback(Callback):
         self._report(module)
 
     def _report(self, module: CellsModule, **more: Any) -> None:
+        if not self.rank.is_first:
+            return
         seen = (module.position - self._from) * module.lanes[0].recipe.batch_size * len(self.folders)
         speed = seen / max(1e-9, time.monotonic() - self._began)
         what = {"step": module.position, "steps": module.steps, "images_per_s": speed, "phase": "step", **more}

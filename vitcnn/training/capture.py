@@ -27,6 +27,10 @@ def capture_all(lanes: Sequence[Lane]) -> list[str]:
     device = lanes[0].feed.device
     if device.type != "cuda":
         return []
+    if lanes[0].rank.count > 1:
+        for lane in lanes:
+            lane.eager_reason = "its gradients are averaged over several devices"
+        return []
     torch.use_deterministic_algorithms(True)  # an earlier network may have switched this off
     found: list[str] = []
     for lane in lanes:

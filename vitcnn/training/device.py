@@ -45,6 +45,17 @@ def _named(wanted: str) -> torch.device:
     return device
 
 
+def check_devices(first: torch.device, count: int) -> None:
+    """Raises ConfigError if there are not `count` devices from `first` on. On CPUs each is a process."""
+    if count == 1 or first.type == "cpu":
+        return
+    if first.type != "cuda":
+        raise ConfigError(f"trainer.devices: {count}: only cuda and cpu train on several devices, not {first.type}")
+    there = torch.cuda.device_count() - (first.index or 0)
+    if there < count:
+        raise ConfigError(f"trainer.devices: {count} requested, torch sees {there} from cuda:{first.index or 0} on")
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """True if memory ran out: torch's own error, or the messages of libraries and of the CPU allocator."""
     if error is None:

@@ -22,6 +22,7 @@ from vitcnn.models.build import decay_groups, memory_layout
 from vitcnn.seeds import role_seed
 from vitcnn.store.records import Point
 from vitcnn.study.recipe import Recipe
+from vitcnn.training.ranks import Rank
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each parameter
 
@@ -34,8 +35,17 @@ class Lane(nn.Module):
     can be captured as a CUDA graph (`training.capture`).
     """
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, recipe: Recipe, steps: int, seed: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        steps: int,
+        seed: int,
+        rank: Rank = Rank(),  # noqa: B008 (frozen)
+    ):
         super().__init__()
+        self.rank = rank
         self.layout = memory_layout(network)
         self.network = network.to(memory_format=self.layout)
         self.preprocess, self.recipe, self.steps, self.seed = preprocess, recipe, steps, seed
@@ -53,7 +63,8 @@ class Lane(nn.Module):
         self.feed, device, B = feed, feed.device, self.recipe.batch_size
         self.to(device)
         self.augmentation = Augmentation(parse_augment(self.recipe.augment), feed.shape).to(device)
-        self.offsets = torch.arange(B, device=device)
+        self.offsets = torch.arange(B, device=device)[self.rank.share(B)]
+        self.replica = [self.rank.parallel(self.network)]  # in a list: its parameters are the network's
         self.step, self.cursor = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.rates = torch.zeros(feed.capacity, device=device)
         # since the last point of the curve
@@ -71,10 +82,13 @@ class Lane(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> logits (B, classes) float32, in the precision of training."""
+        return self._logits(self.network, images)
+
+    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         x = self.preprocess(images).to(memory_format=self.layout)
         half = self.recipe.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-            return self.network(x).float()
+            return network(x).float()
 
     def program(self) -> None:
         """One step of training."""
@@ -86,12 +100,13 @@ class Lane(nn.Module):
         numbers = self.step * self.recipe.batch_size + self.offsets  # positions in the endless sequence of epochs
         params = self.augmentation.sample_params(states(role_seed(self.seed, "augment"), numbers))
         self.optimizer.zero_grad()
-        loss = mixed_loss(self(self.augmentation(images, params)), labels, params, self.recipe.label_smoothing)
+        logits = self._logits(self.replica[0], self.augmentation(images, params))
+        loss = mixed_loss(logits, labels, params, self.recipe.label_smoothing)
         loss.backward()
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
-        self.loss_sum += loss.detach()
+        self.loss_sum += self.rank.mean(loss.detach())
         self.loss_count += 1
         self.step += 1
         self.cursor += 1
@@ -110,7 +125,8 @@ class Lane(nn.Module):
     def do(self, step: int) -> None:
         """Trains a loaded step. On a GPU it returns before the step is finished."""
         # random numbers of the network itself (drop path)
-        default_generator(self.feed.device).manual_seed(role_seed(self.seed, "order", step, 2))
+        own = (self.rank.index,) if self.rank.index else ()
+        default_generator(self.feed.device).manual_seed(role_seed(self.seed, "order", step, 2, *own))
         with self.on_stream():
             self.run()
         self.position = step + 1

@@ -22,6 +22,7 @@ from vitcnn.training.checkpoints import load_checkpoint
 from vitcnn.training.evaluate import TRAIN_IMAGES, Trained, batch_for, batches, logits_of
 from vitcnn.training.lane import Lane
 from vitcnn.training.module import CellsModule, Spans
+from vitcnn.training.ranks import Rank
 from vitcnn.training.tracker import Tracker
 from vitcnn.training.weights import load_weights
 
@@ -40,11 +41,15 @@ def train_networks(
     trackers: Sequence[Tracker | None],
     stop: Callable[[], bool],
     log: Callable[[str], None],
+    rank: Rank,
 ) -> list[Trained]:
-    """Trains cells that resume from the same step to their last one. Raises `InterruptedCell` as `train_cells` does."""
-    lanes = [start_lane(cell, cell_data, where, paths) for cell, cell_data in zip(cells, data, strict=True)]
+    """Trains cells that resume from the same step to their last one; only the first rank has results. Raises
+    `InterruptedCell` as `train_cells` does."""
+    lanes = [start_lane(cell, cell_data, where, paths, rank) for cell, cell_data in zip(cells, data, strict=True)]
     module = CellsModule(lanes, trackers, val_every(cells[0]))
-    fit(module, data[0].validation, where, CheckpointCallback([paths.cell(cell.id) for cell in cells], stop))
+    fit(module, data[0].validation, where, CheckpointCallback([paths.cell(cell.id) for cell in cells], stop, rank))
+    if not rank.is_first:
+        return []
     if eager := lanes[0].eager_reason:
         log(f"{cells[0].model}: steps run eagerly, several times slower: {eager}")
     if varying := ", ".join(module.not_deterministic):
@@ -56,7 +61,7 @@ def train_networks(
             if lane.failed is None
             else ()
         )
-        unusual = {"not_deterministic": varying, "eager": lane.eager_reason}
+        unusual = {"not_deterministic": varying, "eager": lane.eager_reason, "devices": _devices(lane)}
         trained.append(
             Trained(
                 logits=[logits_of(lane, part, limit) for part, limit in parts],  # queued for all lanes without waiting
@@ -72,9 +77,15 @@ def train_networks(
     return trained
 
 
-def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPaths) -> Lane:
+def _devices(lane: Lane) -> str | None:
+    """How a batch is shared among several devices."""
+    ranks, batch = lane.rank.count, lane.recipe.batch_size
+    return f"{ranks}, each with {batch // ranks} of the {batch} images of a batch" if ranks > 1 else None
+
+
+def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPaths, rank: Rank) -> Lane:
     """A lane on the device with optimiser and images, resumed from its checkpoint if there is one."""
-    lane, file = lane_of(cell, data, paths), paths.cell(cell.id) / "last.ckpt"
+    lane, file = lane_of(cell, data, paths, rank, where), paths.cell(cell.id) / "last.ckpt"
     saved = load_checkpoint(file) if file.exists() else None
     stream = TrainStream(
         *data.train,
@@ -82,6 +93,7 @@ def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPath
         steps=cell.steps,
         seed=lane.seed,
         start=saved["step"] if saved else 0,
+        share=rank.share(cell.recipe.batch_size),
     )
     lane.start(Feed(stream, where, capacity=min(cell.steps, STEPS) if where.type == "cuda" else 1))
     if saved:
@@ -89,13 +101,21 @@ def start_lane(cell: Cell, data: CellData, where: torch.device, paths: StudyPath
     return lane
 
 
-def lane_of(cell: Cell, data: CellData, paths: StudyPaths) -> Lane:
-    """The lane of a cell before its first step. Sets torch's seed."""
+def lane_of(
+    cell: Cell,
+    data: CellData,
+    paths: StudyPaths,
+    rank: Rank = Rank(),  # noqa: B008 (frozen)
+    where: torch.device | None = None,
+) -> Lane:
+    """The lane of a cell before its first step, for one rank of those on devices such as `where`. Sets torch's seed."""
     torch.manual_seed(role_seed(cell.seed, "init"))
     weights = load_weights(cell.init_from, paths.of(cell.init_from_study)) if cell.init_from else None
     network, size = build(cell.arch, data.info, cell.recipe.init, weights, own_head=bool(cell.init_from_study))
     seen = preprocess(cell.arch, data.info, data.train[0], size, cell.permutation)
-    return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"))
+    if where:
+        network = rank.synchronised(network, where)
+    return Lane(network, seen, cell.recipe, cell.steps, role_seed(cell.seed, "order"), rank)
 
 
 def val_every(cell: Cell) -> int:

@@ -20,11 +20,13 @@ from vitcnn.store.labels import write_labels
 from vitcnn.store.paths import StudyPaths
 from vitcnn.store.records import Record
 from vitcnn.study.cell import Cell
+from vitcnn.training.callback import InterruptedCell
 from vitcnn.training.checkpoints import last_good
 from vitcnn.training.device import is_out_of_memory, pick_device
 from vitcnn.training.evaluate import record_of
 from vitcnn.training.networks import train_networks
 from vitcnn.training.provenance import made_by
+from vitcnn.training.ranks import Rank, together
 from vitcnn.training.tracker import Tracker, Tracking
 from vitcnn.training.weights import save_weights
 
@@ -43,10 +45,12 @@ def train_cell(
     workers: int = 1,
     stop: Callable[[], bool] = lambda: False,
     keep: bool = False,
+    devices: int = 1,
 ) -> Record:
     """Trains, from the cell's last checkpoint if there is one, and scores the last step's weights on the test set.
 
-    `workers`: how many processes share the memory. Checkpoints and progress go to `paths.cell(cell.id)`, with `keep`
+    `workers`: how many processes share the memory; `devices`: on how many a network is trained, from `device` on, one
+    process each. Checkpoints and progress go to `paths.cell(cell.id)`, with `keep`
     the final weights to `paths.weights(cell.id)`, the test images' labels to `paths.labels`; the record is returned,
     not written. Raises `InterruptedCell` once `stop()` is true and a checkpoint is saved, `NotFiniteLoss` if the loss
     is not finite.
@@ -60,6 +64,7 @@ def train_cell(
         workers=workers,
         stop=stop,
         keep=lambda _: keep,
+        devices=devices,
     )
     if isinstance(record, NotFiniteLoss):
         raise record
@@ -77,6 +82,7 @@ def train_cells(
     stop: Callable[[], bool] = lambda: False,
     keep: Callable[[Cell], bool] = lambda _: False,
     log: Callable[[str], None] = lambda _: None,
+    devices: int = 1,
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
     """As `train_cell`, of cells on one data set with equal numbers of steps, in parallel lanes; yields each with
     its record or, if its loss is not finite, the error. Results are the same as if trained separately.
@@ -92,7 +98,9 @@ def train_cells(
         group = waiting.popleft()
         left = list(group)
         try:
-            for cell, record in _train_group(group, where, paths, data_folder, tracking, workers, stop, keep, log):
+            for cell, record in _train_group(
+                group, where, paths, data_folder, tracking, workers, stop, keep, log, devices
+            ):
                 left.remove(cell)
                 yield cell, record
         except RuntimeError as error:
@@ -125,6 +133,7 @@ def _train_group(
     stop: Callable[[], bool],
     keep: Callable[[Cell], bool],
     log: Callable[[str], None],
+    devices: int,
 ) -> Iterator[tuple[Cell, Record | NotFiniteLoss]]:
     data = data_of(cells, where, data_folder, workers)
     # before training: an edited module or a moved file must not lose a trained cell
@@ -140,7 +149,8 @@ def _train_group(
                 train_linear(cell, cell_data, paths, workers, stop) for cell, cell_data in zip(cells, data, strict=True)
             ]
         else:
-            ended = train_networks(cells, data, where, paths, runs, stop, log)
+            with together(devices, where, _follow, cells, where, paths, data_folder, workers) as rank:
+                ended = train_networks(cells, data, where, paths, runs, stop, log, rank)
         for cell, cell_data, trained, run in zip(cells, data, ended, runs, strict=True):
             try:
                 record = record_of(cell, cell_data, trained, counted, made_by(where))
@@ -153,6 +163,21 @@ def _train_group(
                 run.finish(record)
             write_labels(paths, cell_data.info.names, cell_data.test[1].cpu().numpy())
             yield cell, record
+
+
+def _follow(
+    rank: Rank,
+    cells: Sequence[Cell],
+    where: torch.device,
+    paths: StudyPaths,
+    data_folder: str | Path | None,
+    workers: int,
+) -> None:
+    """Trains another rank's share. The first decides when to stop."""
+    here = pick_device(str(rank.device(where)))
+    data, without = data_of(cells, here, data_folder, workers), [None] * len(cells)
+    with contextlib.suppress(InterruptedCell):
+        train_networks(cells, data, here, paths, without, lambda: False, lambda _: None, rank)
 
 
 def _trackers(cells: Sequence[Cell], paths: StudyPaths, tracking: Tracking) -> Sequence[Tracker | None]:
