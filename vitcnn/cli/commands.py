@@ -95,6 +95,15 @@ def run(
             help="Keep the final weights of the cells trained by this command, in runs/<study>/weights.",
         ),
     ] = False,
+    launcher: Annotated[
+        str, typer.Option(help="Where workers run: local, or ray (a Ray cluster; see configs/howto/engines.md).")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray: HOST:PORT; default: $RAY_ADDRESS, or the cluster of this machine.")
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None, typer.Option(min=0, help="Ray: GPUs of each worker, such as 0.25; default: 1, or 0 without GPUs.")
+    ] = None,
     allow_import: AllowImport = None,
     data_dir: DataDir = None,
     results: Results = RESULTS,
@@ -118,6 +127,9 @@ def run(
         minutes=minutes,
         keep_weights=keep_weights,
         allow_import=allow_import or (),
+        launcher=launcher,
+        address=address,
+        gpus_per_cell=gpus_per_cell,
     )
     if outcome.interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is about to end: ignore further Ctrl-C

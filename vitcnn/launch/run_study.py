@@ -10,6 +10,7 @@ from vitcnn.data.sources.cache import describe_reading
 from vitcnn.data.sources.fetch import fetch, verify
 from vitcnn.errors import ConfigError
 from vitcnn.launch.check import check
+from vitcnn.launch.engines import check_launcher, engine_of
 from vitcnn.launch.jobs import make_jobs
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
 from vitcnn.launch.ready import with_sources
@@ -18,7 +19,6 @@ from vitcnn.launch.watch import Progress
 from vitcnn.launch.worker import Options
 from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
-from vitcnn.system.machine import cores
 from vitcnn.system.wandb import MODES
 
 LOGGERS = ("wandb", "tensorboard")
@@ -40,6 +40,9 @@ def run_study(
     minutes: float | None = None,
     keep_weights: bool = False,
     allow_import: Sequence[str] = (),
+    launcher: str = "local",
+    address: str | None = None,
+    gpus_per_cell: float | None = None,
     console: Console | None = None,
 ) -> Outcome:
     """Trains the cells of a study (a YAML file; `overrides` such as "seeds=1") that have no record yet;
@@ -49,8 +52,10 @@ def run_study(
     CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `logger`: wandb or tensorboard; `wandb`:
     auto (online when logged in, else offline), online, offline or off; `minutes`: stop after this time, with
     checkpoints; `allow_import`: modules that `import:` may run though they lie neither beside the study nor in the
-    current folder. A script that calls this needs `if __name__ == "__main__":`, as any that starts processes. Raises
-    ConfigError for user errors and FetchError if a data set cannot be fetched.
+    current folder; `launcher`: local, or ray with the `address` of a cluster (None: $RAY_ADDRESS, or the one of this
+    machine) and `gpus_per_cell`, each worker's share (None: 1 where there are GPUs); `workers` are then those of all
+    nodes (None: as many as fit). A script that calls this needs `if __name__ == "__main__":`, as any that starts
+    processes. Raises ConfigError for user errors and FetchError if a data set cannot be fetched.
     """
     if wandb not in MODES:
         raise ConfigError(f"wandb {wandb!r}: not valid; use one of {', '.join(MODES)}")
@@ -60,6 +65,7 @@ def run_study(
         raise ConfigError("logger tensorboard: not installed; `pip install 'vitcnn[tensorboard]'` installs it")
     if str(lanes) != "auto" and not (str(lanes).isdecimal() and int(lanes)):
         raise ConfigError(f"lanes {lanes!r}: not valid; use auto or a number of cells")
+    check_launcher(launcher, address, gpus_per_cell, device)
     folder = Path(data_folder) if data_folder else None
     places = {"results": Path(results), "runs": Path(runs), "data_folder": folder}
     opened = fetch_and_open(Path(path), overrides, **places, allow_import=allow_import)
@@ -72,20 +78,21 @@ def run_study(
     def log(line: str) -> None:
         console.print(line, markup=False)  # names may look like markup
 
-    kind = _checked(opened, waiting, device, folder, log)
-    log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
-    jobs = make_jobs(waiting, str(lanes), kind)
-    workers = min(workers or (cores() if kind == "cpu" else 1), len(jobs))
-    options = Options(
-        device=device,
-        threads=threads,
-        data_folder=folder,
-        workers=workers,
-        tracking=logger if logger == "tensorboard" else wandb,
-        keep_weights=keep_weights,
-    )
-    with Progress(opened, workers, minutes, console) as progress:
-        outcome = run_jobs(jobs, opened.paths, options, workers, progress.tick, log)
+    with engine_of(launcher, address, gpus_per_cell, device, workers) as engine:
+        kind = engine.kind(_checked(opened, waiting, engine.device, folder, log))
+        log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
+        jobs = make_jobs(waiting, str(lanes), kind)
+        most = engine.most(kind, len(jobs))
+        options = Options(
+            device=device,
+            threads=threads,
+            data_folder=folder,
+            workers=most,
+            tracking=logger if logger == "tensorboard" else wandb,
+            keep_weights=keep_weights,
+        )
+        with Progress(opened, most if engine.known else None, minutes, console) as progress:
+            outcome = run_jobs(jobs, opened.paths, options, most, progress.tick, log, engine.pool(opened, log))
     if outcome.interrupted:
         log("Interrupted. Run the same command to continue.")
     return outcome
