@@ -179,12 +179,12 @@ def test_a_node_without_the_folders_gets_the_code_and_gives_back_what_it_made(
         pool = partial(RayPool, cluster, opened, False, print)
         outcome = run_jobs([(cell,) for cell in opened.cells], paths, OPTIONS, 1, tick, print, pool)
     assert (outcome.failed, len(outcome.done)) == ({}, 2)
+    assert not any((paths.cell(cell.id)).exists() for cell in opened.cells)
     mine, on = (read_record(paths.record(cell.id)) for cell in opened.cells)
     assert mine.weights == train_cell(mine.cell, paths=StudyPaths("other", tmp_path, tmp_path)).weights
     assert on.weights == train_cell(on.cell, paths=paths).weights  # from the weights that were given back
     assert paths.labels.exists()
     assert any(seen)
-    assert not any((paths.cell(cell.id)).exists() for cell in opened.cells)
 
 
 # ---- messages ----

@@ -18,7 +18,7 @@ from vitcnn.launch.jobs import Job
 from vitcnn.launch.open_study import OpenStudy
 from vitcnn.launch.pool import End
 from vitcnn.launch.ray_cluster import Cluster, environment, own_code
-from vitcnn.launch.ray_worker import Setup, Started, Worker, left_files, version
+from vitcnn.launch.ray_worker import Setup, SourceFiles, Started, Worker, left_files, source_files, version
 from vitcnn.launch.worker import Options
 from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.status import read_progress, write_progress
@@ -102,12 +102,15 @@ class RayPool:
         slot = self._best(job)
         for cell in job:
             self.nodes[cell.id] = slot.started.node
-        weights = {} if slot.started.shared else self._source_weights(job)
-        slot.job, slot.result = job, slot.actor.train.remote(job, weights)
+        sources = {} if slot.started.shared else self._source_files(job)
+        slot.job, slot.result = job, slot.actor.train.remote(job, sources)
 
-    def _source_weights(self, job: Job) -> dict[Path, bytes]:
-        files = {self.paths.of(cell.init_from_study).weights(cell.init_from) for cell in job if cell.init_from}
-        return {file.relative_to(self.paths.runs): file.read_bytes() for file in files}
+    def _source_files(self, job: Job) -> SourceFiles:
+        """Weights and record of the cells that a job starts from."""
+        sources = {(cell.init_from_study, cell.init_from) for cell in job if cell.init_from}
+        return {
+            (study, i): tuple(f.read_bytes() for f in source_files(i, self.paths.of(study))) for study, i in sources
+        }
 
     def ended(self, seconds: float) -> list[tuple[Job, End]]:
         self._grow()

@@ -26,6 +26,8 @@ from vitcnn.store.paths import StudyPaths, write_atomically
 from vitcnn.store.status import read_json
 from vitcnn.system.processes import apart
 
+SourceFiles = Mapping[tuple[str | None, str], tuple[bytes, ...]]  # by study (None: this one) and cell id
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -94,11 +96,11 @@ class Worker:
             raise ConfigError(str(error)) from None
         self.pool = LocalPool(self.paths, self.options, 1, setup.sources, setup.fresh)
 
-    def train(self, job: Job, weights: Mapping[Path, bytes]) -> tuple[End, dict[str, bytes]]:
-        """The end of the job and, where the folders are not shared, the files it left. `weights`: of source cells, by
-        path below the folder of runs."""
-        for name, content in weights.items():
-            write_atomically(self.paths.runs / name, content)
+    def train(self, job: Job, sources: SourceFiles) -> tuple[End, dict[str, bytes]]:
+        """The end of the job and, where the folders are not shared, the files it left. `sources`: files it needs."""
+        for (study, cell_id), contents in sources.items():
+            for path, content in zip(source_files(cell_id, self.paths.of(study)), contents, strict=True):
+                write_atomically(path, content)
         self.pool.schedule(job)
         while not (ended := self.pool.ended(1.0)):
             pass
@@ -110,8 +112,7 @@ class Worker:
         for name, path in left_files(job, self.paths, self.options, self.sources).items():
             with contextlib.suppress(FileNotFoundError):
                 found[name] = path.read_bytes()
-        for cell in job:
-            self.paths.record(cell.id).unlink(missing_ok=True)
+                path.unlink()
         return found
 
     def progress(self, job: Job) -> dict[str, dict[str, Any]]:
@@ -124,6 +125,11 @@ class Worker:
 
     def close(self) -> None:
         self.pool.close()
+
+
+def source_files(cell_id: str, paths: StudyPaths) -> tuple[Path, Path]:
+    """Those of a source cell that the cells need which start from it."""
+    return paths.weights(cell_id), paths.record(cell_id)
 
 
 def left_files(job: Job, paths: StudyPaths, options: Options, sources: frozenset[str]) -> dict[str, Path]:
