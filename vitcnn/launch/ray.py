@@ -76,7 +76,7 @@ class RayPool:
             version=version(),
         )
         self.slots: list[_Slot] = []
-        self.nodes: dict[str, str] = {}  # by cell id, the host of its last try
+        self.nodes: dict[str, str] = {}  # by cell id, the node of its last try
         self.began, self.looked, self.failed_starts = time.monotonic(), 0.0, 0
         self.asked = self.began
         self.stopping = self.patient = False
@@ -106,11 +106,11 @@ class RayPool:
         slot.job, slot.result = job, slot.actor.train.remote(job, sources)
 
     def _source_files(self, job: Job) -> SourceFiles:
-        """Weights and record of the cells that a job starts from."""
+        """Of the cells that a job starts from; without those that have failed."""
         sources = {(cell.init_from_study, cell.init_from) for cell in job if cell.init_from}
-        return {
-            (study, i): tuple(f.read_bytes() for f in source_files(i, self.paths.of(study))) for study, i in sources
-        }
+        files = {source: source_files(source[1], self.paths.of(source[0])) for source in sources}
+        there = {source: found for source, found in files.items() if all(file.exists() for file in found)}
+        return {source: tuple(file.read_bytes() for file in found) for source, found in there.items()}
 
     def ended(self, seconds: float) -> list[tuple[Job, End]]:
         self._grow()
