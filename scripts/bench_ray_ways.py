@@ -15,10 +15,8 @@ from vitcnn.launch.open_study import OpenStudy, open_study
 from vitcnn.launch.pool import End
 from vitcnn.launch.run_study import run_study
 from vitcnn.launch.scheduler import run_jobs
-from vitcnn.launch.table import table
 from vitcnn.launch.worker import Done, Options, work
 from vitcnn.store.paths import StudyPaths
-from vitcnn.store.status import states
 from vitcnn.study.cell import Cell
 from vitcnn.system.processes import apart
 
@@ -108,8 +106,6 @@ def driver(folder: Path, cells: int) -> dict[str, float]:
     outcome = run_jobs(jobs, study.paths, OPTIONS, WORKERS, log=lambda _: None, start_pool=NoWork)
     wall, used = time.perf_counter() - began, sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - cpu
     assert len(outcome.done) == cells
-    after, began = megabytes(), time.perf_counter()
-    Console(file=io.StringIO()).print(table(states(study.cells, study.paths), study.paths))
-    shown = time.perf_counter() - began
+    after = megabytes()
     numbers = {"wall": wall, "each": wall / cells * 1000, "cpu": used, "own": own - before, "added": after - own}
-    return numbers | {"workers": WORKERS, "cells": cells, "shown": shown}
+    return numbers | {"workers": WORKERS, "cells": cells}

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,7 @@ class Worker:
             for name, content in setup.code.items():
                 write_atomically(code / name, content)
             os.chdir(code)
+        vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's script: each new process would import it, and Ray
         self.options = replace(setup.options, workers=workers)
         try:
             apart(_check, setup.dataset, setup.content, self.options, threads=self.options.threads)
