@@ -40,12 +40,15 @@ def cell(study):
 def test_a_cell_waits_for_the_one_it_begins_with_while_that_waits_or_runs(study):
     mine = by_name(cells(study(text=FAMILY)))
     cnn, on, freed, freed_on, linear = ((mine[name],) for name in ("cnn", "cnn-on", "freed", "freed-on", "linear"))
-    assert not _is_ready(on, [on, freed, cnn], [])
-    assert _is_ready(cnn, [on, freed, cnn], [])  # a starter on its second try
-    assert not _is_ready(freed, [on, freed, linear], [cnn])
-    assert _is_ready(linear, [on, freed, linear], [cnn])
-    assert not _is_ready(freed_on, [freed_on, freed], [])
-    assert _is_ready(freed, [freed_on, freed], [])  # its starter is done, or has failed
+    for job, unfinished, ready in (
+        (on, [on, freed, cnn], False),
+        (cnn, [on, freed, cnn], True),  # a source cell on its second try
+        (freed, [on, freed, linear, cnn], False),
+        (linear, [on, freed, linear, cnn], True),
+        (freed_on, [freed_on, freed], False),
+        (freed, [freed_on, freed], True),  # its source cell is done, or has failed
+    ):
+        assert _is_ready(job, {other[0].id for other in unfinished}) == ready
 
 
 def test_a_start_and_all_that_decides_it_are_part_of_the_id(cell):

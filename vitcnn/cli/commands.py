@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-LAUNCHERS = ("local", "slurm")
+LAUNCHERS = ("local", "ray", "slurm")
 
 
 @app.command()
@@ -104,14 +104,22 @@ def run(
             help="Keep the final weights of the cells trained by this command, in runs/<study>/weights.",
         ),
     ] = False,
-    launcher: Annotated[str, typer.Option(help=f"Where to train: {' or '.join(LAUNCHERS)}.")] = "local",
-    nodes: Annotated[int, typer.Option(min=1, help="Slurm jobs that share the cells; each runs on one node.")] = 1,
+    launcher: Annotated[
+        str, typer.Option(help="Where workers run: local, ray or slurm (see configs/howto/engines.md).")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray: HOST:PORT; default: $RAY_ADDRESS, or the cluster of this machine.")
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None, typer.Option(min=0, help="Ray: GPUs of each worker, such as 0.25; default: 1, or 0 without GPUs.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Slurm: jobs that share the cells; each runs on one node.")] = 1,
     slurm: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="A parameter of submitit's SlurmExecutor, such as partition=gpu or gpus_per_node=1; may be given "
-            "several times.",
+            help="Slurm: a parameter of submitit's SlurmExecutor, such as partition=gpu or gpus_per_node=1; may be "
+            "given several times.",
         ),
     ] = None,
     allow_import: AllowImport = None,
@@ -140,6 +148,8 @@ def run(
         "keep_weights": keep_weights,
         "allow_import": allow_import or (),
     }
+    if launcher == "slurm" and (address or gpus_per_cell is not None):
+        raise ConfigError(f"--{'address' if address else 'gpus-per-cell'} needs --launcher ray")
     if launcher == "slurm":
         from vitcnn.launch.slurm import submit_study
 
@@ -147,7 +157,7 @@ def run(
         return
     from vitcnn.launch.run_study import run_study
 
-    outcome = run_study(study, overrides or (), **how)
+    outcome = run_study(study, overrides or (), **how, launcher=launcher, address=address, gpus_per_cell=gpus_per_cell)
     if outcome.interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is about to end: ignore further Ctrl-C
         raise typer.Exit(130)

@@ -11,6 +11,7 @@ from vitcnn.data.sources.cache import describe_reading
 from vitcnn.data.sources.fetch import fetch, verify
 from vitcnn.errors import ConfigError
 from vitcnn.launch.check import check
+from vitcnn.launch.engines import check_launcher, engine_of
 from vitcnn.launch.jobs import make_jobs
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
 from vitcnn.launch.ready import with_sources
@@ -19,7 +20,6 @@ from vitcnn.launch.watch import Progress
 from vitcnn.launch.worker import Options
 from vitcnn.store.status import check_writable, quarantine, states, to_train
 from vitcnn.study.cell import Cell
-from vitcnn.system.machine import cores
 from vitcnn.system.wandb import MODES
 
 LOGGERS = ("wandb", "tensorboard")
@@ -41,6 +41,9 @@ def run_study(
     minutes: float | None = None,
     keep_weights: bool = False,
     allow_import: Sequence[str] = (),
+    launcher: str = "local",
+    address: str | None = None,
+    gpus_per_cell: float | None = None,
     wait_for_others: bool = True,
     console: Console | None = None,
 ) -> Outcome:
@@ -51,10 +54,13 @@ def run_study(
     CPU threads and `lanes` cells in parallel (auto: 16 on a GPU, else 1); `logger`: wandb or tensorboard; `wandb`:
     auto (online when logged in, else offline), online, offline or off; `minutes`: stop after this time, with
     checkpoints; `allow_import`: modules that `import:` may run though they lie neither beside the study nor in the
-    current folder; `wait_for_others`: stay while other runs of this study train all that is left, to take over cells of
-    those that die. A script that calls this needs `if __name__ == "__main__":`, as any that starts processes. Raises
-    ConfigError for user errors and FetchError if a data set cannot be fetched.
+    current folder; `launcher`: local, or ray with the `address` of a cluster (None: $RAY_ADDRESS, or the one of this
+    machine) and `gpus_per_cell`, each worker's share (None: 1 where there are GPUs); `workers` are then those of all
+    nodes (None: as many as fit); `wait_for_others`: stay while other runs of this study train all that is left, to take
+    over cells of those that die. A script that calls this needs `if __name__ == "__main__":`, as any that starts
+    processes. Raises ConfigError for user errors and FetchError if a data set cannot be fetched.
     """
+    check_launcher(launcher, address, gpus_per_cell, device)
     console = console or Console(soft_wrap=True)
     ready = prepare(
         path,
@@ -63,7 +69,7 @@ def run_study(
         results=results,
         runs=runs,
         data_folder=data_folder,
-        device=device,
+        device="cpu" if launcher == "ray" else device,  # the machine that starts the run may have no GPU
         lanes=lanes,
         logger=logger,
         wandb=wandb,
@@ -71,22 +77,25 @@ def run_study(
     )
     if not ready.waiting:
         return Outcome()
-    devices = ready.opened.study.trainer.devices
-    jobs = make_jobs(ready.waiting, "1" if devices > 1 else str(lanes), ready.device)
-    workers = min(workers or (max(1, cores() // devices) if ready.device == "cpu" else 1), len(jobs))
-    options = Options(
-        device=device,
-        threads=threads,
-        data_folder=Path(data_folder) if data_folder else None,
-        workers=workers,
-        devices=devices,
-        tracking=logger if logger == "tensorboard" else wandb,
-        keep_weights=keep_weights,
-    )
-    with Progress(ready.opened, workers, minutes, console) as progress:
-        outcome = run_jobs(
-            jobs, ready.opened.paths, options, workers, progress.tick, ready.log, wait_for_others=wait_for_others
+    devices, paths = ready.opened.study.trainer.devices, ready.opened.paths
+    if devices > 1 and launcher == "ray":
+        raise ConfigError(f"trainer.devices: {devices}: not with --launcher ray")
+    with engine_of(launcher, address, gpus_per_cell, device, workers, devices) as engine:
+        kind = engine.kind(ready.device)
+        jobs = make_jobs(ready.waiting, "1" if devices > 1 else str(lanes), kind)
+        most = engine.most(kind, len(jobs))
+        options = Options(
+            device=device,
+            threads=threads,
+            data_folder=Path(data_folder) if data_folder else None,
+            workers=most,
+            devices=devices,
+            tracking=logger if logger == "tensorboard" else wandb,
+            keep_weights=keep_weights,
         )
+        pool = engine.pool(ready.opened, ready.log)
+        with Progress(ready.opened, most if engine.known else None, minutes, console) as progress:
+            outcome = run_jobs(jobs, paths, options, most, progress.tick, ready.log, pool, wait_for_others)
     if outcome.interrupted:
         ready.log("Interrupted. Run the same command to continue.")
     return outcome

@@ -89,7 +89,6 @@ def _train(job: Job, paths: StudyPaths, options: Options, sources: Collection[st
     from vitcnn.training.train import train_cells
 
     for cell in job:
-        (paths.cell(cell.id) / "failure.json").unlink(missing_ok=True)
         write_progress(paths.cell(cell.id), step=0, steps=cell.steps, phase="start", accuracy=None, images_per_s=None)
     done = Done({cell.id: "stopped" for cell in job}, [])
     with contextlib.suppress(InterruptedCell):
