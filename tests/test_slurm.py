@@ -203,7 +203,7 @@ def test_nothing_to_train_submits_nothing(file, paths, cluster):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--launcher", "slurn"], "--launcher 'slurn': not known; did you mean 'slurm'? known: local, slurm"),
+        (["--launcher", "slurn"], "--launcher 'slurn': not known; did you mean 'slurm'? known: local, ray, slurm"),
         (["--nodes", "2"], "--nodes needs --launcher slurm"),
         (["--slurm", "partition=gpu"], "--slurm needs --launcher slurm"),
         (["--launcher", "slurm"], "minutes is missing; give the time limit of a job, a whole number of at least 4"),
