@@ -22,7 +22,7 @@ models:
 budget: {images_seen: 640}
 recipe: {batch_size: 32}
 """
-LONG = "budget.images_seen=16000"  # 500 steps, a few seconds
+LONG = "budget.images_seen=32000"  # 1,000 steps, some seconds: progress is reported once a second
 
 
 def named(file: Path, name: str, *overrides: str) -> Cell:

@@ -168,7 +168,8 @@ def test_a_node_without_the_folders_gets_the_code_and_gives_back_what_it_made(
 ):
     """Records, labels, progress, and with --keep-weights the weights."""
     own(NET)
-    change = ("models={mine: {arch: 'import:nets:build'}, on: {arch: 'import:nets:build', init_from: mine}}", LONG)
+    long = "budget.images_seen=96000"  # of a very small network; progress is asked for once a second
+    change = ("models={mine: {arch: 'import:nets:build'}, on: {arch: 'import:nets:build', init_from: mine}}", long)
     seen = []
 
     def tick() -> None:

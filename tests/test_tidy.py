@@ -142,7 +142,7 @@ def test_a_folder_may_be_given_as_text(trio):
 # ---- what is loaded ----
 
 
-def test_the_package_alone_loads_neither_pandas_nor_torch_and_has_three_names():
+def test_the_package_alone_loads_neither_pandas_nor_torch_and_has_four_names():
     code = (
         "import sys, vitcnn\n"
         "print(*[m for m in ('pandas', 'numpy', 'torch', 'timm', 'lightning', 'sklearn') if m in sys.modules])\n"
@@ -153,9 +153,9 @@ def test_the_package_alone_loads_neither_pandas_nor_torch_and_has_three_names():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["", "", "False", "load_records run_study train_cell"]
+    assert done.stdout.splitlines() == ["", "", "False", "load_records run_study submit_study train_cell"]
     where = {"load_records": "vitcnn.analysis.tidy", "run_study": "vitcnn.launch.run_study"}
-    where["train_cell"] = "vitcnn.training.train"
+    where |= {"train_cell": "vitcnn.training.train", "submit_study": "vitcnn.launch.slurm"}
     assert {name: getattr(package, name).__module__ for name in package.__all__} == where
 
 
