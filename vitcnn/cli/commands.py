@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from vitcnn.cli.cost import cost
 from vitcnn.cli.data import DataDir, data_app
 from vitcnn.cli.inspect import as_attention, look, predict
 from vitcnn.cli.results import export, report, select, verdict
+from vitcnn.cli.run import run
 from vitcnn.system import output
 from vitcnn.system.machine import cores
 
@@ -26,7 +26,6 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-LAUNCHERS = ("local", "ray", "slurm")
 
 
 @app.command()
@@ -74,98 +73,6 @@ def plan(
 
 
 @app.command()
-def run(
-    study: StudyFile,
-    overrides: Overrides = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one per core on the CPU, one on a GPU.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    lanes: Annotated[
-        str, typer.Option(help="Cells trained in parallel in one process: auto (16 on a GPU, else 1) or a number.")
-    ] = "auto",
-    logger: Annotated[str, typer.Option(help="Where training curves go: wandb or tensorboard.")] = "wandb",
-    wandb: Annotated[
-        str, typer.Option(help="W&B: auto (online when logged in, else offline), online, offline or off.")
-    ] = "auto",
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Stop after this many minutes and save checkpoints; the same command continues. With --launcher "
-            "slurm: the time limit of a job, which then requeues itself.",
-        ),
-    ] = None,
-    keep_weights: Annotated[
-        bool,
-        typer.Option(
-            "--keep-weights",
-            help="Keep the final weights of the cells trained by this command, in runs/<study>/weights.",
-        ),
-    ] = False,
-    launcher: Annotated[
-        str, typer.Option(help="Where workers run: local, ray or slurm (see configs/howto/engines.md).")
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Ray: HOST:PORT; default: $RAY_ADDRESS, or the cluster of this machine.")
-    ] = None,
-    gpus_per_cell: Annotated[
-        float | None, typer.Option(min=0, help="Ray: GPUs of each worker, such as 0.25; default: 1, or 0 without GPUs.")
-    ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Slurm: jobs that share the cells; each runs on one node.")] = 1,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Slurm: a parameter of submitit's SlurmExecutor, such as partition=gpu or gpus_per_node=1; may be "
-            "given several times.",
-        ),
-    ] = None,
-    allow_import: AllowImport = None,
-    data_dir: DataDir = None,
-    results: Results = RESULTS,
-    runs: Runs = RUNS,
-) -> None:
-    """Trains the cells that have no record yet; continues an earlier run."""
-    from vitcnn.errors import ConfigError, suggest
-
-    if launcher not in LAUNCHERS:
-        raise ConfigError(f"--launcher {launcher!r}: not known{suggest(launcher, LAUNCHERS)}")
-    if launcher != "slurm" and (slurm or nodes > 1):
-        raise ConfigError(f"--{'slurm' if slurm else 'nodes'} needs --launcher slurm")
-    how = {
-        "results": results,
-        "runs": runs,
-        "data_folder": data_dir,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-        "lanes": lanes,
-        "logger": logger,
-        "wandb": wandb,
-        "minutes": minutes,
-        "keep_weights": keep_weights,
-        "allow_import": allow_import or (),
-    }
-    if launcher == "slurm" and (address or gpus_per_cell is not None):
-        raise ConfigError(f"--{'address' if address else 'gpus-per-cell'} needs --launcher ray")
-    if launcher == "slurm":
-        from vitcnn.launch.slurm import submit_study
-
-        submit_study(study, overrides or (), **how, nodes=nodes, slurm=slurm or ())
-        return
-    from vitcnn.launch.run_study import run_study
-
-    outcome = run_study(study, overrides or (), **how, launcher=launcher, address=address, gpus_per_cell=gpus_per_cell)
-    if outcome.interrupted:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is about to end: ignore further Ctrl-C
-        raise typer.Exit(130)
-    if outcome.failed:
-        raise typer.Exit(1)
-
-
-@app.command()
 def status(
     study: StudyFile,
     overrides: Overrides = None,
@@ -199,7 +106,7 @@ def curves(study: StudyFile, overrides: Overrides = None, results: Results = RES
     os.execvp(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 
 
-for command in (select, report, verdict, export, cost, predict, look, as_attention):
+for command in (run, select, report, verdict, export, cost, predict, look, as_attention):
     app.command()(command)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from vitcnn.data.sources.cache import describe_reading
 from vitcnn.data.sources.fetch import fetch, verify
 from vitcnn.errors import ConfigError
 from vitcnn.launch.check import check
-from vitcnn.launch.engines import check_launcher, engine_of
+from vitcnn.launch.engines import Engine, check_launcher, engine_of
 from vitcnn.launch.jobs import make_jobs
 from vitcnn.launch.open_study import OpenStudy, fetch_and_open
 from vitcnn.launch.ready import with_sources
@@ -77,28 +78,35 @@ def run_study(
     )
     if not ready.waiting:
         return Outcome()
-    devices, paths = ready.opened.study.trainer.devices, ready.opened.paths
+    devices = ready.opened.study.trainer.devices
+    options = Options(
+        device=device,
+        threads=threads,
+        data_folder=Path(data_folder) if data_folder else None,
+        devices=devices,
+        tracking=logger if logger == "tensorboard" else wandb,
+        keep_weights=keep_weights,
+    )
     if devices > 1 and launcher == "ray":
         raise ConfigError(f"trainer.devices: {devices}: not with --launcher ray")
     with engine_of(launcher, address, gpus_per_cell, device, workers, devices) as engine:
-        kind = engine.kind(ready.device)
-        jobs = make_jobs(ready.waiting, "1" if devices > 1 else str(lanes), kind)
-        most = engine.most(kind, len(jobs))
-        options = Options(
-            device=device,
-            threads=threads,
-            data_folder=Path(data_folder) if data_folder else None,
-            workers=most,
-            devices=devices,
-            tracking=logger if logger == "tensorboard" else wandb,
-            keep_weights=keep_weights,
-        )
-        pool = engine.pool(ready.opened, ready.log)
-        with Progress(ready.opened, most if engine.known else None, minutes, console) as progress:
-            outcome = run_jobs(jobs, paths, options, most, progress.tick, ready.log, pool, wait_for_others)
+        outcome = _train(ready, engine, "1" if devices > 1 else str(lanes), options, minutes, wait_for_others)
     if outcome.interrupted:
         ready.log("Interrupted. Run the same command to continue.")
     return outcome
+
+
+def _train(
+    ready: "Prepared", engine: Engine, lanes: str, options: Options, minutes: float | None, wait_for_others: bool
+) -> Outcome:
+    kind = engine.kind(ready.device)
+    jobs = make_jobs(ready.waiting, lanes, kind)
+    workers = engine.most(kind, len(jobs))
+    options, pool = replace(options, workers=workers), engine.pool(ready.opened, ready.log)
+    with Progress(ready.opened, workers if engine.known else None, minutes, ready.console) as progress:
+        return run_jobs(
+            jobs, ready.opened.paths, options, workers, progress.tick, ready.log, pool, wait_for_others=wait_for_others
+        )
 
 
 class Prepared(NamedTuple):
@@ -108,6 +116,7 @@ class Prepared(NamedTuple):
     waiting: list[Cell]
     device: str
     log: Callable[[str], None]
+    console: Console
 
 
 def prepare(
@@ -146,10 +155,10 @@ def prepare(
         console.print(line, markup=False)  # names may look like markup
 
     if not waiting:
-        return Prepared(opened, [], "", log)
+        return Prepared(opened, [], "", log, console)
     kind = _checked(opened, waiting, device, folder, log)
     log(f"{opened.paths.study}: {len(waiting)} of {len(opened.cells)} cells to train")
-    return Prepared(opened, waiting, kind, log)
+    return Prepared(opened, waiting, kind, log, console)
 
 
 def _checked(
