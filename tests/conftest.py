@@ -175,14 +175,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def files(browser, tmp_path_factory):
-    """(report, page's file) of the digits and of a study with wicked names."""
+    """(report, page's file) of two reference studies and of a study with wicked names."""
     from paging import committed, evil, saved
 
     def make(name, folder):
-        report, source = evil(folder) if name == "evil" else committed("digits/reference")
+        report, source = evil(folder) if name == "evil" else committed(f"{name}/reference")
         return report, saved(folder, report, source)
 
-    return {name: make(name, tmp_path_factory.mktemp(name)) for name in ("digits", "evil")}
+    return {name: make(name, tmp_path_factory.mktemp(name)) for name in ("digits", "cifar10", "evil")}
 
 
 @pytest.fixture

@@ -25,11 +25,11 @@ def heading(page, title):
 # ---- what is drawn ----
 
 
-@pytest.mark.parametrize("name", ["digits", "evil"])
+@pytest.mark.parametrize("name", ["digits", "cifar10", "evil"])
 def test_every_chart_is_drawn_without_a_request_or_a_word_in_the_console(visit, name):
     page = visit(name)
     charts = page.locator("[data-chart]").all()
-    assert len(charts) == {"digits": 4, "evil": 7}[name]
+    assert len(charts) == {"digits": 4, "cifar10": 4, "evil": 7}[name]
     for chart in charts:
         svg = chart.locator(".plot svg")
         assert svg.count() == 1
