@@ -55,7 +55,7 @@ def nodes(head: Cluster) -> Iterator[Callable[[int], list]]:
 
     yield add
     for node in list(head.worker_nodes):
-        head.remove_node(node, allow_graceful=False)
+        head.remove_node(node)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_node_that_is_lost_costs_only_its_cell_which_goes_on_elsewhere(
     assert lost
     assert {c.model for c in outcome.done} == {"vit", "linear"}
     assert not outcome.failed
-    assert f"{cell.title} failed (its Ray worker on" in said[0]
+    assert any(f"{cell.title} failed (its Ray worker on" in line for line in said)
     record, alone = read_record(paths.record(cell.id)), train_cell(cell, paths=StudyPaths("o", tmp_path, tmp_path))
     assert record.cost.resumed >= 1
     assert record.weights == alone.weights

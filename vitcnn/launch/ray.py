@@ -25,7 +25,7 @@ from vitcnn.store.status import read_progress, write_progress
 
 LOOK_EVERY = 5.0  # seconds between two looks at the cluster's nodes
 PATIENCE = 60.0  # seconds without a worker before the log says what is waited for
-FAILED_STARTS = 3  # in a row, before the run ends
+FAILING = 60.0  # seconds without a worker before the run ends; Ray may need half of it to notice that a node is lost
 CLOSING = 1.5  # seconds for workers to end before they are killed
 
 
@@ -41,9 +41,8 @@ class _Slot:
 
 
 class RayPool:
-    """One actor a worker: as many as have room, at most `workers`; with `exactly` that many, which may have to wait for
-    room. One that dies is replaced, and nodes that join later get some too. A cell is tried again on another node than
-    before, if there is one."""
+    """One actor a worker: as many as have room, at most `workers`; with `exactly` that many, even if some wait. Dead
+    ones are replaced, and nodes that join later get some. A cell is tried again on another node, if there is one."""
 
     def __init__(
         self,
@@ -77,8 +76,8 @@ class RayPool:
         )
         self.slots: list[_Slot] = []
         self.nodes: dict[str, str] = {}  # by cell id, the node of its last try
-        self.began, self.looked, self.failed_starts = time.monotonic(), 0.0, 0
-        self.asked = self.began
+        self.failing: float | None = None  # since when workers do not start
+        self.began, self.asked, self.looked = (now := time.monotonic()), now, 0.0
         self.stopping = self.patient = False
         self._grow()
 
@@ -165,9 +164,7 @@ class RayPool:
             if job:
                 self._mark_stopped(job)
                 return job, JobFailed(f"its Ray worker on {slot.started.host} was lost: {why}")
-            self.failed_starts += 1
-            if self.failed_starts >= FAILED_STARTS:
-                raise ConfigError(f"Ray workers cannot be started: {why}") from None
+            self._has_not_started(why)
             return None
         if job:
             end, files = value
@@ -175,8 +172,17 @@ class RayPool:
         if isinstance(value, ConfigError):
             self._lose(slot)
             raise value
-        slot.started, self.failed_starts = value, 0
+        slot.started, self.failing = value, None
         return None
+
+    def _has_not_started(self, why: str) -> None:
+        """Its node is lost, or cannot import vitcnn."""
+        self.looked = now = time.monotonic()  # no other one at once
+        if self.failing is None:
+            self.failing = now
+            self.log(f"a Ray worker did not start ({why}); it is tried again")
+        if now - self.failing > FAILING and not any(slot.started for slot in self.slots):
+            raise ConfigError(f"Ray workers do not start: {why}; is vitcnn installed on every node?")
 
     def _lose(self, slot: _Slot) -> None:
         ray.kill(slot.actor)
@@ -184,8 +190,7 @@ class RayPool:
         self.looked = 0.0  # replace it
 
     def _kept(self, slot: _Slot, job: Job, end: End, files: Mapping[str, bytes]) -> End:
-        """Writes what a worker on a node of its own brought back, where it is not there already. Unwritable on a full
-        disk."""
+        """Writes what came back from a node of its own, where it is not there already. Unwritable on a full disk."""
         if isinstance(end, BaseException):
             return end
         where = left_files(job, self.paths, self.options, self.setup.sources)
@@ -231,8 +236,7 @@ class RayPool:
                 slot.actor.stop.remote()
 
     def close(self) -> None:
-        started = [slot.actor.close.remote() for slot in self.slots if slot.started]
-        if started:
+        if started := [slot.actor.close.remote() for slot in self.slots if slot.started]:
             ray.wait(started, num_returns=len(started), timeout=CLOSING)
         for slot in self.slots:
             ray.kill(slot.actor)
@@ -243,4 +247,4 @@ class RayPool:
 def _first_line(error: RayError) -> str:
     """Of a message whose details fill a screen; the last line of a stack trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1 if isinstance(error, RayTaskError) else 0]
+    return lines[-1 if isinstance(error, RayTaskError) or "creation task" in lines[0] else 0]
